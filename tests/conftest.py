@@ -1,0 +1,29 @@
+"""Shared fixtures. One thread: small networks are fastest so, and results do not depend on the machine."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def photo(rng):
+    """(240, 320, 3) uint8 BGR with detail at all scales."""
+    image = np.zeros((240, 320, 3), np.float32)
+    for octave in range(1, 7):
+        grain = rng.random((2**octave, 2**octave, 3)).astype(np.float32)
+        image += cv2.resize(grain, (320, 240), interpolation=cv2.INTER_CUBIC) / octave
+    image = (image - image.min()) / (image.max() - image.min())
+    return (255 * image).astype(np.uint8)

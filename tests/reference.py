@@ -1,0 +1,117 @@
+"""Slow, obvious float64 twins of the fast kernels: the twin is the specification."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracker.geometry import CropWindow
+
+
+def crop(frame, window: CropWindow, fill):
+    """Area-average whole blocks when the window shrinks, then sample bilinearly between pixel centres."""
+    block = max(1, int(window.side / window.size))
+    step = window.side / window.size
+    x0 = y0 = 0
+    if block > 1:
+        x0, y0 = int(np.floor(window.x)) - block, int(np.floor(window.y)) - block
+
+    def pixel(row, col):  # mean of one block; fill outside the frame
+        total = np.zeros(3)
+        for r in range(y0 + row * block, y0 + (row + 1) * block):
+            for c in range(x0 + col * block, x0 + (col + 1) * block):
+                inside = 0 <= r < frame.shape[0] and 0 <= c < frame.shape[1]
+                total += frame[r, c] if inside else np.asarray(fill)
+        return total / block**2
+
+    out = np.zeros((window.size, window.size, 3))
+    for v in range(window.size):
+        for u in range(window.size):
+            x = ((u + 0.5) * step + window.x - x0) / block - 0.5
+            y = ((v + 0.5) * step + window.y - y0) / block - 0.5
+            c, r = int(np.floor(x)), int(np.floor(y))
+            a, b = x - c, y - r
+            top = (1 - a) * pixel(r, c) + a * pixel(r, c + 1)
+            bottom = (1 - a) * pixel(r + 1, c) + a * pixel(r + 1, c + 1)
+            out[v, u] = (1 - b) * top + b * bottom
+    return out
+
+
+def xcorr(template, search):
+    """Valid cross-correlation, summed over channels. template (C, h, w), search (C, H, W)."""
+    _, h, w = template.shape
+    rows, cols = search.shape[1] - h + 1, search.shape[2] - w + 1
+    return np.array([[(template * search[:, r : r + h, c : c + w]).sum() for c in range(cols)] for r in range(rows)])
+
+
+def decode_boxes(logits, box_map, window, first, stride, width, height, penalty_k, window_influence):
+    """Scores of all cells at once, then the arg max."""
+    left, top, right, bottom = box_map.astype(np.float64)
+    w, h = left + right, top + bottom
+
+    def overall(a, b):
+        return np.sqrt((a + (a + b) / 2) * (b + (a + b) / 2))
+
+    def change(ratio):
+        return np.maximum(ratio, 1 / ratio)
+
+    penalty = np.exp(
+        -penalty_k * (change((w / h) / (width / height)) * change(overall(w, h) / overall(width, height)) - 1)
+    )
+    score = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    total = (1 - window_influence) * penalty * score + window_influence * window
+    r, c = np.unravel_index(np.argmax(total), total.shape)
+    cx = first + stride * c + (right[r, c] - left[r, c]) / 2
+    cy = first + stride * r + (bottom[r, c] - top[r, c]) / 2
+    return cx, cy, w[r, c], h[r, c], score[r, c], penalty[r, c]
+
+
+def cubic_matrix(cells, factor, a=-0.75):
+    """(cells * factor, cells) matrix of bicubic up-sampling with repeated borders."""
+    matrix = np.zeros((cells * factor, cells))
+    for u in range(cells * factor):
+        position = (u + 0.5) / factor - 0.5
+        for source in range(int(np.floor(position)) - 1, int(np.floor(position)) + 3):
+            d = abs(position - source)
+            if d < 1:
+                weight = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            elif d < 2:
+                weight = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+            else:
+                weight = 0.0
+            matrix[u, min(max(source, 0), cells - 1)] += weight
+    return matrix
+
+
+def pyramid_peak(response, window, stride, factor, scale_penalty, window_influence):
+    """Up-sample every scale, penalise, choose, normalise, mix with the window, refine the peak."""
+    up = cubic_matrix(response.shape[1], factor)
+    maps = [up @ r.astype(np.float64) @ up.T for r in response]
+    middle = len(maps) // 2
+    peaks = [m.max() for m in maps]
+    peaks = [p if i == middle else (p * scale_penalty if p > 0 else p / scale_penalty) for i, p in enumerate(peaks)]
+    best = max(range(len(maps)), key=lambda i: (peaks[i], i == middle))
+    chosen = maps[best]
+    shifted = chosen - chosen.min()
+    mixed = (1 - window_influence) * shifted / (shifted.sum() + 1e-16) + window_influence * window
+    v, u = np.unravel_index(np.argmax(mixed), mixed.shape)
+
+    def top(before, peak, after):
+        curvature = before - 2 * peak + after
+        return 0.0 if curvature >= 0 else float(np.clip(0.5 * (before - after) / curvature, -0.5, 0.5))
+
+    last = len(mixed) - 1
+    du = top(mixed[v, u - 1], mixed[v, u], mixed[v, u + 1]) if 0 < u < last else 0.0
+    dv = top(mixed[v - 1, u], mixed[v, u], mixed[v + 1, u]) if 0 < v < last else 0.0
+    centre = last / 2
+    return best, (u + du - centre) / factor * stride, (v + dv - centre) / factor * stride, chosen[v, u]
+
+
+def giou(a, b):
+    """Generalised IoU of two boxes (x, y, w, h)."""
+    ax, ay, aw, ah = a
+    bx, by, bw, bh = b
+    iw = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+    ih = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+    union = aw * ah + bw * bh - iw * ih
+    hull = (max(ax + aw, bx + bw) - min(ax, bx)) * (max(ay + ah, by + bh) - min(ay, by))
+    return iw * ih / union - (hull - union) / hull

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import reference
+
+from tracker import kernels
+from tracker.geometry import hann_window
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_decode_boxes_equals_the_twin(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (14, 14)).astype(np.float32)
+    box_map = rng.uniform(1, 60, (4, 14, 14)).astype(np.float32)
+    args = hann_window(14), 0.5, 16.0, *rng.uniform(10, 90, 2), *rng.uniform(0, 0.5, 2)
+    assert kernels.decode_boxes(logits, box_map, *args) == pytest.approx(
+        reference.decode_boxes(logits, box_map, *args), rel=1e-9
+    )
+
+
+def test_decode_boxes_passes_over_cells_without_a_box():
+    logits, box_map = np.zeros((3, 3), np.float32), np.full((4, 3, 3), np.nan, np.float32)
+    box_map[:, 1, 2] = 5
+    logits[0, 0] = 50
+    cx, cy, w, h, score, _ = kernels.decode_boxes(logits, box_map, np.ones((3, 3)), 0.0, 10.0, 10.0, 10.0, 0.1, 0.3)
+    assert (cx, cy, w, h, score) == (20, 10, 10, 10, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("scales", [1, 3, 5])
+def test_pyramid_peak_equals_the_twin(seed, scales):
+    rng = np.random.default_rng(seed)
+    response = rng.normal(0, 1, (scales, 17, 17)).astype(np.float32)
+    window = hann_window(272)
+    window /= window.sum()
+    index, weight = kernels.cubic_weights(17, 16)
+    got = kernels.pyramid_peak(response, window, index, weight, 8.0, 16, 0.9745, 0.176)
+    assert got == pytest.approx(reference.pyramid_peak(response, window, 8.0, 16, 0.9745, 0.176), rel=1e-6, abs=1e-6)
+
+
+def test_cubic_weights_equal_the_twin_and_keep_constants():
+    index, weight = kernels.cubic_weights(5, 4)
+    matrix = np.zeros((20, 5))
+    np.add.at(matrix, (np.repeat(np.arange(20), 4), index.ravel()), weight.ravel())
+    assert np.allclose(matrix, reference.cubic_matrix(5, 4), atol=1e-12)
+    assert np.allclose(matrix.sum(1), 1)
+
+
+def test_a_symmetric_response_does_not_move():
+    line = np.exp(-(np.linspace(-2, 2, 17) ** 2))
+    response = np.outer(line, line)[None].astype(np.float32).repeat(3, 0)
+    window = hann_window(272)
+    index, weight = kernels.cubic_weights(17, 16)
+    scale, dx, dy, _ = kernels.pyramid_peak(response, window / window.sum(), index, weight, 8.0, 16, 0.9745, 0.176)
+    assert scale == 1  # the current scale wins a tie
+    assert (dx, dy) == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_a_negative_peak_never_gains_by_the_scale_penalty():
+    response = np.full((3, 5, 5), -2.0, np.float32)
+    index, weight = kernels.cubic_weights(5, 4)
+    assert kernels.pyramid_peak(response, np.ones((20, 20)) / 400, index, weight, 8.0, 4, 0.9, 0.1)[0] == 1
+
+
+@pytest.mark.parametrize("top", [-0.4, 0.0, 0.3])
+def test_parabola_finds_its_top(top):
+    before, peak, after = (-((x - top) ** 2) for x in (-1, 0, 1))
+    assert kernels.parabola(before, peak, after) == pytest.approx(top)
+
+
+def test_a_flat_peak_stays_in_the_middle():
+    assert kernels.parabola(1.0, 1.0, 1.0) == 0

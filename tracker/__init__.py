@@ -1,0 +1,29 @@
+"""Real-time Siamese single-object tracking.
+
+tracker = Tracker.load("swift")
+with frames("clip.mp4") as source:
+    for frame in source:
+        result = tracker.update(frame.image) if frame.index else tracker.init(frame.image, (x, y, w, h))
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Result", "Target", "Tracker", "frames"]
+
+if TYPE_CHECKING:
+    from tracker.loop import Result, Target, Tracker
+    from tracker.video import frames
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import; `siamtrack --help` and readers of video do without it.
+    if name in ("Tracker", "Target", "Result"):
+        from tracker import loop
+
+        return getattr(loop, name)
+    if name == "frames":
+        from tracker.video import frames
+
+        return frames
+    raise AttributeError(f"module 'tracker' has no attribute {name!r}")

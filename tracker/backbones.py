@@ -1,0 +1,109 @@
+"""Feature extractors. Stride and width are constants of the class, not of a config."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class AlexNet(nn.Module):
+    """SiamFC's five-layer fully-convolutional trunk without padding (Bertinetto et al. 2016, table 1).
+
+    Input (N, 3, H, W) RGB in [0, 255]; 127 px give 6x6 cells, 255 px 22x22. Module names follow the wide-spread
+    checkpoint layout conv1 ... conv5 (siamfc-pytorch).
+    """
+
+    STRIDE = 8
+    CHANNELS = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+            # The batch-norm constants are those of the public SiamFC checkpoints.
+            norm = nn.BatchNorm2d(outputs, eps=1e-6, momentum=0.05)
+            return [nn.Conv2d(inputs, outputs, kernel, stride, groups=groups), norm, nn.ReLU(inplace=True)]
+
+        self.conv1 = nn.Sequential(*block(3, 96, 11, stride=2), nn.MaxPool2d(3, 2))
+        self.conv2 = nn.Sequential(*block(96, 256, 5, groups=2), nn.MaxPool2d(3, 2))
+        self.conv3 = nn.Sequential(*block(256, 384, 3))
+        self.conv4 = nn.Sequential(*block(384, 384, 3, groups=2))
+        self.conv5 = nn.Sequential(nn.Conv2d(384, 256, 3, groups=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 256, H', W')."""
+        return self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depth-wise, project (Sandler et al., MobileNetV2, 2018, section 3.3)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = inputs * expand
+        layers: list[nn.Module] = []
+        if expand != 1:
+            layers += [nn.Conv2d(inputs, hidden, 1), nn.ReLU6(inplace=True)]
+        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden), nn.ReLU6(inplace=True)]
+        layers += [nn.Conv2d(hidden, outputs, 1)]
+        self.conv = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    """The first 14 stages of MobileNetV2 (Sandler et al. 2018, table 2), up to its native stride of 16.
+
+    Input (N, 3, H, W) RGB in [0, 255]; sizes 16 k + 1 keep the grid of cells centred on the crop. There is no
+    batch-norm: it would be frozen anyway (small batches), so `load_imagenet` folds it into the convolutions, which
+    makes training and tracking faster.
+    """
+
+    STRIDE = 16
+    CHANNELS = 96
+    STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))  # expand, width, n, stride
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False)
+        layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(inplace=True))]
+        width = 32
+        for expand, outputs, repeat, stride in self.STAGES:
+            for i in range(repeat):
+                layers.append(InvertedResidual(width, outputs, stride if i == 0 else 1, expand))
+                width = outputs
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 96, ceil(H / 16), ceil(W / 16))."""
+        return self.features((x - self.mean) / self.std)
+
+    def load_imagenet(self, state: dict[str, Tensor]) -> None:
+        """Take over the weights of a state dict in torchvision's naming, with its batch-norm folded in.
+
+        Raises ValueError: an entry is missing.
+        """
+        norms = sorted({k.removesuffix(".running_mean") for k in state if k.endswith(".running_mean")}, key=_natural)
+        convs = [m for m in self.features.modules() if isinstance(m, nn.Conv2d)]
+        if len(norms) < len(convs):
+            raise ValueError(
+                f"no ImageNet weights of a MobileNetV2: {len(norms)} batch-norm layers, {len(convs)} wanted"
+            )
+        with torch.no_grad():
+            for conv, norm in zip(convs, norms, strict=False):
+                *place, number = norm.split(".")
+                weight = state[".".join([*place, str(int(number) - 1), "weight"])]
+                gain = state[norm + ".weight"] / torch.sqrt(state[norm + ".running_var"] + 1e-5)
+                conv.weight.copy_(weight * gain[:, None, None, None])
+                assert conv.bias is not None
+                conv.bias.copy_(state[norm + ".bias"] - state[norm + ".running_mean"] * gain)
+
+
+def _natural(name: str) -> list[int]:
+    return [int(part) for part in name.split(".") if part.isdigit()]

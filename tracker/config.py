@@ -1,0 +1,141 @@
+"""Frozen dataclasses <-> YAML, strict: an unknown key, a missing key or a wrong type is an error that names it.
+
+The config of a network travels inside its checkpoint, so a weight file is all that `Tracker.load` needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class PyramidTracking:
+    """How a score-only network tracks: it searches at several scales (Bertinetto et al. 2016, section 3.4)."""
+
+    num_scales: int = 3
+    scale_step: float = 1.0375  # ratio of neighbouring scales
+    scale_penalty: float = 0.9745  # factor on the score of every scale but the current one
+    size_lr: float = 0.59  # size <- (1 - size_lr) size + size_lr new
+    window_influence: float = 0.176  # score <- (1 - w) score + w window
+    upsample: int = 16  # bicubic up-sampling of the response
+
+
+@dataclass(frozen=True)
+class BoxTracking:
+    """How a network with a box map tracks."""
+
+    penalty_k: float = 0.06  # score <- score exp(-k (r s - 1)), r, s >= 1 the change of shape and size
+    size_lr: float = 0.45  # size <- (1 - a) size + a new, a = size_lr x penalised score
+    window_influence: float = 0.3
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A network and how it tracks.
+
+    exemplar_size, search_size: crop px. context_amount: see `geometry.context_side`.
+    """
+
+    network: Literal["siamfc", "swift"]
+    exemplar_size: int
+    search_size: int
+    context_amount: float
+    tracking: PyramidTracking | BoxTracking
+
+    def __post_init__(self) -> None:
+        wanted = PyramidTracking if self.network == "siamfc" else BoxTracking
+        if not isinstance(self.tracking, wanted):
+            raise ConfigError(f"tracking: network {self.network} takes {wanted.__name__}")
+        if not 0 < self.exemplar_size < self.search_size:
+            raise ConfigError(f"0 < exemplar_size < search_size; got {self.exemplar_size} and {self.search_size}")
+
+
+SIAMFC = ModelConfig("siamfc", 127, 255, 0.5, PyramidTracking())
+SWIFT = ModelConfig("swift", 97, 209, 0.5, BoxTracking())
+
+T = TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Any, path: str = "") -> T:
+    """Build the dataclass `cls` from nested dicts; every field must be given.
+
+    path: where `values` stands, for messages ("train.data"). Raises ConfigError.
+    """
+    where = path or "config"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
+            raise ConfigError(f"{_join(path, key)}: unknown key; {hint}")
+    missing = [name for name in known if name not in values]
+    if missing:
+        raise ConfigError(f"{where}: missing key {', '.join(map(repr, missing))}")
+    return cls(**{name: _convert(hints[name], values[name], _join(path, name)) for name in known})
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dicts of a config: the inverse of `from_dict`."""
+    return {
+        f.name: to_dict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
+        for f in dataclasses.fields(config)
+        for v in [getattr(config, f.name)]
+    }
+
+
+def load_yaml(cls: type[T], file: str | Path) -> T:
+    """Read the YAML `file` as a `cls`. Raises ConfigError (with the file's name) or OSError."""
+    try:
+        return from_dict(cls, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not YAML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path}: {value!r} is not allowed; choose from {', '.join(map(repr, args))}")
+        return value
+    if origin is types.UnionType and type(None) in args:
+        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, path)
+    if origin is types.UnionType:  # a choice of dataclasses: the one that has these keys
+        keys = set(value) if isinstance(value, dict) else set()
+        best = max(args, key=lambda a: len(keys & {f.name for f in dataclasses.fields(a)}))
+        return from_dict(best, value, path)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, path)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{path}: expected a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: expected a mapping, got {value!r}")
+        return {_convert(args[0], k, path): _convert(args[1], v, _join(path, k)) for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
+    return value

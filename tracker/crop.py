@@ -1,0 +1,56 @@
+"""The only pixel sampler of the project: tracking and training cut every crop here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.geometry import CropWindow
+
+Image = NDArray[np.uint8]
+
+
+def mean_colour(frame: Image) -> tuple[float, float, float]:
+    """Mean BGR of a (H, W, 3) frame: what crops show outside of it."""
+    blue, green, red, _ = cv2.mean(frame)
+    return blue, green, red
+
+
+def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> Image:
+    """Cut `window` out of `frame`.
+
+    frame: (H, W, 3) uint8 BGR, not mutated and never padded whole. fill: BGR shown outside the frame.
+    Returns (size, size, 3) uint8. The crop pixel (u, v) samples the frame at ((u + 0.5) / scale + x, (v + 0.5) / scale + y).
+    A window that shrinks by k or more first averages k x k blocks (k whole), so that big targets do not alias:
+    cv2.warpAffine alone would turn INTER_AREA into bilinear.
+    """
+    block = int(window.side / window.size)
+    x0 = y0 = 0
+    if block > 1:
+        x0, y0 = int(np.floor(window.x)) - block, int(np.floor(window.y)) - block
+        cells = int(np.ceil(window.side / block)) + 3
+        frame = _block_mean(frame, x0, y0, cells, block, fill)
+    else:
+        block = 1
+    step = window.side / window.size / block
+    # cv2 puts pixel i at i, we put its centre at i + 0.5.
+    matrix = np.array([[step, 0, (window.x - x0) / block + step / 2 - 0.5],
+                       [0, step, (window.y - y0) / block + step / 2 - 0.5]])  # fmt: skip
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (window.size, window.size)
+    out = cv2.warpAffine(frame, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    return np.asarray(out, np.uint8)
+
+
+def _block_mean(frame: Image, x0: int, y0: int, cells: int, block: int, fill: tuple[float, float, float]) -> Image:
+    """(cells, cells, 3) means of the block x block squares of the frame that start at (x0, y0)."""
+    height, width = frame.shape[:2]
+    x1, y1 = x0 + cells * block, y0 + cells * block
+    inside = frame[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
+    if inside.size == 0:
+        return np.full((cells, cells, 3), np.round(fill), np.uint8)
+    if inside.shape[:2] != (y1 - y0, x1 - x0):
+        borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
+        inside = cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill)
+    return np.asarray(cv2.resize(inside, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8)

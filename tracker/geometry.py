@@ -1,0 +1,142 @@
+"""Boxes and crop windows: the only place where coordinates change frames of reference. numpy only.
+
+Coordinates are continuous and 0-based: pixel i covers [i, i + 1). A box is (x, y, w, h) and spans [x, x + w).
+Suffixes name the frame of reference: `_frame` (frame px), `_search` / `_crop` (crop px), `_cell` (map cells).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.float64]
+
+
+class Box(NamedTuple):
+    """An axis-aligned box: left and top edge, width and height, in px (floats)."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y) of the centre, px."""
+        return self.x + self.w / 2, self.y + self.h / 2
+
+    @staticmethod
+    def from_centre(cx: float, cy: float, w: float, h: float) -> Box:
+        """The box of size (w, h) whose centre is (cx, cy)."""
+        return Box(cx - w / 2, cy - h / 2, w, h)
+
+
+def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
+    """Return `box` as a Box, or say what is wrong with it.
+
+    box: x, y, w, h in frame px. Part of it may lie outside the frame, not all of it.
+    Raises ValueError: not four finite numbers, no positive size, or wholly outside the frame.
+    """
+    values = np.asarray(box, dtype=np.float64).reshape(-1)
+    if values.shape != (4,) or not np.isfinite(values).all():
+        raise ValueError(f"box must be four finite numbers x, y, w, h; got {box!r}")
+    x, y, w, h = values.tolist()
+    if w <= 0 or h <= 0:
+        raise ValueError(f"box must have a positive width and height; got w={w:g}, h={h:g}")
+    if x >= frame_w or y >= frame_h or x + w <= 0 or y + h <= 0:
+        raise ValueError(f"box (x={x:g}, y={y:g}, w={w:g}, h={h:g}) lies wholly outside the {frame_w}x{frame_h} frame")
+    return Box(x, y, w, h)
+
+
+def iou(a: ArrayLike, b: ArrayLike) -> Float:
+    """Intersection over union, row by row.
+
+    a, b: (..., 4) x, y, w, h; broadcast against each other. Returns (...) in [0, 1]; NaN boxes and empty unions give 0.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    left_top = np.maximum(a[..., :2], b[..., :2])
+    right_bottom = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    intersection = np.prod(np.clip(right_bottom - left_top, 0, None), axis=-1)
+    union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - intersection
+    return np.where(union > 0, np.nan_to_num(intersection) / np.where(union > 0, union, 1.0), 0.0)
+
+
+def clip_box(box: Box, frame_w: int, frame_h: int) -> Box:
+    """The part of `box` that lies in the frame; of zero size where there is none."""
+    x0, y0 = min(max(box.x, 0.0), frame_w), min(max(box.y, 0.0), frame_h)
+    x1, y1 = min(max(box.x + box.w, 0.0), frame_w), min(max(box.y + box.h, 0.0), frame_h)
+    return Box(x0, y0, x1 - x0, y1 - y0)
+
+
+def context_side(w: float, h: float, context_amount: float) -> float:
+    """Side of the square that shows a target with its context, px.
+
+    side^2 = (w + a(w + h)) (h + a(w + h)), a = `context_amount`; a = 0.5 gives SiamFC's p = (w + h) / 4 a side
+    (Bertinetto et al. 2016, section 3.4).
+    """
+    pad = context_amount * (w + h)
+    return float(np.sqrt((w + pad) * (h + pad)))
+
+
+def hann_window(n: int) -> Float:
+    """(n, n) cosine window without its zero border; 1 at the centre of an odd n."""
+    line = np.hanning(n + 2)[1:-1]
+    return np.outer(line, line)
+
+
+@dataclass(frozen=True)
+class CropWindow:
+    """The square of the frame that a crop shows.
+
+    x, y: left and top edge, frame px (any real number, also outside the frame). side: frame px. size: crop px.
+    """
+
+    x: float
+    y: float
+    side: float
+    size: int
+
+    @staticmethod
+    def around(cx: float, cy: float, side: float, size: int) -> CropWindow:
+        """The window of `side` frame px whose centre is (cx, cy)."""
+        return CropWindow(cx - side / 2, cy - side / 2, side, size)
+
+    @property
+    def scale(self) -> float:
+        """Crop px per frame px."""
+        return self.size / self.side
+
+    def to_crop(self, box_frame: Sequence[float]) -> Box:
+        """A box in frame px, in crop px."""
+        x, y, w, h = box_frame
+        s = self.scale
+        return Box((x - self.x) * s, (y - self.y) * s, w * s, h * s)
+
+    def to_frame(self, box_crop: Sequence[float]) -> Box:
+        """A box in crop px, in frame px: the inverse of `to_crop`."""
+        x, y, w, h = box_crop
+        s = self.scale
+        return Box(x / s + self.x, y / s + self.y, w / s, h / s)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a score map lie on the search crop: `cells` x `cells`, `stride` px apart, centred on it."""
+
+    cells: int
+    stride: int
+    search_size: int
+
+    @property
+    def first(self) -> float:
+        """Centre of cell 0, search px."""
+        return (self.search_size - (self.cells - 1) * self.stride) / 2
+
+    @property
+    def centres(self) -> Float:
+        """(cells,) centres along one axis, search px."""
+        return self.first + self.stride * np.arange(self.cells, dtype=np.float64)

@@ -1,0 +1,180 @@
+"""Post-processing of one target's maps, one pass each. numba only; the float64 twins are in tests/reference.py.
+
+Compiled ahead of the first frame by `warm_up` and cached on disk, so that no frame waits for a compiler.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def decode_boxes(
+    logits: F32,
+    box_map: F32,
+    window: F64,
+    first: float,
+    stride: float,
+    width: float,
+    height: float,
+    penalty_k: float,
+    window_influence: float,
+) -> tuple[float, float, float, float, float, float]:
+    """The best box of a score map and a box map.
+
+    logits: (H, W). box_map: (4, H, W) distances to left, top, right, bottom, search px. window: (H, W) cosine window,
+    peak 1. first: centre of cell 0; stride: between cells, search px. width, height: the target's last size, search px.
+    penalty_k: p = exp(-k (r s - 1)) with r, s >= 1 the change of aspect and of overall size, (Li et al., SiamRPN, 2018,
+    section 4.3). window_influence: score <- (1 - w) p score + w window.
+    Returns cx, cy, w, h (search px), the score there in [0, 1] and its penalty p in (0, 1].
+    """
+    aspect = width / height
+    overall = _overall(width, height)
+    best, best_r, best_c, best_p = -1.0, 0, 0, 1.0
+    rows, cols = logits.shape
+    for r in range(rows):
+        for c in range(cols):
+            w = np.float64(box_map[0, r, c]) + np.float64(box_map[2, r, c])
+            h = np.float64(box_map[1, r, c]) + np.float64(box_map[3, r, c])
+            if not (w > 0.0 and h > 0.0):
+                continue
+            ratio = w / h / aspect
+            size = _overall(w, h) / overall
+            p = math.exp(-penalty_k * (max(ratio, 1.0 / ratio) * max(size, 1.0 / size) - 1.0))
+            score = 1.0 / (1.0 + math.exp(-np.float64(logits[r, c])))
+            total = (1.0 - window_influence) * p * score + window_influence * window[r, c]
+            if total > best:
+                best, best_r, best_c, best_p = total, r, c, p
+    left, top = np.float64(box_map[0, best_r, best_c]), np.float64(box_map[1, best_r, best_c])
+    right, bottom = np.float64(box_map[2, best_r, best_c]), np.float64(box_map[3, best_r, best_c])
+    cx = first + stride * best_c + (right - left) / 2
+    cy = first + stride * best_r + (bottom - top) / 2
+    score = 1.0 / (1.0 + math.exp(-np.float64(logits[best_r, best_c])))
+    return cx, cy, left + right, top + bottom, score, best_p
+
+
+@njit(cache=True, nogil=True)
+def _overall(w: float, h: float) -> float:
+    pad = (w + h) / 2
+    return math.sqrt((w + pad) * (h + pad))
+
+
+@njit(cache=True, nogil=True)
+def cubic_weights(cells: int, factor: int) -> tuple[NDArray[np.int64], F64]:
+    """Bicubic up-sampling of `cells` by `factor` along one axis (Keys 1981, a = -0.75), borders repeated.
+
+    Returns the four source cells (cells * factor, 4) and their weights (cells * factor, 4).
+    """
+    a = -0.75
+    index = np.empty((cells * factor, 4), np.int64)
+    weight = np.empty((cells * factor, 4), np.float64)
+    for u in range(cells * factor):
+        position = (u + 0.5) / factor - 0.5
+        base = math.floor(position)
+        for k in range(4):
+            d = abs(position - (base - 1 + k))
+            if d <= 1.0:
+                value = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+            else:
+                value = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+            index[u, k] = min(max(base - 1 + k, 0), cells - 1)
+            weight[u, k] = value
+    return index, weight
+
+
+@njit(cache=True, nogil=True)
+def _upsample(response: F32, index: NDArray[np.int64], weight: F64) -> F64:
+    cells, fine = response.shape[0], index.shape[0]
+    rows = np.empty((cells, fine))
+    for r in range(cells):
+        for u in range(fine):
+            value = 0.0
+            for k in range(4):
+                value += weight[u, k] * np.float64(response[r, index[u, k]])
+            rows[r, u] = value
+    out = np.empty((fine, fine))
+    for v in range(fine):
+        a, b, c, d = index[v]
+        wa, wb, wc, wd = weight[v]
+        for u in range(fine):
+            out[v, u] = wa * rows[a, u] + wb * rows[b, u] + wc * rows[c, u] + wd * rows[d, u]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def pyramid_peak(
+    response: F32,
+    window: F64,
+    index: NDArray[np.int64],
+    weight: F64,
+    stride: float,
+    factor: int,
+    scale_penalty: float,
+    window_influence: float,
+) -> tuple[int, float, float, float]:
+    """The best scale and the displacement of the target at it (Bertinetto et al. 2016, section 3.4).
+
+    response: (S, H, H) raw responses, the current scale in the middle. window: (H factor, H factor) cosine window that
+    sums to 1. index, weight: from `cubic_weights`. stride: search px a cell. scale_penalty: factor on the peak of every
+    other scale; a negative peak is divided by it, so that it never gains. The response of the best scale is shifted to
+    a minimum of 0, scaled to a sum of 1, and mixed: (1 - w) response + w window; its peak is refined by a parabola.
+    Returns the scale's index, dx, dy (search px, from the centre of the crop) and the up-sampled raw response there.
+    """
+    middle = response.shape[0] // 2
+    best_scale, best_peak = middle, -np.inf
+    best_map = np.empty((0, 0))
+    for step in range(response.shape[0]):
+        s = (middle + step) % response.shape[0]  # the current scale first: it wins a tie
+        fine_map = _upsample(response[s], index, weight)
+        peak = fine_map.max()
+        if s != middle:
+            peak = peak * scale_penalty if peak > 0.0 else peak / scale_penalty
+        if peak > best_peak:
+            best_scale, best_peak, best_map = s, peak, fine_map
+    low, total = best_map.min(), 0.0
+    fine = best_map.shape[0]
+    for v in range(fine):
+        for u in range(fine):
+            total += best_map[v, u] - low
+    gain = (1.0 - window_influence) / (total + 1e-16)
+    mixed = np.empty_like(best_map)
+    best, best_v, best_u = -np.inf, 0, 0
+    for v in range(fine):
+        for u in range(fine):
+            value = gain * (best_map[v, u] - low) + window_influence * window[v, u]
+            mixed[v, u] = value
+            if value > best:
+                best, best_v, best_u = value, v, u
+    du = dv = 0.0
+    if 0 < best_u < fine - 1:
+        du = parabola(mixed[best_v, best_u - 1], best, mixed[best_v, best_u + 1])
+    if 0 < best_v < fine - 1:
+        dv = parabola(mixed[best_v - 1, best_u], best, mixed[best_v + 1, best_u])
+    centre = (fine - 1) / 2
+    dx = (best_u + du - centre) / factor * stride
+    dy = (best_v + dv - centre) / factor * stride
+    return best_scale, dx, dy, best_map[best_v, best_u]
+
+
+@njit(cache=True, nogil=True)
+def parabola(before: float, peak: float, after: float) -> float:
+    """Where the parabola through three neighbours has its top, in [-0.5, 0.5] cells from the middle one."""
+    curvature = before - 2.0 * peak + after
+    if curvature >= 0.0:
+        return 0.0
+    return min(max(0.5 * (before - after) / curvature, -0.5), 0.5)
+
+
+def warm_up() -> None:
+    """Compile (or load from the cache) every kernel for the types that the loop uses."""
+    maps = np.ones((1, 2, 2), np.float32)
+    decode_boxes(maps[0], np.ones((4, 2, 2), np.float32), np.ones((2, 2)), 0.5, 16.0, 8.0, 8.0, 0.1, 0.3)
+    index, weight = cubic_weights(2, 2)
+    pyramid_peak(maps, np.ones((4, 4)), index, weight, 8.0, 2, 0.97, 0.2)

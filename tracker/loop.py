@@ -1,0 +1,249 @@
+"""The per-frame loop: crop, network, post-processing. State lives in `Target`, which the caller holds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tracker.config import BoxTracking, ModelConfig, PyramidTracking
+from tracker.crop import Image, crop, mean_colour
+from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
+from tracker.heads import Maps, Template
+from tracker.kernels import cubic_weights, decode_boxes, pyramid_peak, warm_up
+from tracker.network import Compare, SiameseNet, load_network, optimise, to_input
+
+MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
+
+
+@dataclass
+class Target:
+    """What is known of one target: the whole state of tracking it. `Tracker.update` mutates it.
+
+    box: x, y, w, h, frame px. template: features of the exemplar. fill: mean BGR of the first frame.
+    """
+
+    box: Box
+    template: Template
+    fill: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a target is in one frame.
+
+    box: x, y, w, h, frame px. score: [0, 1], how sure the network is; not calibrated.
+    crop_ms, network_ms, post_ms: wall-clock time of the stages; with many targets in one pass, of the whole pass.
+    """
+
+    box: Box
+    score: float
+    crop_ms: float = 0.0
+    network_ms: float = 0.0
+    post_ms: float = 0.0
+
+
+def check_frame(frame: object) -> Image:
+    """Return `frame` as (H, W, 3) uint8 BGR: grey (H, W), (H, W, 1) and BGRA (H, W, 4) frames are converted.
+
+    Raises TypeError: not an array, or not uint8. ValueError: empty, or another shape.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(f"frame must be a numpy array (H, W, 3) uint8 BGR; got {type(frame).__name__}")
+    if frame.dtype != np.uint8:
+        raise TypeError(f"frame must be uint8 in [0, 255]; got {frame.dtype} (scale it and use .astype(np.uint8))")
+    if frame.size == 0:
+        raise ValueError(f"frame is empty: shape {frame.shape}")
+    if frame.ndim == 2:
+        frame = frame[:, :, None]
+    if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4):
+        raise ValueError(f"frame must be (H, W, 3) BGR, (H, W) grey or (H, W, 4) BGRA; got shape {frame.shape}")
+    if frame.shape[2] == 1:
+        frame = np.repeat(frame, 3, axis=2)
+    return np.ascontiguousarray(frame[:, :, :3])
+
+
+class Tracker:
+    """Follows targets with one network; holds no state but the target of the last `init`.
+
+    net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
+    for the whole process; None leaves them as they are.
+    Raises ValueError: a device that is not there.
+    """
+
+    def __init__(self, net: SiameseNet, device: str = "auto", threads: int | None = 1) -> None:
+        if threads is not None:
+            if threads < 1:
+                raise ValueError(f"threads must be at least 1; got {threads}")
+            torch.set_num_threads(threads)
+        self.config: ModelConfig = net.config
+        self.device = pick_device(device)
+        self.grid = net.grid
+        self.target: Target | None = None
+        self._net = net.to(self.device).eval()
+        self._compare: Any = optimise(self._net) if self.device.type == "cpu" else Compare(self._net)
+        tracking = self.config.tracking
+        if isinstance(tracking, PyramidTracking):
+            fine = self.grid.cells * tracking.upsample
+            window = hann_window(fine)
+            self._window = window / window.sum()
+            self._cubic = cubic_weights(self.grid.cells, tracking.upsample)
+            offsets = np.arange(tracking.num_scales) - (tracking.num_scales - 1) / 2
+            self._scales: list[float] = (tracking.scale_step**offsets).tolist()
+        else:
+            self._window = hann_window(self.grid.cells)
+            self._scales = [1.0]
+        warm_up()
+        self._warm_up_network()
+
+    @classmethod
+    def load(cls, weights: str | Path = "swift", device: str = "auto", threads: int | None = 1) -> Tracker:
+        """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
+
+        Raises ValueError: no such name or file, a broken file, a device that is not there.
+        """
+        name = str(weights)
+        if name in weight_names():
+            path = Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
+        elif Path(name).is_file():
+            path = Path(name)
+        else:
+            raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+        return cls(load_network(path), device, threads)
+
+    def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
+        """Begin to follow what is in `box`, and make it the target of `update`.
+
+        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside.
+        Returns the new target: hold it to follow several. Raises ValueError or TypeError: see `check_frame`,
+        `geometry.check_box`.
+        """
+        frame = check_frame(frame)
+        checked = check_box(box, frame.shape[1], frame.shape[0])
+        fill = mean_colour(frame)
+        cfg = self.config
+        window = CropWindow.around(*checked.centre, self._side(checked), cfg.exemplar_size)
+        extent = np.array([[checked.w, checked.h]], np.float32) / np.float32(window.side)
+        with torch.inference_mode():
+            exemplar = to_input(crop(frame, window, fill)[None], self.device)
+            template = self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
+        self.target = Target(checked, Template(*template), fill)
+        return self.target
+
+    def update(self, frame: NDArray[np.uint8], target: Target | None = None) -> Result:
+        """Follow `target` (by default that of the last `init`) into `frame`; mutates the target.
+
+        frame: as for `init`; its size may differ from the last one. Raises RuntimeError before the first `init`.
+        """
+        target = target or self.target
+        if target is None:
+            raise RuntimeError("update before init: call init(frame, box) first")
+        return self.update_all(frame, [target])[0]
+
+    def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
+        """Follow many targets in one pass of the network; mutates each target. Returns a result for each."""
+        frame = check_frame(frame)
+        if not targets:
+            return []
+        started = time.perf_counter()
+        windows = [self._search_windows(target.box) for target in targets]
+        crops = np.stack([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
+        cropped = time.perf_counter()
+        maps = self._forward([t.template for t in targets], crops)
+        ran = time.perf_counter()
+        height, width = frame.shape[:2]
+        found = []
+        for i, (target, group) in enumerate(zip(targets, windows, strict=True)):
+            low = i * len(self._scales)
+            box, score = self._read(maps, low, target.box, group)
+            target.box = keep_inside(box, width, height)
+            found.append(Result(target.box, score))
+        done = time.perf_counter()
+        ms = [1e3 * (b - a) for a, b in ((started, cropped), (cropped, ran), (ran, done))]
+        return [replace(r, crop_ms=ms[0], network_ms=ms[1], post_ms=ms[2]) for r in found]
+
+    def _side(self, box: Box) -> float:
+        """Side of the exemplar's square, frame px."""
+        return context_side(box.w, box.h, self.config.context_amount)
+
+    def _search_windows(self, box: Box) -> list[CropWindow]:
+        """What to search: a square around the last position, once for each scale."""
+        cfg = self.config
+        side = self._side(box) * cfg.search_size / cfg.exemplar_size
+        return [CropWindow.around(*box.centre, side * s, cfg.search_size) for s in self._scales]
+
+    def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
+        """Maps of all crops as numpy: logits (N, H, W) and, if there is a box head, box_map (N, 4, H, W)."""
+        repeat = len(crops) // len(templates)
+        with torch.inference_mode():
+            if len(crops) == 1:
+                features, summary = templates[0]
+            else:
+                features = torch.cat([t.features for t in templates]).repeat_interleave(repeat, 0)
+                summary = torch.cat([t.summary for t in templates]).repeat_interleave(repeat, 0)
+            maps = self._compare(features, summary, to_input(crops, self.device))
+            return tuple(m.cpu().numpy() for m in maps)
+
+    def _read(
+        self, maps: tuple[NDArray[np.float32], ...], low: int, box: Box, windows: list[CropWindow]
+    ) -> tuple[Box, float]:
+        """The new box (frame px) and score of one target, whose maps begin at row `low`."""
+        tracking, stride = self.config.tracking, float(self.grid.stride)
+        if isinstance(tracking, PyramidTracking):
+            response = maps[0][low : low + len(windows)]
+            scale, dx, dy, peak = pyramid_peak(
+                response, self._window, *self._cubic, stride, tracking.upsample,
+                tracking.scale_penalty, tracking.window_influence,
+            )  # fmt: skip
+            px = windows[scale].side / windows[scale].size  # frame px a search px
+            cx, cy = box.centre[0] + dx * px, box.centre[1] + dy * px
+            grow = 1 + tracking.size_lr * (self._scales[scale] - 1)
+            return Box.from_centre(cx, cy, box.w * grow, box.h * grow), 1 / (1 + math.exp(-peak))
+        window = windows[0]
+        last = window.to_crop(box)
+        cx, cy, w, h, score, penalty = decode_boxes(
+            maps[0][low], maps[1][low], self._window, self.grid.first, stride, last.w, last.h,
+            tracking.penalty_k, tracking.window_influence,
+        )  # fmt: skip
+        rate = tracking.size_lr * score * penalty
+        w, h = last.w + rate * (w - last.w), last.h + rate * (h - last.h)
+        return window.to_frame(Box.from_centre(cx, cy, w, h)), score
+
+    def _warm_up_network(self) -> None:
+        """Run once, so that the first frame does not pay for memory and code paths."""
+        frame = np.zeros((64, 64, 3), np.uint8)
+        target = self.init(frame, (16, 16, 32, 32))
+        for _ in range(3):
+            self.update_all(frame, [target])
+        self.target = None
+
+
+def keep_inside(box: Box, frame_w: int, frame_h: int) -> Box:
+    """`box` with its centre in the frame and its size between `MIN_SIZE` and the frame's."""
+    cx, cy = min(max(box.centre[0], 0.0), frame_w), min(max(box.centre[1], 0.0), frame_h)
+    w, h = min(max(box.w, MIN_SIZE), frame_w), min(max(box.h, MIN_SIZE), frame_h)
+    return Box.from_centre(cx, cy, w, h)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device called `name`; "auto" takes cuda, then mps, then cpu. Raises ValueError: not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, ok in there.items() if ok))
+    if not there.get(name.split(":")[0], False):
+        raise ValueError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
+    return torch.device(name)
+
+
+def weight_names() -> list[str]:
+    """Names of the weights that come with the package."""
+    folder = files("tracker") / "weights"
+    return sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))

@@ -1,0 +1,192 @@
+"""The Siamese network: two images go through one trunk and their embeddings are compared. Stateless."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tracker.backbones import AlexNet, MobileNetV2
+from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
+from tracker.geometry import Grid
+from tracker.heads import BoxHead, Maps, ScoreHead, Template
+
+
+class CheckpointError(ValueError):
+    """A weight file that cannot be used; the message says why."""
+
+
+class SiameseNet(nn.Module):
+    """`embed` an exemplar once, then `forward` it with every search region.
+
+    config: which trunk and head, and the crop sizes they were trained for.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.network == "siamfc":
+            self.backbone: nn.Module = AlexNet()
+            self.head: nn.Module = ScoreHead()
+            self.stride = AlexNet.STRIDE
+        else:
+            self.backbone = MobileNetV2()
+            self.stride = MobileNetV2.STRIDE
+            cells = -(-config.exemplar_size // self.stride)
+            width = MobileNetV2.CHANNELS
+            self.neck = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+            self.head = BoxHead(width, cells * cells)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the cells of the score map lie on the search crop."""
+        if self.config.network == "siamfc":
+            cells = (self.config.search_size - self.config.exemplar_size) // self.stride + 1
+        else:
+            cells = -(-self.config.search_size // self.stride)
+        return Grid(cells, self.stride, self.config.search_size)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in [0, 255] -> (N, C, H', W'); the same weights for exemplar and search."""
+        x = self.backbone(x)
+        return x if self.config.network == "siamfc" else self.neck(x)
+
+    def embed(self, exemplar: Tensor, extent: Tensor) -> Template:
+        """Turn an exemplar into a template.
+
+        exemplar: (N, 3, Hz, Wz) RGB in [0, 255]. extent: (N, 2) width and height of the target in it, as shares of
+        its size (the target is at the centre).
+        """
+        features = self.features(exemplar)
+        if self.config.network == "siamfc":
+            return Template(features, features.new_zeros(len(features), 0))
+        inside = coverage(extent, features.shape[-1])
+        mean = (features * inside[:, None]).sum((2, 3)) / inside.sum((1, 2))[:, None]
+        return Template(features, torch.cat([mean, extent], dim=1))
+
+    def forward(self, template: Template, search: Tensor) -> Maps:
+        """Compare. search: (N, 3, Hx, Wx) RGB in [0, 255], one for each template."""
+        return self.head(template, self.features(search))
+
+
+def coverage(extent: Tensor, cells: int) -> Tensor:
+    """How much of each template cell a centred box covers.
+
+    extent: (N, 2) width and height as shares of the exemplar, > 0. Returns (N, cells, cells) in [0, 1], never all 0.
+    """
+    edges = torch.linspace(0, 1, cells + 1, dtype=extent.dtype, device=extent.device)
+    low, high = (0.5 - extent / 2).clamp(min=0)[..., None], (0.5 + extent / 2).clamp(max=1)[..., None]
+    line = (torch.minimum(edges[1:], high) - torch.maximum(edges[:-1], low)).clamp(min=0) * cells  # (N, 2, cells)
+    return line[:, 1, :, None] * line[:, 0, None, :]
+
+
+def to_input(crops: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """(N, H, W, 3) uint8 BGR crops -> (N, 3, H, W) float32 RGB in [0, 255], channels-last, on `device`."""
+    pixels = torch.from_numpy(crops).to(device).flip(-1)
+    return pixels.permute(0, 3, 1, 2).to(torch.float32)
+
+
+def save_network(net: SiameseNet, file: str | Path, half: bool = True) -> None:
+    """Write weights and config as one safetensors file, whole or not at all; `half` stores fp16."""
+    state = {k: v.detach().cpu() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    path = Path(file)
+    partial = path.with_name(path.name + ".partial")
+    save_file(state, partial, metadata={"config": json.dumps(to_dict(net.config))})
+    partial.replace(path)
+
+
+def load_network(file: str | Path) -> SiameseNet:
+    """Read a network in evaluation mode: our safetensors, or a PyTorch state dict in the siamfc-pytorch layout.
+
+    No code in the file is run. Raises FileNotFoundError; CheckpointError (truncated, foreign, wrong shapes).
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file {path}")
+    if path.suffix == ".safetensors":
+        config, state = _read_safetensors(path)
+    else:
+        config, state = SIAMFC, _read_siamfc_pytorch(path)
+    net = SiameseNet(config)
+    expected = {k: v.shape for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    found = {k: v.shape for k, v in state.items()}
+    wrong = [k for k in expected if found.get(k) != expected[k]] + [k for k in found if k not in expected]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: not the weights of a {config.network}: {len(wrong)} entries differ, first {wrong[0]!r}"
+        )
+    net.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    return net.eval()
+
+
+def _read_safetensors(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        if "config" not in meta:
+            raise CheckpointError(f"{path}: a safetensors file without a siamtrack config")
+        return from_dict(ModelConfig, json.loads(meta["config"])), state
+    except (SafetensorError, json.JSONDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: truncated or foreign weight file: {error}") from None
+
+
+def _read_siamfc_pytorch(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: truncated or foreign weight file: {reason}") from None
+    if not isinstance(state, dict) or "backbone.conv1.0.weight" not in state:
+        raise CheckpointError(
+            f"{path}: not a known layout; allowed: .safetensors of siamtrack, or a state dict with backbone.conv1.0.weight ..."
+        )
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    # That layout keeps the response scale out of the file: 0.001, no shift.
+    return {"head.scale": torch.tensor(1e-3), "head.bias": torch.zeros(()), **state}
+
+
+class Compare(nn.Module):
+    """`SiameseNet.forward` with plain tensors in and out, which is what tracing wants."""
+
+    def __init__(self, net: SiameseNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, features: Tensor, summary: Tensor, search: Tensor) -> tuple[Tensor, ...]:
+        return tuple(m for m in self.net(Template(features, summary), search) if m is not None)
+
+
+def optimise(net: SiameseNet) -> nn.Module:
+    """The same comparison, faster on a CPU: batch-norm folded into convolutions, channels-last, traced and frozen.
+
+    Returns a module (template features, template summary, search) -> (logits, box_map) or (logits,) that takes any
+    batch size. SiamFC's correlation is a grouped convolution, whose groups a trace would fix: it is not traced (and
+    would gain nothing: its few large convolutions leave no overhead to save).
+    """
+    net = copy.deepcopy(net).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    compare = Compare(net).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if net.config.network == "siamfc":
+        return compare.requires_grad_(False)
+    exemplar, search = net.config.exemplar_size, net.config.search_size
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes seen by the trace; deprecation of torch.jit
+        template = net.embed(torch.zeros(2, 3, exemplar, exemplar), torch.full((2, 2), 0.5))
+        traced = torch.jit.trace(compare, (*template, torch.zeros(2, 3, search, search)))
+        return torch.jit.freeze(traced)

@@ -1,0 +1,86 @@
+"""Changes of a crop that a tracker must survive. Each takes and returns (H, W, 3) uint8 BGR; `rng` decides all."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+def colour(image: Image, rng: np.random.Generator, strength: float) -> Image:
+    """Gain, offset, gamma and saturation; `strength` 1 is a strong change."""
+    table = np.linspace(0, 1, 256) ** np.exp(strength * rng.uniform(-0.35, 0.35))
+    contrast = np.exp(strength * rng.uniform(-0.4, 0.4))
+    offset = strength * rng.uniform(-0.15, 0.15)
+    tint = 1 + strength * rng.uniform(-0.1, 0.1, 3)
+    channels = 255 * (0.45 + offset + (table[:, None] - 0.45) * contrast * tint)
+    out = cv2.LUT(image, np.clip(channels, 0, 255).astype(np.uint8).reshape(1, 256, 3))
+    if rng.random() < 0.5:
+        amount = float(np.clip(1 + strength * rng.uniform(-0.6, 0.6), 0, 2))
+        out = cv2.addWeighted(out, amount, grey(np.asarray(out, np.uint8)), 1 - amount, 0)
+    return np.asarray(out, np.uint8)
+
+
+def grey(image: Image) -> Image:
+    """The luminance in all three channels."""
+    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def blur(image: Image, rng: np.random.Generator) -> Image:
+    """Motion blur, defocus, or the loss of resolution of a small target that was enlarged."""
+    kind = rng.integers(3)
+    height, width = image.shape[:2]
+    if kind == 0:
+        length = int(rng.integers(3, 12))
+        kernel = np.zeros((length, length), np.float32)
+        angle = rng.uniform(0, np.pi)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
+        middle = (length - 1) / 2
+        start, end = np.round(middle - reach).astype(int), np.round(middle + reach).astype(int)
+        cv2.line(kernel, start.tolist(), end.tolist(), 1.0)
+        return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
+    if kind == 1:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.uint8)
+    shrink = rng.uniform(1.4, 3.5)
+    small = cv2.resize(image, (round(width / shrink), round(height / shrink)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def noise(image: Image, rng: np.random.Generator) -> Image:
+    """Gaussian sensor noise or JPEG artefacts."""
+    if rng.random() < 0.5:
+        sigma = rng.uniform(2, 14)
+        grains = np.empty(image.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+        cv2.randn(grains, 0, sigma)
+        return np.asarray(cv2.add(image, grains, dtype=cv2.CV_8U), np.uint8)
+    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
+
+
+def place(cutout: Image, matrix: NDArray[np.float64], size: int) -> tuple[Image, NDArray[np.float32]]:
+    """Warp a (h, w, 4) cut-out into a (size, size) canvas.
+
+    matrix: (2, 3) from cut-out px to canvas px, continuous coordinates. Returns colours (size, size, 3) and coverage
+    (size, size, 1) in [0, 1].
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale < 0.5:  # bilinear sampling alone would alias
+        height, width = cutout.shape[:2]
+        small = max(2, round(width * scale * 1.5)), max(2, round(height * scale * 1.5))
+        cutout = np.asarray(cv2.resize(cutout, small, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
+    shift = matrix.copy()  # cv2 puts pixel i at i, we put its centre at i + 0.5
+    shift[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    colours = cv2.warpAffine(
+        cutout[..., :3], shift, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    cover = cv2.warpAffine(cutout[..., 3], shift, (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(colours, np.uint8), cover[..., None].astype(np.float32) / 255
+
+
+def blend(canvas: Image, colours: Image, cover: NDArray[np.float32]) -> Image:
+    """`colours` over `canvas` where `cover` is 1."""
+    return (canvas + (colours.astype(np.float32) - canvas) * cover + 0.5).astype(np.uint8)

@@ -1,0 +1,55 @@
+"""Losses of score and box maps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def balanced_logistic(logits: Tensor, labels: Tensor) -> Tensor:
+    """SiamFC's logistic loss; targets and background of each map weigh the same (Bertinetto et al. 2016, section 3.2).
+
+    logits, labels: (N, H, W); labels 1 or 0. With v = 2 label - 1 the loss of a cell is log(1 + exp(-v logit)).
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    positive = labels.sum((1, 2), keepdim=True).clamp(min=1)
+    negative = (1 - labels).sum((1, 2), keepdim=True).clamp(min=1)
+    weights = 0.5 * torch.where(labels > 0, 1 / positive, 1 / negative)
+    return (weights * losses).sum() / len(logits)
+
+
+def masked_bce(logits: Tensor, labels: Tensor, hard: float, hardest: int = 8) -> Tensor:
+    """Cross-entropy with a ring that does not count: mean over targets + mean over background + the hardest background.
+
+    logits, labels: (N, H, W); labels 1, 0, or -1 (not counted). hard: weight of the mean over the `hardest` background
+    cells of each map. Maps without a target have no first term.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
+    positive, negative = (labels == 1).float(), (labels == 0).float()
+    on_target = (losses * positive).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1)
+    background = (losses * negative).sum((1, 2)) / negative.sum((1, 2)).clamp(min=1)
+    worst = (losses * negative).flatten(1).topk(min(hardest, logits[0].numel()), dim=1).values.mean(1)
+    return (0.5 * on_target + 0.5 * background + hard * worst).mean()
+
+
+def giou_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - generalised IoU of boxes seen from the same cell (Rezatofighi et al. 2019, algorithm 1).
+
+    predicted, target: (N, 4, H, W) distances to left, top, right, bottom; those of `target` are used where `weight`
+    (N, H, W) is positive. Returns the weighted mean.
+    """
+    chosen = weight > 0
+    p = predicted.permute(0, 2, 3, 1)[chosen]
+    t = target.permute(0, 2, 3, 1)[chosen]
+    w = weight[chosen]
+    if len(w) == 0:
+        return predicted.sum() * 0
+    area_p = (p[:, 0] + p[:, 2]) * (p[:, 1] + p[:, 3])
+    area_t = (t[:, 0] + t[:, 2]) * (t[:, 1] + t[:, 3])
+    low, high = torch.minimum(p, t), torch.maximum(p, t)
+    intersection = (low[:, 0] + low[:, 2]) * (low[:, 1] + low[:, 3])
+    hull = (high[:, 0] + high[:, 2]) * (high[:, 1] + high[:, 3])
+    union = area_p + area_t - intersection
+    giou = intersection / union - (hull - union) / hull
+    return ((1 - giou) * w).sum() / w.sum()

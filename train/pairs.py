@@ -1,0 +1,176 @@
+"""Exemplar/search pairs from a store of footage. Pair i of seed s is always the same pair."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.config import ModelConfig
+from tracker.crop import Image, crop
+from tracker.geometry import Box, CropWindow, context_side
+from train import augment
+from train.config import PairConfig
+from train.store import Store, StoreError, Track
+
+
+class Pair(NamedTuple):
+    """One training example.
+
+    exemplar: (Hz, Wz, 3) uint8 BGR, the target at its centre. extent: (2,) width and height of the target as shares of
+    the exemplar. search: (Hx, Wx, 3) uint8 BGR. box_search: (4,) x, y, w, h of the target, search px.
+    """
+
+    exemplar: Image
+    extent: NDArray[np.float32]
+    search: Image
+    box_search: NDArray[np.float32]
+
+
+class PairSampler:
+    """Draws pairs from `store`; stateless, so that a run can be resumed at any pair."""
+
+    def __init__(self, store: Store, pairs: PairConfig, model: ModelConfig, search_size: int, seed: int) -> None:
+        self.store, self.pairs, self.model, self.search_size, self.seed = store, pairs, model, search_size, seed
+        unknown = [name for name in pairs.mix if name not in store.by_source]
+        if unknown:
+            raise StoreError(f"pairs.mix names {unknown[0]!r}; the store has {', '.join(sorted(store.by_source))}")
+        self._sources = list(pairs.mix)
+        weights = np.array([pairs.mix[name] for name in self._sources], np.float64)
+        self._weights = weights / weights.sum()
+
+    def __getitem__(self, index: int) -> Pair:
+        """Pair number `index` >= 0."""
+        rng = np.random.default_rng((self.seed, index))
+        cfg = self.pairs
+        source = self._sources[rng.choice(len(self._sources), p=self._weights)]
+        candidates = self.store.by_source[source]
+        track = self.store.tracks[candidates[rng.integers(len(candidates))]]
+        first = int(rng.integers(len(track.images)))
+        near = np.flatnonzero(np.abs(track.images - track.images[first]) <= cfg.max_gap)
+        second = int(near[rng.integers(len(near))])
+
+        cut_first, cut_second = _nearest_cutout(track, first), _nearest_cutout(track, second)
+        if cut_second >= 0 and rng.random() < cfg.cutout:
+            search, box = self._pasted(cut_second, self._search_box(track, second, rng), self.search_size, rng, 1.0)
+        else:
+            search, box = self._real_search(track, second, rng)
+        if cut_first >= 0 and rng.random() < cfg.cutout / 2:
+            exemplar, extent = self._pasted_exemplar(cut_first, rng)
+        else:
+            exemplar, extent = self._real_exemplar(track, first, rng)
+        if self.store.num_cutouts and rng.random() < cfg.distractor:
+            search = self._with_distractors(search, box, track, rng)
+        if rng.random() < cfg.flip:
+            exemplar, search = exemplar[:, ::-1], search[:, ::-1]
+            box = Box(self.search_size - box.x - box.w, box.y, box.w, box.h)
+        grey = rng.random() < cfg.grey
+        exemplar, search = self._photometric(exemplar, grey, rng), self._photometric(search, grey, rng)
+        return Pair(np.ascontiguousarray(exemplar), extent, np.ascontiguousarray(search), np.array(box, np.float32))
+
+    def _photometric(self, image: Image, as_grey: bool, rng: np.random.Generator) -> Image:
+        cfg = self.pairs
+        image = np.ascontiguousarray(image)
+        image = augment.colour(image, rng, cfg.colour * rng.random())
+        if rng.random() < cfg.blur:
+            image = augment.blur(image, rng)
+        if rng.random() < cfg.noise:
+            image = augment.noise(image, rng)
+        return augment.grey(image) if as_grey else image
+
+    def _side(self, w: float, h: float) -> float:
+        return context_side(w, h, self.model.context_amount)
+
+    def _real_exemplar(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
+        image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
+        j = self.pairs.exemplar_jitter
+        w, h = box.w * np.exp(rng.uniform(-j, j)), box.h * np.exp(rng.uniform(-j, j))
+        cx, cy = box.centre[0] + rng.uniform(-j, j) * box.w, box.centre[1] + rng.uniform(-j, j) * box.h
+        size = self.model.exemplar_size
+        window = CropWindow.around(cx, cy, self._side(w, h), size)
+        return crop(image, window, self.store.mean_colour(int(track.images[i]))), np.array(
+            [w, h], np.float32
+        ) / np.float32(window.side)
+
+    def _search_box(self, track: Track, i: int, rng: np.random.Generator) -> Box:
+        """Where and how large the target shall be in the search crop."""
+        _, _, w, h = map(float, track.boxes[i])
+        cfg, size = self.pairs, self.search_size
+        scale = self.model.exemplar_size / self._side(w, h) * np.exp(rng.uniform(-cfg.scale_jitter, cfg.scale_jitter))
+        cx, cy = size / 2 + rng.uniform(-cfg.max_shift, cfg.max_shift, 2)
+        return Box.from_centre(float(cx), float(cy), w * scale, h * scale)
+
+    def _real_search(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, Box]:
+        image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
+        wanted = self._search_box(track, i, rng)
+        scale = wanted.w / box.w
+        window = CropWindow(
+            box.x - wanted.x / scale, box.y - wanted.y / scale, self.search_size / scale, self.search_size
+        )
+        return crop(image, window, self.store.mean_colour(int(track.images[i]))), wanted
+
+    def _background(self, size: int, rng: np.random.Generator) -> Image:
+        image = self.store.image(int(rng.integers(self.store.num_images)))
+        height, width = image.shape[:2]
+        side = min(height, width) * rng.uniform(0.4, 1.0)
+        window = CropWindow(rng.uniform(0, width - side), rng.uniform(0, height - side), side, size)
+        return crop(image, window, (0.0, 0.0, 0.0))
+
+    def _pasted(self, cut: int, wanted: Box, size: int, rng: np.random.Generator, strength: float) -> tuple[Image, Box]:
+        """The cut-out over another background, turned and stretched by `strength`; its exact box."""
+        cutout = self.store.cutout(cut)
+        height, width = cutout.shape[:2]
+        angle = strength * rng.normal(0, 0.2)
+        stretch = np.exp(strength * rng.uniform(-0.15, 0.15, 2))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        shear = np.array([[1, strength * rng.uniform(-0.1, 0.1)], [0, 1]])
+        linear = turn @ shear @ np.diag(stretch) * np.sqrt(wanted.w * wanted.h / (width * height))
+        cx, cy = wanted.centre
+        matrix = np.column_stack([linear, np.array([cx, cy]) - linear @ [width / 2, height / 2]])
+        colours, cover = augment.place(cutout, matrix, size)
+        x, y, w, h = cv2.boundingRect((cover[..., 0] > 0.5).astype(np.uint8))
+        background = self._background(size, rng)
+        if min(w, h) < 4:  # nothing of it is in view
+            return background, wanted
+        if rng.random() < 0.5:  # soften the seam, which would give the target away
+            cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2))[..., None]
+        return augment.blend(background, colours, cover), Box(x, y, w, h)
+
+    def _pasted_exemplar(self, cut: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
+        height, width = self.store.cutout(cut).shape[:2]
+        size = self.model.exemplar_size
+        scale = size / self._side(width, height)
+        wanted = Box.from_centre(size / 2, size / 2, width * scale, height * scale)
+        image, box = self._pasted(cut, wanted, size, rng, 0.0)
+        return image, np.array([box.w, box.h], np.float32) / np.float32(size)
+
+    def _with_distractors(self, search: Image, box: Box, track: Track, rng: np.random.Generator) -> Image:
+        """Other cut-outs, of the same class where there is one, beside the target; at most half of it is covered."""
+        for _ in range(int(rng.integers(1, 4))):
+            same = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t] is not track]
+            if same and rng.random() < 0.5:
+                cuts = self.store.tracks[same[rng.integers(len(same))]].cutouts
+                cut = int(rng.choice(cuts[cuts >= 0]))
+            else:
+                cut = int(rng.integers(self.store.num_cutouts))
+                if cut in track.cutouts:
+                    continue
+            cutout = self.store.cutout(cut)
+            height, width = cutout.shape[:2]
+            scale = np.sqrt(box.w * box.h / (width * height)) * np.exp(rng.uniform(-0.6, 0.4))
+            cx, cy = rng.uniform(0, self.search_size, 2)
+            matrix = np.array([[scale, 0, cx - scale * width / 2], [0, scale, cy - scale * height / 2]])
+            colours, cover = augment.place(cutout, matrix, self.search_size)
+            x0, y0 = max(int(box.x), 0), max(int(box.y), 0)
+            on_target = cover[y0 : int(box.y + box.h) + 1, x0 : int(box.x + box.w) + 1]
+            if on_target.size and on_target.mean() < 0.4:
+                search = augment.blend(search, colours, cover)
+        return search
+
+
+def _nearest_cutout(track: Track, i: int) -> int:
+    """The cut-out of observation i or of the next one that has one; -1 where the track has none."""
+    later = np.flatnonzero(track.cutouts[i : i + 8] >= 0)
+    return int(track.cutouts[i + later[0]]) if len(later) else -1

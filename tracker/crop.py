@@ -21,7 +21,7 @@ def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> 
     """Cut `window` out of `frame`.
 
     frame: (H, W, 3) uint8 BGR, not mutated and never padded whole. fill: BGR shown outside the frame.
-    Returns (size, size, 3) uint8. The crop pixel (u, v) samples the frame at ((u + 0.5) / scale + x, (v + 0.5) / scale + y).
+    Returns (size, size, 3) uint8. Its pixel (u, v) samples the frame at ((u + 0.5) / scale + x, (v + 0.5) / scale + y).
     A window that shrinks by k or more first averages k x k blocks (k whole), so that big targets do not alias:
     cv2.warpAffine alone would turn INTER_AREA into bilinear.
     """
@@ -52,5 +52,5 @@ def _block_mean(frame: Image, x0: int, y0: int, cells: int, block: int, fill: tu
         return np.full((cells, cells, 3), np.round(fill), np.uint8)
     if inside.shape[:2] != (y1 - y0, x1 - x0):
         borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
-        inside = cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill)
+        inside = np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill), np.uint8)
     return np.asarray(cv2.resize(inside, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8)

@@ -80,9 +80,9 @@ class BoxHead(nn.Module):
         self.score = nn.Conv2d(self.WIDTH, 1, 1)
         self.box = nn.Conv2d(self.WIDTH, 4, 1)
         nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.constant_(self.score.bias, -2.0)
+        nn.init.constant_(self.score.bias, -2.0)  # type: ignore[arg-type]
         nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.zeros_(self.box.bias)
+        nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
 
     def forward(self, template: Template, search: Tensor) -> Maps:
         """search: (N, C, H, W) features. Returns logits (N, H, W) and box_map (N, 4, H, W)."""

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tracker.config import BoxTracking, ModelConfig, PyramidTracking
+from tracker.config import ModelConfig, PyramidTracking
 from tracker.crop import Image, crop, mean_colour
 from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
-from tracker.heads import Maps, Template
+from tracker.heads import Template
 from tracker.kernels import cubic_weights, decode_boxes, pyramid_peak, warm_up
 from tracker.network import Compare, SiameseNet, load_network, optimise, to_input
 

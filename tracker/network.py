@@ -149,7 +149,8 @@ def _read_siamfc_pytorch(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: truncated or foreign weight file: {reason}") from None
     if not isinstance(state, dict) or "backbone.conv1.0.weight" not in state:
         raise CheckpointError(
-            f"{path}: not a known layout; allowed: .safetensors of siamtrack, or a state dict with backbone.conv1.0.weight ..."
+            f"{path}: not a known layout; allowed: .safetensors of siamtrack, or a siamfc-pytorch state dict"
+            " (backbone.conv1.0.weight ...)"
         )
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     # That layout keeps the response scale out of the file: 0.001, no shift.

@@ -54,7 +54,7 @@ def noise(image: Image, rng: np.random.Generator) -> Image:
         sigma = rng.uniform(2, 14)
         grains = np.empty(image.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
-        cv2.randn(grains, 0, sigma)
+        cv2.randn(grains, np.zeros(3), np.full(3, sigma))
         return np.asarray(cv2.add(image, grains, dtype=cv2.CV_8U), np.uint8)
     _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
     return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
@@ -78,7 +78,7 @@ def place(cutout: Image, matrix: NDArray[np.float64], size: int) -> tuple[Image,
         cutout[..., :3], shift, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     cover = cv2.warpAffine(cutout[..., 3], shift, (size, size), flags=cv2.INTER_LINEAR)
-    return np.asarray(colours, np.uint8), cover[..., None].astype(np.float32) / 255
+    return np.asarray(colours, np.uint8), cover[..., None].astype(np.float32) / np.float32(255)
 
 
 def blend(canvas: Image, colours: Image, cover: NDArray[np.float32]) -> Image:

@@ -11,7 +11,10 @@ from tracker.geometry import Grid
 
 
 class Labels(NamedTuple):
-    """score: (N, H, W) 1 target, 0 background, -1 not counted. box_map: (N, 4, H, W) search px. box_weight: (N, H, W)."""
+    """What to learn from N pairs.
+
+    score: (N, H, W) 1 target, 0 background, -1 not counted. box_map: (N, 4, H, W) search px. box_weight: (N, H, W).
+    """
 
     score: Tensor
     box_map: Tensor

@@ -219,13 +219,8 @@ class Run:
         average: dict[str, float] = {}
         saved = validated = logged = self.seconds
         progress = 0.0
-        bar = tqdm(
-            total=100,
-            unit="%",
-            desc=self.folder.name,
-            mininterval=10,
-            bar_format="{desc} {n:.1f}% {elapsed}<{remaining} {postfix}",
-        )
+        form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
+        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form)
         try:
             while not stop:
                 progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
@@ -251,8 +246,9 @@ class Run:
                 self._average()
                 self.seconds += time.perf_counter() - begin
                 bar.n = 100 * progress
-                bar.set_postfix(step=self.step, pairs_s=f"{self.step * optim.batch / self.seconds:.1f}", refresh=False,
-                                **{k: f"{v:.3f}" for k, v in average.items()})  # fmt: skip
+                speed = f"{self.step * optim.batch / self.seconds:.1f}"
+                shown = {k: f"{v:.3f}" for k, v in average.items()}
+                bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
                 bar.update(0)
                 if self.seconds - logged > 30:
                     self._log({"lr": lr, **average})

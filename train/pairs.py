@@ -135,7 +135,7 @@ class PairSampler:
         if min(w, h) < 4:  # nothing of it is in view
             return background, wanted
         if rng.random() < 0.5:  # soften the seam, which would give the target away
-            cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2))[..., None]
+            cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2))[..., None].astype(np.float32)
         return augment.blend(background, colours, cover), Box(x, y, w, h)
 
     def _pasted_exemplar(self, cut: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:

@@ -50,9 +50,8 @@ class Store:
         self.folder = Path(folder)
         index = self.folder / "index.npz"
         if not index.is_file():
-            raise StoreError(
-                f"{self.folder} is not a finished store; make one with: python -m train prepare DATA --store {self.folder}"
-            )
+            hint = f"make one with: python -m train prepare DATA --store {self.folder}"
+            raise StoreError(f"{self.folder} is not a finished store; {hint}")
         with np.load(index, allow_pickle=False) as data:
             self._images, self._cutouts, self._means = data["images"], data["cutouts"], data["means"]
             start, observed, boxes, cut = data["start"], data["observed"], data["boxes"], data["cut"]
@@ -221,11 +220,11 @@ def _add_stills(writer: _Writer, data: Path, counts: dict[str, int]) -> None:
         for row in csv.DictReader(file):
             rows[row["image"]].append(row)
     for name, objects in rows.items():
-        image = cv2.imread(str(data / "images" / name))
-        if image is None:
+        read = cv2.imread(str(data / "images" / name))
+        if read is None:
             counts["images that cannot be read"] += 1
             continue
-        image = np.asarray(image, np.uint8)
+        image = np.asarray(read, np.uint8)
         index = writer.image(image)
         counts["stills"] += 1
         for i, row in enumerate(objects):

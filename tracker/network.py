@@ -102,6 +102,7 @@ def save_network(net: SiameseNet, file: str | Path, half: bool = True) -> None:
     path = Path(file)
     partial = path.with_name(path.name + ".partial")
     save_file(state, partial, metadata={"config": json.dumps(to_dict(net.config))})
+    partial.chmod(0o644)  # safetensors writes files that only their owner may read
     partial.replace(path)
 
 

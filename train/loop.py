@@ -199,11 +199,13 @@ class Run:
         validate: Callable[[SiameseNet], float] | None = None,
         validate_minutes: float = 20.0,
         save_minutes: float = 3.0,
+        stop_at: int | None = None,
     ) -> float:
         """Train to the end of the schedule; returns the best validation score (-1 without validation).
 
         minutes: length of the whole run, counting what earlier calls have trained; None takes `optim.steps`.
-        validate: score of a network, higher is better; the best one is kept. Ctrl-C or SIGTERM saves and returns.
+        validate: score of a network, higher is better; the best one is kept. stop_at: stop early, before this step.
+        Ctrl-C or SIGTERM saves and returns.
         """
         cfg, optim = self.cfg, self.cfg.optim
         loss_of = siamfc_loss if cfg.model.network == "siamfc" else swift_loss
@@ -224,7 +226,7 @@ class Run:
         try:
             while not stop:
                 progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
-                if progress >= 1:
+                if progress >= 1 or self.step == stop_at:
                     break
                 begin = time.perf_counter()
                 lr = learning_rate(optim, progress)
@@ -259,7 +261,7 @@ class Run:
                 if self.seconds - saved > 60 * save_minutes:
                     self.save()
                     saved = self.seconds
-            if validate and not stop:
+            if validate and progress >= 1:
                 self._validate(validate)
         finally:
             for s, handler in before.items():

@@ -1,0 +1,44 @@
+# make demo, make test: each sets up all it needs in .venv first. Needs make and Python 3.11 or newer.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
+
+demo: .venv/demo.stamp ## track a real clip and a rendered scene; videos and a contact sheet go to demo_out
+	$(BIN)/siamtrack demo --out demo_out --force
+
+test: .venv/dev.stamp ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp ## measure speed on this machine
+	$(BIN)/python -m pytest -s tests/bench
+
+clean: ## remove .venv and all that was made
+	rm -rf .venv demo_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find tracker train tests demos -name __pycache__ -prune -exec rm -rf {} +
+
+# The package with the extra that the stamp is named after; again when pyproject.toml changes.
+.venv/%.stamp: pyproject.toml .venv/torch.stamp
+	$(BIN)/python -m pip install -e ".[$*]"
+	@$(BIN)/python -c "import cv2" || { \
+	  echo "OpenCV cannot be imported. On Debian and Ubuntu it needs: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	@touch $@
+
+.venv/torch.stamp:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	  echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  rm -rf .venv; echo "No venv. On Debian and Ubuntu it needs: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install "$(TORCH)"
+	@touch $@
+
+.PHONY: help demo test lint bench clean
+.PRECIOUS: .venv/%.stamp
+.DELETE_ON_ERROR:

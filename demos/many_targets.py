@@ -1,0 +1,28 @@
+"""Follow several objects with one network: each Target holds its own state, one pass of the network moves them all.
+
+python many_targets.py clip.mp4 out.mp4 64,34,51,68 10,20,30,40 ...
+"""
+
+import sys
+
+from tracker import Tracker, frames
+from tracker.draw import draw
+from tracker.video import VideoWriter
+
+
+def main(path: str, out: str, boxes: list[str], weights: str = "swift") -> None:
+    tracker = Tracker.load(weights)
+    with frames(path) as source, VideoWriter(out, source.fps or 30, source.size) as writer:
+        first = next(source).image
+        targets = [tracker.init(first, [float(v) for v in box.split(",")]) for box in boxes]
+        for frame in source:
+            results = tracker.update_all(frame.image, targets)
+            image = frame.image
+            for number, result in enumerate(results):
+                image = draw(image, result.box, result.score, label=str(number))
+            writer.write(image)
+            print(frame.index, " ".join(",".join(f"{v:.1f}" for v in result.box) for result in results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

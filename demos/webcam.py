@@ -1,0 +1,26 @@
+"""Follow an object in front of a webcam: draw a box with the mouse, press Enter; q or Esc ends.
+
+python webcam.py        the first camera; python webcam.py 1 takes the second
+"""
+
+import sys
+
+from tracker import Tracker, frames
+from tracker.draw import check_display, draw, select_box, show
+
+
+def main(camera: str = "0", weights: str = "swift") -> None:
+    check_display()
+    tracker = Tracker.load(weights)
+    with frames(camera) as source:
+        first = next(source).image
+        tracker.init(first, select_box(first))
+        for frame in source:
+            result = tracker.update(frame.image)
+            ms = result.crop_ms + result.network_ms + result.post_ms
+            if not show(draw(frame.image, result.box, result.score, label=f"{ms:.0f} ms")):
+                break
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

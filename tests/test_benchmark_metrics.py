@@ -1,0 +1,224 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from tracker.benchmark import metrics
+
+NAN = float("nan")
+
+
+def real_like_results(count=12, seed=0):
+    """Result files as trackers write them: 3 decimals, drifts, jumps, exact hits, misses; truth in integers."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        n = 40 + 7 * index
+        truth = np.round(np.cumsum(rng.normal(0, 4, (n, 4)), axis=0) + np.array([120, 90, 60, 45]))
+        truth[:, 2:] = np.maximum(np.abs(truth[:, 2:]), 8)
+        predicted = np.round(truth + rng.normal(0, 0.3 + index, (n, 4)), 3)
+        predicted[:, 2:] = np.maximum(predicted[:, 2:], 1)
+        predicted[::9] = truth[::9]
+        predicted[1::9] += [3000, 0, 0, 0]
+        predicted[2::9, 0] = truth[2::9, 0] + truth[2::9, 2] / 2
+        predicted[0] = truth[0]
+        yield predicted, truth
+
+
+def test_a_hand_made_overlap():
+    truth = [[0, 0, 10, 10]] * 4
+    predicted = [[0, 0, 10, 10], [5, 0, 10, 10], [10, 0, 10, 10], [2, 2, 5, 5]]
+    np.testing.assert_allclose(metrics.iou(predicted, truth), [1, 50 / 150, 0, 0.25], atol=1e-12)
+
+
+def test_a_perfect_run_reads_one_in_ours_and_0952_in_otb():
+    boxes = np.array([[0.1, 0.7, 33.3, 21.9], [17.3, 5.1, 0.3, 0.7]])
+    ious = metrics.iou(boxes, boxes)
+    assert metrics.success_auc(ious) == 1.0
+    assert metrics.success_auc(ious, rule="otb") == pytest.approx(20 / 21, abs=1e-12)
+
+
+def test_a_run_that_never_overlaps_reads_zero_under_both_rules():
+    assert metrics.success_auc(np.zeros(5)) == 0
+    assert metrics.success_auc(np.zeros(5), rule="otb") == 0
+
+
+def test_the_rules_differ_only_at_equality():
+    assert metrics.success_curve([0.5], "inclusive")[10] == 1
+    assert metrics.success_curve([0.5], "otb")[10] == 0
+    np.testing.assert_array_equal(metrics.success_curve([0.52], "inclusive"), metrics.success_curve([0.52], "otb"))
+
+
+def test_absent_truth_is_left_out_and_a_nan_prediction_fails():
+    truth = [[0, 0, 10, 10], [NAN, 0, 10, 10], [0, 0, 0, 0], [0, 0, 10, 10]]
+    predicted = [[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [NAN, NAN, NAN, NAN]]
+    ious, errors = metrics.iou(predicted, truth), metrics.center_error(predicted, truth)
+    np.testing.assert_array_equal(ious, [1, NAN, NAN, 0])
+    np.testing.assert_array_equal(errors, [0, NAN, NAN, np.inf])
+    assert metrics.success_auc(ious) == 0.5
+    assert metrics.precision_20(errors) == 0.5
+    assert metrics.normalised_precision_20(metrics.normalised_center_error(predicted, truth)) == 0.5
+
+
+def test_no_frame_to_judge_gives_nan_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(metrics.success_auc([NAN, NAN]))
+        assert np.isnan(metrics.precision_20([]))
+        assert np.isnan(metrics.average_overlap([1.0]))
+
+
+def test_precision_counts_exactly_20_px():
+    truth = np.array([[0, 0, 10, 10]] * 3)
+    predicted = truth + np.array([[20, 0, 0, 0], [20.001, 0, 0, 0], [12, 16, 0, 0]])
+    assert metrics.precision_20(metrics.center_error(predicted, truth)) == pytest.approx(2 / 3)
+
+
+def test_normalised_error_is_in_units_of_the_target():
+    truth, predicted = [[0, 0, 10, 40]], [[1, 8, 10, 40]]
+    np.testing.assert_allclose(metrics.normalised_center_error(predicted, truth), [np.hypot(0.1, 0.2)])
+    assert metrics.normalised_precision_20([0.2, 0.21]) == 0.5
+    assert metrics.normalised_precision_auc([0.0]) == 1.0
+    assert metrics.normalised_precision_auc([0.5]) == pytest.approx(1 / 51)
+
+
+def test_got10k_measures_leave_the_given_first_frame_out():
+    ious = [1.0, 0.5, 0.76, 0.2]
+    assert metrics.average_overlap(ious) == pytest.approx((0.5 + 0.76 + 0.2) / 3)
+    assert metrics.success_rate_50(ious) == pytest.approx(1 / 3)
+    assert metrics.success_rate_75(ious) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.iou(np.zeros((2, 4)), np.zeros((3, 4))), "2 predicted boxes for 3"),
+        (lambda: metrics.iou(np.zeros((2, 3)), np.zeros((2, 4))), r"expected shape \(N, 4\)"),
+        (lambda: metrics.success_curve([0.5], "strict"), "inclusive"),
+        (lambda: metrics.success_curve([50.0]), r"\[0, 1\]"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_equal_to_a_plain_second_derivation():
+    """Frame by frame in Python floats, so that the measures are held even where the reference package is missing."""
+    for predicted, truth in real_like_results(3):
+        ious, errors = [], []
+        for (ax, ay, aw, ah), (bx, by, bw, bh) in zip(predicted.tolist(), truth.tolist(), strict=True):
+            across = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+            down = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+            ious.append(across * down / (aw * ah + bw * bh - across * down))
+            errors.append(((ax + aw / 2 - bx - bw / 2) ** 2 + (ay + ah / 2 - by - bh / 2) ** 2) ** 0.5)
+        np.testing.assert_allclose(metrics.iou(predicted, truth), ious, atol=1e-12)
+        curve = [sum(v > t / 20 for v in ious) / len(ious) for t in range(21)]
+        np.testing.assert_allclose(metrics.success_curve(ious, "otb"), curve, atol=1e-12)
+        assert metrics.precision_20(errors) == sum(e <= 20 for e in errors) / len(errors)
+
+
+def test_equal_to_the_got10k_toolkit():
+    reference = pytest.importorskip("got10k.utils.metrics", reason="pip install got10k six")
+    experiments = pytest.importorskip("got10k.experiments")
+    otb = experiments.ExperimentOTB.__new__(experiments.ExperimentOTB)
+    otb.nbins_iou, otb.nbins_ce = 21, 51
+    got = experiments.ExperimentGOT10k.__new__(experiments.ExperimentGOT10k)
+    checked = 0
+    for predicted, truth in real_like_results(12):
+        ious, errors = metrics.iou(predicted, truth), metrics.center_error(predicted, truth)
+        their_ious, their_errors = otb._calc_metrics(predicted, truth)
+        np.testing.assert_allclose(ious, their_ious, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(errors, their_errors, rtol=0, atol=1e-9)
+        success, precision = otb._calc_curves(their_ious, their_errors)
+        np.testing.assert_allclose(metrics.success_curve(ious, "otb"), success, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(metrics.precision_curve(errors), precision, rtol=0, atol=1e-9)
+        assert metrics.success_auc(ious, "otb") == pytest.approx(np.mean(success), abs=1e-9)
+
+        bound = (200, 150)
+        clipped = reference.rect_iou(predicted[1:].copy(), truth[1:].copy(), bound=bound)
+        ours = metrics.iou(predicted, truth, bound=bound)
+        seen = np.isfinite(ours[1:])  # truth wholly outside the image is still a frame for both
+        assert seen.all()
+        np.testing.assert_allclose(ours[1:], clipped, rtol=0, atol=1e-9)
+        overlap, rate, _, _ = got._evaluate(clipped, np.ones(3))
+        assert metrics.average_overlap(ours) == pytest.approx(overlap, abs=1e-9)
+        assert metrics.success_rate_50(ours) == pytest.approx(rate, abs=1e-9)
+        checked += 1
+    assert checked >= 10
+
+
+# --- VOT and long-term measures, derived by hand ---------------------------------------------------------------------
+
+HERE, AWAY = [0.0, 0, 10, 10], [500.0, 0, 10, 10]
+HALF = [0.0, 0, 10, 5]  # overlap 0.5 with HERE
+
+
+def test_vot_supervised_by_hand():
+    truth = [HERE] * 30
+    boxes, states = [HERE] + [HALF] * 14 + [AWAY] + [[NAN] * 4] * 4 + [HERE] + [HERE] * 9, [0] * 30
+    states[0] = states[20] = 1
+    states[15] = 2
+    states[16:20] = [3] * 4
+    score = metrics.vot_supervised([boxes], [states], [truth], interval=(2, 4))
+    # frames 10..14 are counted: burn-in is 0..9, the failure is 15, the second start burns 20..29
+    assert score.accuracy == pytest.approx(0.5)
+    assert (score.failures, score.robustness) == (1, 1.0)
+    assert score.eao == pytest.approx((0.5 + 1.0) / 2)  # both fragments are longer than 4
+    later = metrics.vot_supervised([boxes], [states], [truth], interval=(20, 20))
+    assert later.eao == pytest.approx(14 * 0.5 / 20)  # the failed one goes on with zeros, the finished one is out
+
+
+def test_vot_supervised_weights_sequences_by_length():
+    long, short = 30, 10
+    boxes = [[HALF] * long, [HERE] * short]
+    states = [[1] + [0] * (long - 1), [1] + [0] * (short - 1)]
+    score = metrics.vot_supervised(boxes, states, [[HERE] * long, [HERE] * short], interval=(1, 2), burn_in=2)
+    assert score.accuracy == pytest.approx((30 * 0.5 + 10 * 1) / 40)
+
+
+def test_vot_anchors_by_hand():
+    truth = [HERE] * 40
+    good, lost = [HERE] * 40, [HERE] * 11 + [AWAY] * 29
+    score = metrics.vot_anchors([[good, lost]], [[truth, truth]], interval=(5, 5))
+    assert score.failures == 1
+    assert score.robustness == pytest.approx((40 + 11) / 80)
+    assert score.accuracy == pytest.approx((39 + 10) / (40 + 11))
+    assert score.eao == pytest.approx(1.0)
+    blink = [HERE] * 11 + [AWAY] * 9 + [HERE] * 20
+    assert metrics.vot_anchors([[blink]], [[truth]], interval=(5, 5)).failures == 0
+
+
+def test_vot_measures_equal_the_toolkit():
+    supervised = pytest.importorskip("vot.analysis.supervised", reason="pip install vot-toolkit")
+    multistart = pytest.importorskip("vot.analysis.multistart")
+    rng = np.random.default_rng(0)
+    fragments = [(rng.random(n), bool(n % 2)) for n in (5, 8, 13, 21, 34)]
+    theirs = supervised.compute_eao_curve([o for o, _ in fragments], [1.0] * 5, [s for _, s in fragments])
+    sums, number = metrics._eao_sums(fragments, 34, 0)
+    np.testing.assert_allclose(sums[1:] / number[1:], np.asarray(theirs)[1:], atol=1e-6)
+    theirs, active = multistart.compute_eao_partial([o for o, _ in fragments], [s for _, s in fragments], 30)
+    sums, number = metrics._eao_sums(fragments, 30, 1)
+    np.testing.assert_allclose(sums[1:] / number[1:], theirs[1:], atol=1e-9)
+    np.testing.assert_array_equal(number[1:], active[1:])
+
+
+def test_the_eao_interval_is_the_quartiles_and_lengths_no_run_reaches_do_not_count():
+    assert metrics.eao_interval([11, 21, 31, 41, 51]) == (20, 40)
+    perfect = metrics.vot_supervised([[HERE] * 30], [[1] + [0] * 29], [[HERE] * 30], interval=(10, 200))
+    assert perfect.eao == pytest.approx(1.0)
+
+
+def test_long_term_by_hand():
+    truth = [HERE, HERE, HERE, [NAN] * 4, [NAN] * 4, HERE]
+    boxes = [HERE, HERE, HALF, AWAY, AWAY, [NAN] * 4]
+    scores = [NAN, 0.9, 0.8, 0.1, 0.2, NAN]
+    best = metrics.long_term([boxes], [scores], [truth])
+    # sure of frames 1 and 2: precision 1.5 / 2, recall 1.5 / 3 visible; a lower threshold only costs precision
+    assert best.precision == pytest.approx(0.75)
+    assert best.recall == pytest.approx(0.5)
+    assert best.threshold == pytest.approx(0.8)
+    assert best.f == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+
+
+def test_long_term_without_an_answer_is_zero():
+    assert metrics.long_term([[HERE, [NAN] * 4]], [[NAN, NAN]], [[HERE, HERE]]).f == 0

@@ -1,0 +1,321 @@
+"""Protocols, the runner and its failures, on real image files through the real decoder."""
+
+import os
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker.benchmark import metrics, results, runner
+from tracker.benchmark.protocols import SRE_KINDS, plan, sre_box, tre_starts
+from tracker.benchmark.runner import ContractError, check_tracker, evaluate, run_all, run_ope, run_part
+from tracker.benchmark.sequences import DataError, load_folder
+
+NAN = float("nan")
+
+
+def make_sequence(root, name="moving", count=40, size=(96, 72), start=(20, 20)):
+    """A textured patch that moves 1 px a frame over a textured ground, as files on disk; boxes are one-based."""
+    rng = np.random.default_rng(len(name))
+    ground = cv2.resize(rng.integers(60, 120, (9, 12, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    patch = rng.integers(0, 255, (14, 18, 3), dtype=np.uint8)
+    (root / name / "img").mkdir(parents=True)
+    lines = []
+    for index in range(count):
+        x, y = start[0] + index % 50, start[1] + min(index, 60 - index) // 2
+        frame = ground.copy()
+        frame[y : y + 14, x : x + 18] = patch
+        (root / name / "img" / f"{index + 1:04d}.png").write_bytes(cv2.imencode(".png", frame)[1].tobytes())
+        lines.append(f"{x + 1},{y + 1},18,14")
+    (root / name / "groundtruth_rect.txt").write_text("\n".join(lines))
+    return load_folder(root / name)[0]
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    return make_sequence(tmp_path_factory.mktemp("data"))
+
+
+class Oracle:
+    """Says the truth, and obeys a script of faults: {frame: box, None or exception}."""
+
+    def __init__(self, truth, faults=None, sleep=0.0):
+        self.truth, self.faults, self.sleep, self.index = truth, faults or {}, sleep, 0
+
+    def init(self, frame, box):
+        where = np.flatnonzero((self.truth == np.array(box)).all(axis=1))
+        self.index = int(where[0]) if where.size else 0
+        self.starts = [*getattr(self, "starts", []), self.index]
+
+    def update(self, frame):
+        self.index += 1
+        time.sleep(self.sleep)
+        answer = self.faults.get(self.index, self.truth[min(self.index, len(self.truth) - 1)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Follower:
+    """A tracker for worker processes: identity, which misbehaves on the sequences named for it."""
+
+    def init(self, frame, box):
+        self.box, self.count, self.mark = box, 0, int(frame[0, 0, 0])
+
+    def update(self, frame):
+        self.count += 1
+        if self.count == 5 and self.mark == 1:
+            time.sleep(60)
+        if self.count == 5 and self.mark == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.count == 5 and self.mark == 3:
+            raise RuntimeError("lost my mind")
+        return self.box
+
+
+def test_evaluate_scores_a_perfect_tracker_one(sequence):
+    result = evaluate(Oracle(sequence.boxes), [sequence])["moving"]
+    assert (result.success_auc, result.precision_20, result.error) == (1.0, 1.0, "")
+    assert 0 < result.ms_median < 50
+    assert evaluate(Oracle(sequence.boxes), [sequence], rule="otb")["moving"].success_auc == pytest.approx(20 / 21)
+
+
+def test_a_tracker_that_raises_fails_from_there_on_and_is_named(sequence):
+    result = evaluate(Oracle(sequence.boxes, {10: ZeroDivisionError("oops")}), [sequence])["moving"]
+    assert result.success_auc == pytest.approx(10 / 40)
+    assert result.error == "frame 10: ZeroDivisionError: oops"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((NAN, 0, 5, 5), "frame 3: the box .* is not finite"),
+        (None, "frame 3: update returned nothing"),
+        ((1, 2, 3), "update must return"),
+        ("here", "update must return"),
+    ],
+)
+def test_answers_that_are_no_box_count_as_failures(sequence, answer, message):
+    run = run_ope(Oracle(sequence.boxes, {3: answer}), sequence)
+    assert np.isnan(run.boxes[3]).all()
+    assert metrics.iou(run.boxes, sequence.boxes)[3] == 0
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(run.error)
+
+
+def test_a_nan_does_not_stop_a_run_that_recovers(sequence):
+    run = run_ope(Oracle(sequence.boxes, {3: (NAN,) * 4}), sequence)
+    assert metrics.success_auc(metrics.iou(run.boxes, sequence.boxes)) == pytest.approx(39 / 40)
+
+
+def test_tre_starts_follow_the_toolkit():
+    boxes = np.tile([10.0, 10, 5, 5], (100, 1))
+    starts = tre_starts(boxes)  # 81 frames have 20 frames left: 1-based floor(1 : 81/19 : 81) and 81
+    assert starts == [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63, 68, 72, 76, 80]
+    boxes[[0, 40]] = NAN
+    assert 0 not in tre_starts(boxes)
+    assert len(tre_starts(boxes)) == 20
+    assert tre_starts(boxes[:10]) == [0]
+
+
+def test_tre_runs_each_start_to_the_end(sequence):
+    parts = plan("tre", sequence)
+    assert len(parts) == 20
+    assert {part.label for part in parts} == {f"{start:05d}" for start in tre_starts(sequence.boxes)}
+    last = parts[-1]
+    assert len(last.sequence) == 20
+    np.testing.assert_array_equal(last.sequence.boxes[0], last.box)
+
+
+def test_sre_perturbs_by_ten_percent_in_whole_pixels():
+    box = (99.0, 49.0, 40.0, 20.0)
+    found = {kind: sre_box(box, kind, 640, 480) for kind in SRE_KINDS}
+    assert len(found) == 12
+    assert found["left"] == (95, 49, 40, 20)
+    assert found["down"] == (99, 51, 40, 20)
+    assert found["top-left"] == (95, 47, 44, 22)
+    assert found["bottom-right"] == (99, 49, 44, 22)
+    assert found["top-right"] == (99, 47, 44, 22)
+    assert found["scale-0.8"] == (103, 51, 32, 16)
+    assert found["scale-1.2"] == (95, 47, 48, 24)
+    assert sre_box((0, 0, 40, 20), "left", 640, 480) == (0, 0, 40, 20)  # kept in the image
+    assert sre_box((600, 470, 40, 10), "right", 640, 480) == (604, 470, 36, 10)
+
+
+def test_sre_gives_the_perturbed_box_and_judges_by_the_true_one(sequence):
+    part = next(part for part in plan("sre", sequence) if part.label == "right")
+    run = run_part(Oracle(sequence.boxes), part, "sre")
+    assert run.boxes[0, 0] == sequence.boxes[0, 0] + 2
+    assert metrics.iou(run.boxes, part.sequence.boxes)[0] == pytest.approx(16 / 20)
+
+
+class Clock:
+    """Stands in for the clock of the runner: every call of the tracker takes `cost` seconds."""
+
+    def __init__(self, cost):
+        self.cost, self.now, self.calls = cost, 0.0, 0
+
+    def perf_counter(self):
+        self.calls += 1
+        if self.calls % 2 == 0:
+            self.now += self.cost
+        return self.now
+
+
+@pytest.mark.parametrize(("cost", "processed"), [(0.01, 40), (1 / 30, 40), (0.05, 27), (0.1, 14)])
+def test_realtime_misses_frames_when_late(sequence, monkeypatch, cost, processed):
+    monkeypatch.setattr(runner, "time", Clock(cost))
+
+    class Reader:
+        """Reads the frame number off the position of the patch: answers the truth of whatever frame it is shown."""
+
+        def init(self, frame, box):
+            pass
+
+        def update(self, frame):
+            return sequence.boxes[next(i for i in range(len(sequence)) if np.array_equal(sequence.image(i), frame))]
+
+    run = run_part(Reader(), plan("realtime", sequence)[0], "realtime")
+    seen = np.flatnonzero(np.isfinite(run.rows[:, 5]))
+    assert len(seen) == processed
+    ious = metrics.iou(run.boxes, sequence.boxes)
+    if cost <= 1 / 30:
+        assert (ious == 1).all()
+    else:
+        late = math_late(cost)
+        for index in range(len(sequence)):  # the box in force: of the newest frame answered before the next one comes
+            force = max([frame for frame, done in late if done <= (index + 1) / 30 + 1e-9], default=0)
+            np.testing.assert_array_equal(run.boxes[index], sequence.boxes[force])
+
+
+def math_late(cost, rate=30, count=40):
+    """When a tracker of a fixed cost answers which frame, derived step by step."""
+    answers, now, frame = [], 0.0, 0
+    while frame < count:
+        now = max(now, frame / rate) + cost
+        answers.append((frame, now))
+        frame = max(frame + 1, int(now * rate + 1e-9))
+    return answers
+
+
+def test_supervised_restarts_five_frames_after_a_failure(sequence):
+    tracker = Oracle(sequence.boxes, {10: (0.0, 60.0, 4.0, 4.0)})
+    run = run_part(tracker, plan("supervised", sequence)[0], "supervised")
+    assert tracker.starts == [0, 15]
+    assert run.states[10] == results.FAILED
+    assert (run.states[11:15] == results.SKIPPED).all()
+    assert run.states[15] == results.STARTED
+    assert metrics.vot_supervised([run.boxes], [run.states], [sequence.boxes]).failures == 1
+
+
+def test_anchors_run_the_longer_way(sequence):
+    parts = plan("anchors", sequence)
+    assert [(part.label, len(part.sequence)) for part in parts] == [("00000", 40), ("00039", 40)]
+    np.testing.assert_array_equal(parts[1].sequence.boxes[1], sequence.boxes[38])
+
+
+def test_result_files_read_back_to_the_bit(tmp_path, sequence):
+    run = run_ope(Oracle(sequence.boxes + 1 / 3, {3: (NAN,) * 4}), sequence)
+    results.save(tmp_path / "a.csv", run, {"tracker": "x"})
+    again, about = results.load(tmp_path / "a.csv")
+    np.testing.assert_array_equal(run.rows, again.rows)
+    assert (again.error, about["tracker"]) == (run.error, "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    (tmp_path / "b.csv").write_text("1,2,3,4\n")
+    with pytest.raises(ValueError, match=r"b\.csv: not a result"):
+        results.load(tmp_path / "b.csv")
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        results.write_text(tmp_path / "a.csv", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_resumes_and_changed_data_is_run_again(tmp_path):
+    sequences = [make_sequence(tmp_path / "data", name, 8) for name in ("one", "two")]
+    out = tmp_path / "out"
+    run_all(["ncc"], sequences[:1], "ope", out, workers=0, quiet=True)
+    first = runner.result_path(out, "ope", "ncc", "one")
+    before = first.stat().st_mtime_ns
+    first.with_name(".half.part").write_text("killed here")
+    assert run_all(["ncc"], sequences, "ope", out, workers=0, quiet=True) == []
+    assert first.stat().st_mtime_ns == before
+    assert runner.result_path(out, "ope", "ncc", "two").is_file()
+    changed = load_folder(tmp_path / "data", one_based=False)
+    run_all(["ncc"], changed, "ope", out, workers=0, quiet=True)
+    assert first.stat().st_mtime_ns != before
+    first.write_text("broken")
+    run_all(["ncc"], changed, "ope", out, workers=0, quiet=True)
+    assert results.load(first)[1]["tracker"] == "ncc"
+
+
+def test_an_unreadable_frame_is_named_and_does_not_end_the_run(tmp_path):
+    sequences = [make_sequence(tmp_path / "data", name, 8) for name in ("bad", "good")]
+    sequences[0].frames[4].write_bytes(b"")
+    problems = run_all(["identity"], sequences, "ope", tmp_path / "out", workers=0, quiet=True)
+    assert len(problems) == 1
+    assert "identity on bad" in problems[0]
+    assert "0005.png: not an image" in problems[0]
+    with pytest.raises(DataError):
+        evaluate(runner.load_tracker("identity"), sequences)
+
+
+def test_workers_survive_hangs_and_crashes_and_equal_the_in_process_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    sequences = []
+    for mark, name in enumerate(["fine", "hang", "die", "raise"]):
+        sequence = make_sequence(tmp_path / "data", name, 12)
+        for path in sequence.frames:
+            image = cv2.imread(str(path))
+            image[0, 0] = mark
+            path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        sequences.append(sequence)
+    spec = "follower:=test_benchmark_runner:Follower"
+    problems = run_all([spec, "ncc"], sequences, "ope", tmp_path / "out", workers=2, timeout=1.5, quiet=True)
+    text = "\n".join(problems)
+    assert "follower on hang: frame 5: no answer in 1.5 s" in text
+    assert "follower on die: frame 5: the process died (signal SIGKILL)" in text
+    assert "follower on raise: frame 5: RuntimeError: lost my mind" in text
+    assert len(problems) == 3
+    for name in ("hang", "die", "raise"):
+        run, _ = results.load(runner.result_path(tmp_path / "out", "ope", "follower", name))
+        assert np.isfinite(run.boxes[:5]).all()
+        assert np.isnan(run.boxes[5:]).all()
+    run_all(["ncc"], sequences, "ope", tmp_path / "here", workers=0, quiet=True)
+    for name in ("fine", "hang"):
+        far, _ = results.load(runner.result_path(tmp_path / "out", "ope", "ncc", name))
+        here, _ = results.load(runner.result_path(tmp_path / "here", "ope", "ncc", name))
+        np.testing.assert_array_equal(far.boxes, here.boxes)
+
+
+def test_two_trackers_of_one_name_are_refused(tmp_path, sequence):
+    with pytest.raises(ValueError, match="two trackers are called ncc"):
+        run_all(["ncc", "ncc"], [sequence], "ope", tmp_path, workers=0, quiet=True)
+
+
+def test_check_tracker_passes_the_floors_and_names_every_breach(sequence):
+    for spec in ("identity", "ncc"):
+        check_tracker(runner.load_tracker(spec), sequence)
+
+    class Bad:
+        calls = 0
+
+        def init(self, frame, box):
+            frame[:] = 0
+
+        def update(self, frame):
+            self.calls += 1
+            return (self.calls, 0, 5, -1)
+
+    with pytest.raises(ContractError) as caught:
+        check_tracker(Bad(), sequence)
+    for breach in ("init changed the frame", "without area", "a second run", "on a still picture"):
+        assert breach in str(caught.value)

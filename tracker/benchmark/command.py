@@ -1,0 +1,120 @@
+"""The `bench` sub-command: measure trackers on a data set and write a report."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import get_args
+
+from tracker.benchmark import sequences as data
+from tracker.benchmark.peers import load_tracker, tracker_name
+from tracker.benchmark.protocols import Protocol
+from tracker.benchmark.runner import run_all
+
+EXAMPLES = """examples:
+  siamtrack bench sequences/ --trackers swift,ncc,identity --out report/
+  siamtrack bench OTB100/ --data otb100 --trackers swift,siamfc,opencv-mil --rule otb --workers 4 --out report/
+  siamtrack bench sequences/ --trackers swift,nanotrack=onnx/,fear=onnx/ --protocol realtime --fps 30 --out report/
+  siamtrack bench GOT-10k/val --data got10k --check
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bench` to a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"{data.__doc__}\n{_peers_text()}\n{_protocols_text()}\n{EXAMPLES}"
+    parser.add_argument("path", type=Path, help="the data set")
+    layouts = get_args(data.Layout)
+    parser.add_argument("--data", choices=layouts, default="folder", metavar="LAYOUT", help=", ".join(layouts))
+    parser.add_argument("--trackers", default="swift", metavar="A,B=FILES,..", help="what to measure (default swift)")
+    parser.add_argument("--protocol", choices=get_args(Protocol), default="ope", help="default ope")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="folder of results and report (default report)"
+    )
+    rule = "success: inclusive, a perfect run reads 1.0 (default), or otb's strict one, 0.952"
+    parser.add_argument("--rule", choices=["inclusive", "otb"], default="inclusive", help=rule)
+    base = parser.add_mutually_exclusive_group()
+    one = "the boxes count the first pixel as 1 (default: as the layout's authors did)"
+    base.add_argument("--one-based", dest="one_based", action="store_true", default=None, help=one)
+    base.add_argument("--zero-based", dest="one_based", action="store_false", help="they count it as 0")
+    parser.add_argument("--sequences", metavar="A,B,..", help="only these")
+    parser.add_argument("--fps", type=float, help="frame rate of the videos, for realtime (default: the data's, or 30)")
+    workers = "processes of one thread each; 1 (default) for honest latency, 0 runs in this process, without time-outs"
+    parser.add_argument("--workers", type=int, default=1, help=workers)
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds without an answer that end a run")
+    parser.add_argument("--fresh", action="store_true", help="make results again that are there already")
+    parser.add_argument("--strips", type=int, default=24, help="losses shown as pictures in the report (default 24)")
+    parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
+
+
+def _peers_text() -> str:
+    from tracker.benchmark import peers
+
+    return peers.__doc__ or ""
+
+
+def _protocols_text() -> str:
+    from tracker.benchmark import protocols
+
+    return protocols.__doc__ or ""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 done, 1 the check found something, 2 bad input, 130 stopped (the same command goes on)."""
+    try:
+        return _check(args) if args.check else _bench(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"siamtrack bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _check(args: argparse.Namespace) -> int:
+    problems = data.check(args.path, args.data, args.one_based)
+    for line in problems:
+        print(line)
+    print(f"{len(problems)} problems" if problems else "all well")
+    return 1 if problems else 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from tracker.benchmark.report import need_matplotlib, text_table, write_report
+
+    specs = [spec.strip() for spec in args.trackers.split(",") if spec.strip()]
+    if not specs:
+        raise ValueError("--trackers names no tracker")
+    if args.workers < 0 or args.timeout <= 0 or (args.fps is not None and args.fps <= 0):
+        raise ValueError("--workers must be 0 or more, --timeout and --fps more than 0")
+    sequences = data.load(args.path, args.data, args.one_based)
+    if args.sequences:
+        wanted = args.sequences.split(",")
+        unknown = sorted(set(wanted) - {sequence.name for sequence in sequences})
+        if unknown:
+            raise ValueError(f"no sequence {', '.join(unknown)} in {args.path}")
+        sequences = [sequence for sequence in sequences if sequence.name in wanted]
+    if args.fps:
+        sequences = [replace(sequence, fps=args.fps) for sequence in sequences]
+    need_matplotlib()  # what is missing is said before the long run, not after it
+    for spec in specs:
+        load_tracker(spec)
+        print(f"{tracker_name(spec)}: {spec}")
+    problems = run_all(specs, sequences, args.protocol, args.out, args.workers, args.timeout, args.fresh)
+    for line in problems:
+        print(f"failed: {line}")
+    scores = write_report(
+        args.out,
+        specs,
+        sequences,
+        args.protocol,
+        args.rule,
+        args.path.resolve().name,
+        args.strips,
+        shlex.join(sys.argv),
+    )
+    print(text_table(scores, args.protocol))
+    print(f"protocol {args.protocol}, success rule {args.rule}; report: {args.out / 'report.html'}")
+    return 0

@@ -1,0 +1,273 @@
+"""The command `siamtrack`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import tracker as package
+
+# Torch and OpenCV are imported where they are used, so that --help answers at once.
+if TYPE_CHECKING:
+    from tracker import Tracker
+    from tracker.video import Frame, Source, VideoWriter
+
+BOX_SUFFIXES = (".csv", ".json", ".txt")
+TRAIL = 30  # centres drawn behind the box
+
+
+class Row(NamedTuple):
+    """The box of one frame: frame and time as in video.Frame, box in frame pixels (0-based), score in [0, 1]."""
+
+    frame: int
+    time: float
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float
+
+
+def track(args: argparse.Namespace) -> int:
+    """Follow the object in a box through a source; write video and boxes, also when the work ends early."""
+    from tracker.draw import check_display, select_box
+    from tracker.video import DEFAULT_FPS, VideoWriter, check_output, frames
+
+    save = check_output(args.save, (".mp4",), args.force) if args.save else None
+    boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
+    if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
+        raise ValueError(f"{save} is the source; save to another file")
+    if args.select or args.show:
+        check_display()
+    with frames(args.source, args.start, args.stop) as source:
+        engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
+        first = next(source)
+        box = select_box(first.image) if args.select else args.init
+        target = engine.init(first.image, box)
+        rows = [_row(first, target.box, 1.0)]
+        writer = VideoWriter(save, source.fps or DEFAULT_FPS, source.size, args.force) if save else None
+        begin, ended = time.perf_counter(), None
+        try:
+            with writer or contextlib.nullcontext():
+                complete = _follow(source, engine, first, rows, writer, args)
+        except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
+            ended, complete = error, False
+        seconds = time.perf_counter() - begin
+        if boxes:
+            meta = {
+                "source": str(args.source),
+                "weights": str(args.weights),
+                "siamtrack": package.__version__,
+                "coordinates": "x, y, w, h in frame pixels, 0-based: pixel i covers [i, i+1)",
+                "size": list(source.size),
+                "fps": source.fps,
+                "complete": complete,
+                "skipped": source.skipped,
+                "dropped": source.dropped,
+            }
+            write_boxes(boxes, rows, meta)
+    kept = [str(path) for path in (save if writer and writer.count else None, boxes) if path]
+    if ended is not None:
+        said = "interrupted" if isinstance(ended, KeyboardInterrupt) else "ended early"
+        _say(f"{said} after {len(rows)} frames; kept {' and '.join(kept) or 'nothing'}")
+        if isinstance(ended, KeyboardInterrupt):
+            return 130
+        raise ended
+    if not args.quiet:
+        score = sum(row.score for row in rows) / len(rows)
+        print(f"{len(rows)} frames in {seconds:.1f} s, {len(rows) / seconds:.0f} frames/s; mean score {score:.2f}")
+        for path in kept:
+            print(f"wrote {path}")
+    return 0
+
+
+def _row(frame: Frame, box: Sequence[float], score: float) -> Row:
+    x, y, w, h = map(float, box)
+    return Row(frame.index, frame.time, x, y, w, h, float(score))
+
+
+def _follow(
+    source: Source, engine: Tracker, first: Frame, rows: list[Row], writer: VideoWriter | None, args: argparse.Namespace
+) -> bool:
+    """Track from the frame after the first, which has its row; mutates rows. False when the user closed the window."""
+    from tqdm import tqdm
+
+    from tracker.draw import Window, draw
+
+    trail: deque[tuple[float, float]] = deque(maxlen=TRAIL)
+    window = Window() if args.show else None
+
+    def out(frame: Frame, row: Row) -> bool:
+        trail.append((row.x + row.w / 2, row.y + row.h / 2))
+        if writer is None and window is None:
+            return True
+        picture = draw(frame.image, row[2:6], row.score, trail)
+        if writer is not None:
+            # frames that were skipped or dropped are filled, so that the video keeps the time of its source
+            for _ in range(row.frame - rows[0].frame + 1 - writer.count):
+                writer.write(picture)
+        return window is None or window.show(picture)
+
+    with tqdm(total=source.length, unit=" frames", disable=True if args.quiet else None) as bar:
+        bar.update()
+        if not out(first, rows[0]):
+            return False
+        for frame in source:
+            result = engine.update(frame.image)
+            bar.update(frame.index - rows[-1].frame)
+            rows.append(_row(frame, result.box, result.score))
+            if not out(frame, rows[-1]):
+                return False
+    return True
+
+
+def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
+    """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
+
+    .csv: header frame,time,x,y,w,h,score. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
+    .txt: x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or dropped.
+    """
+    from tracker.video import partial_path
+
+    records = [Row(r.frame, *(round(v, 4) for v in r[1:])) for r in rows]
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        text = "\n".join([",".join(Row._fields), *(",".join(map(str, r)) for r in records)])
+    elif suffix == ".json":
+        text = json.dumps({"meta": meta, "boxes": [r._asdict() for r in records]}, indent=1)
+    elif suffix == ".txt":
+        lines = ["nan,nan,nan,nan"] * (rows[-1].frame - rows[0].frame + 1)
+        for r in records:
+            lines[r.frame - rows[0].frame] = ",".join(map(str, r[2:6]))
+        text = "\n".join(lines)
+    else:
+        raise ValueError(f"{path}: suffix {suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
+    part = partial_path(path)
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Track a real clip and a rendered scene with known truth; print scores, latencies and files."""
+    from tracker.demo import run_demo
+
+    run_demo(args.out, weights=args.weights, threads=args.threads, force=args.force)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"track": track, "demo": demo}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C."""
+    # the complaints of decoder and windows would drown the one line that says what was wrong
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:  # --help, --version, a wrong option
+        return int(stop.code or 0)
+    with warnings.catch_warnings():
+        _show_warnings_as_lines()
+        try:
+            return COMMANDS[args.command](args)
+        except KeyboardInterrupt:
+            _say("interrupted; nothing was written")
+            return 130
+        except (ValueError, OSError) as error:
+            _say(f"error: {error}")
+        except ImportError as error:
+            advice = ""
+            if any(name in str(error) for name in ("libGL", "libgthread", "libxcb")):
+                advice = "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
+            _say(f"error: {error}{advice}")
+    return 2
+
+
+def _show_warnings_as_lines() -> None:
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__name__ == "SourceWarning":
+            from tqdm import tqdm
+
+            tqdm.write(f"siamtrack: warning: {message}", file=sys.stderr)  # above the progress bar
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+
+
+def _say(text: str) -> None:
+    print(f"siamtrack: {text}", file=sys.stderr, flush=True)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four numbers x,y,w,h") from None
+    return x, y, w, h
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
+    parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sub = commands.add_parser(
+        "track",
+        help="follow an object through a video, a camera, a stream or a folder of images",
+        description="Follow an object. Boxes are x,y,w,h in pixels, 0-based. Ctrl-C keeps what was written.",
+    )
+    sub.add_argument(
+        "source", metavar="SOURCE", help="video file, folder or glob of images, camera index, rtsp or http address"
+    )
+    given = sub.add_mutually_exclusive_group(required=True)
+    given.add_argument("--init", type=_box, metavar="x,y,w,h", help="box in the first frame (--init=-5,... below 0)")
+    given.add_argument("--select", action="store_true", help="draw the box on the first frame with the mouse")
+    sub.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
+    sub.add_argument("--save", metavar="OUT.mp4", help="write the video with box, score and trail")
+    sub.add_argument(
+        "--boxes",
+        metavar="OUT",
+        help="write the boxes: .csv (frame,time,x,y,w,h,score), .json, or .txt (x,y,w,h a line as OTB, but 0-based)",
+    )
+    sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
+    sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
+    sub.add_argument("--start", type=int, default=0, metavar="N", help="first frame, 0-based [0]")
+    sub.add_argument("--stop", type=int, metavar="N", help="frame to stop before [the end]")
+    sub.add_argument("--force", action="store_true", help="overwrite existing files")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+    sub = commands.add_parser("demo", help="see it work on a real clip and on a rendered scene with known truth")
+    sub.add_argument("--out", default="demo_out", metavar="DIR", help="folder for the videos [demo_out]")
+    sub.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
+    sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
+    sub.add_argument("--force", action="store_true", help="overwrite existing files")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Pictures for people: box, score and trail on a copy of the frame; windows, where there is a display."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Image = NDArray[Any]  # (H, W, 3) uint8, BGR
+Color = tuple[int, int, int]
+
+_SHIFT = 4  # cv2 draws at 1/16 px
+_DARK: Color = (24, 20, 16)
+_LIGHT: Color = (255, 255, 255)
+_RAMP = np.array([(64, 64, 240), (40, 190, 250), (90, 220, 60)], float)  # score 0, 0.5, 1: red, amber, green
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw(
+    frame: Image,
+    box: Sequence[float] | NDArray | None,
+    score: float | None = None,
+    trail: ArrayLike | None = None,
+    label: str | None = None,
+    color: Color | None = None,
+) -> Image:
+    """Return a copy of the frame with a box, its score and the way it came; lines scale with the frame.
+
+    frame: (H, W, 3) uint8, BGR; not changed
+    box: (x, y, w, h), frame pixels, sub-pixel positions kept; None draws no box (the target is lost)
+    score: in [0, 1], a bar and a number above the box; it colours the box from red to green
+    trail: (N, 2) centres, oldest first, frame pixels
+    label: text beside the score
+    color: BGR, instead of the colour of the score
+
+    Raises ValueError for another frame or a box that is not four finite numbers with a positive size.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        what = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ValueError(f"frame is {what}; draw takes (H, W, 3) uint8 BGR")
+    out = np.array(frame, order="C")
+    paint = color or _score_color(score)
+    unit = max(0.6, min(out.shape[:2]) / 360)
+    if trail is not None:
+        _draw_trail(out, np.asarray(trail, float).reshape(-1, 2), paint, unit)
+    if box is None:
+        if label or score is not None:
+            _draw_tag(out, 0.0, 0.0, 0.0, score, label, paint, unit)
+        return out
+    x, y, w, h = (float(v) for v in box)
+    if not np.isfinite((x, y, w, h)).all() or w <= 0 or h <= 0:
+        raise ValueError(f"box {tuple(box)} is not four finite numbers x, y, w, h with w > 0 and h > 0")
+    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
+    width = max(2, round(1.6 * unit))  # one pixel would be blurred away between two
+    _polyline(out, corners, _DARK, width + 2 * max(1, round(0.7 * unit)), closed=True)
+    _polyline(out, corners, paint, width, closed=True)
+    if label or score is not None:
+        _draw_tag(out, x, y, h, score, label, paint, unit)
+    return out
+
+
+def _score_color(score: float | None) -> Color:
+    if score is None or not np.isfinite(score):
+        return (255, 190, 40)
+    mixed = [np.interp(score, (0.0, 0.5, 1.0), channel) for channel in _RAMP.T]
+    return (int(mixed[0]), int(mixed[1]), int(mixed[2]))
+
+
+def _fixed(points: NDArray) -> NDArray[np.int32]:
+    """Frame coordinates (pixel i covers [i, i+1)) to the fixed point of cv2 (pixel i has its centre at i)."""
+    return np.clip(np.rint((points - 0.5) * 2**_SHIFT), -(2**24), 2**24).astype(np.int32)
+
+
+def _polyline(out: Image, points: NDArray, color: Color, width: int, closed: bool = False) -> None:
+    cv2.polylines(out, [_fixed(points).reshape(-1, 1, 2)], closed, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_trail(out: Image, trail: NDArray, color: Color, unit: float) -> None:
+    """Blend a line that fades and thins towards the past."""
+    trail = trail[np.isfinite(trail).all(1)]
+    if len(trail) < 2:
+        return
+    margin = 4 * unit + 2
+    low = np.floor(np.clip(trail.min(0) - margin, 0, out.shape[1::-1])).astype(int)
+    high = np.ceil(np.clip(trail.max(0) + margin, 0, out.shape[1::-1])).astype(int)
+    if (low >= high).any():
+        return
+    points = _fixed(trail - low).tolist()
+    part = out[low[1] : high[1], low[0] : high[0]]
+    for paint, extra in ((_DARK, 2 * max(1, round(0.7 * unit))), (color, 0)):
+        mask = np.zeros(part.shape[:2], np.uint8)
+        for i in range(len(points) - 1):  # newer pieces over older ones
+            age = (i + 1) / (len(points) - 1)
+            width = max(1, round((0.8 + 1.6 * age) * unit)) + extra
+            cv2.line(mask, points[i], points[i + 1], int(40 + 200 * age), width, cv2.LINE_AA, _SHIFT)
+        where = np.nonzero(mask)
+        under, alpha = part[where].astype(np.float32), mask[where][:, None] / np.float32(255)
+        part[where] = np.rint(under + (np.array(paint, np.float32) - under) * alpha)
+
+
+def _draw_tag(
+    out: Image, x: float, y: float, h: float, score: float | None, label: str | None, color: Color, unit: float
+) -> None:
+    """A dark plate above the box (or inside, where there is no room): label, bar and number."""
+    number = "" if score is None else f"{score:.2f}"
+    scale, thick = 0.45 * max(unit, 0.8), max(1, round(0.9 * unit))
+    pad, bar_w, bar_h = round(5 * unit), round(44 * unit), max(3, round(5 * unit))
+    (label_w, text_h), base = cv2.getTextSize(label or "0", _FONT, scale, thick)
+    number_w = cv2.getTextSize("0.00", _FONT, scale, thick)[0][0]
+    widths = ([label_w] if label else []) + ([bar_w, number_w] if number else [])
+    plate_w, plate_h = sum(widths) + pad * (len(widths) + 1), text_h + base + pad
+    gap = round(3 * unit)
+    left = int(np.clip(round(x - unit), 0, max(0, out.shape[1] - plate_w)))
+    top = round(y) - plate_h - gap if y - plate_h - gap >= 0 else round(y) + gap
+    top = int(np.clip(top, 0, max(0, out.shape[0] - plate_h)))
+    plate = out[top : top + plate_h, left : left + plate_w]
+    plate[:] = np.rint(plate * 0.25 + np.array(_DARK) * 0.75).astype(np.uint8)
+    at, line = left + pad, top + (plate_h + text_h) // 2
+    if label:
+        cv2.putText(out, label, (at, line), _FONT, scale, _LIGHT, thick, cv2.LINE_AA)
+        at += label_w + pad
+    if number:
+        share = float(np.clip(score, 0, 1)) if score is not None and np.isfinite(score) else 0.0
+        middle = top + plate_h // 2
+        low, high = (at, middle - bar_h // 2), (at + bar_w, middle - bar_h // 2 + bar_h)
+        cv2.rectangle(out, low, (high[0] - 1, high[1] - 1), (110, 105, 100), -1)
+        if share > 0:
+            cv2.rectangle(out, low, (at + max(1, round(bar_w * share)) - 1, high[1] - 1), color, -1)
+        cv2.putText(out, number, (at + bar_w + pad, line), _FONT, scale, _LIGHT, thick, cv2.LINE_AA)
+
+
+def check_display() -> None:
+    """Raise OSError when no window can be opened; asked of a child process, because Qt aborts instead of raising."""
+    advice = "leave out --select and --show, and use --init x,y,w,h with --save or --boxes"
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise OSError(f"no display (neither DISPLAY nor WAYLAND_DISPLAY is set); {advice}")
+    probe = [sys.executable, "-c", "import cv2; cv2.namedWindow('siamtrack'); cv2.destroyAllWindows()"]
+    if subprocess.run(probe, capture_output=True, timeout=60).returncode:
+        raise OSError(f"the display cannot be used, or this OpenCV was built without windows (headless); {advice}")
+
+
+def select_box(image: Image, title: str = "draw a box, press Enter (c: give up)") -> tuple[float, float, float, float]:
+    """Let the user draw a box with the mouse; raises ValueError when none was drawn. Needs check_display first."""
+    _open_window(title, image)
+    x, y, w, h = cv2.selectROI(title, image, showCrosshair=False, fromCenter=False, printNotice=False)
+    cv2.destroyWindow(title)
+    if w <= 0 or h <= 0:
+        raise ValueError("no box was drawn")
+    return float(x), float(y), float(w), float(h)
+
+
+class Window:
+    """A window that shows one image after another; opens with the first. Needs check_display first."""
+
+    def __init__(self, title: str = "siamtrack") -> None:
+        self._title = title
+        self._open = False
+
+    def show(self, image: Image) -> bool:
+        """Show an (H, W, 3) uint8 BGR image; False once the user has closed the window or pressed q or Esc."""
+        if not self._open:
+            _open_window(self._title, image)
+            self._open = True
+        cv2.imshow(self._title, image)
+        pressed = cv2.waitKey(1) & 0xFF
+        return pressed not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) > 0
+
+
+def _open_window(title: str, image: Image) -> None:
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    scale = min(1.0, 1280 / image.shape[1], 720 / image.shape[0])
+    cv2.resizeWindow(title, max(320, round(image.shape[1] * scale)), max(240, round(image.shape[0] * scale)))

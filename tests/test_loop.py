@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tracker import Result, Target, Tracker
-from tracker.config import SIAMFC, SWIFT
+from tracker.config import SIAMFC, SWIFT, PyramidTracking
 from tracker.geometry import Box, CropWindow, iou
 from tracker.loop import check_frame, pick_device, weight_names
 from tracker.network import SiameseNet, save_network
@@ -203,6 +203,17 @@ def test_load_by_name_and_by_file(tmp_path):
     with pytest.raises(ValueError, match="neither a file nor one of .*swift"):
         Tracker.load("swit")
     assert all(isinstance(x, type) for x in (Result, Target))
+
+
+def test_five_scales(photo):
+    five = PyramidTracking(num_scales=5, scale_step=1.025)
+    tracker = Tracker(SiameseNet(SIAMFC), tracking=five)
+    sides = np.array([w.side for w in tracker._search_windows(Box(100, 80, 40, 40))])
+    assert sides / sides[2] == pytest.approx(1.025 ** np.arange(-2.0, 3.0))
+    tracker.init(photo, (100, 80, 50, 40))
+    assert 0 <= tracker.update(photo).score <= 1
+    with pytest.raises(ValueError, match="network swift takes BoxTracking"):
+        Tracker(SiameseNet(SWIFT), tracking=five)
 
 
 def test_devices_and_threads_are_checked(tracker):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tracker.config import ModelConfig, PyramidTracking
+from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image, crop, mean_colour
 from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
 from tracker.heads import Template
@@ -75,16 +75,22 @@ class Tracker:
     """Follows targets with one network; holds no state but the target of the last `init`.
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
-    for the whole process; None leaves them as they are.
-    Raises ValueError: a device that is not there.
+    for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
+    Raises ValueError: a device that is not there, constants of the other kind of network.
     """
 
-    def __init__(self, net: SiameseNet, device: str = "auto", threads: int | None = 1) -> None:
+    def __init__(
+        self,
+        net: SiameseNet,
+        device: str = "auto",
+        threads: int | None = 1,
+        tracking: PyramidTracking | BoxTracking | None = None,
+    ) -> None:
         if threads is not None:
             if threads < 1:
                 raise ValueError(f"threads must be at least 1; got {threads}")
             torch.set_num_threads(threads)
-        self.config: ModelConfig = net.config
+        self.config: ModelConfig = replace(net.config, tracking=tracking) if tracking else net.config
         self.device = pick_device(device)
         self.grid = net.grid
         self.target: Target | None = None
@@ -105,7 +111,13 @@ class Tracker:
         self._warm_up_network()
 
     @classmethod
-    def load(cls, weights: str | Path = "swift", device: str = "auto", threads: int | None = 1) -> Tracker:
+    def load(
+        cls,
+        weights: str | Path = "swift",
+        device: str = "auto",
+        threads: int | None = 1,
+        tracking: PyramidTracking | BoxTracking | None = None,
+    ) -> Tracker:
         """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
 
         Raises ValueError: no such name or file, a broken file, a device that is not there.
@@ -117,7 +129,7 @@ class Tracker:
             path = Path(name)
         else:
             raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
-        return cls(load_network(path), device, threads)
+        return cls(load_network(path), device, threads, tracking)
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.

@@ -6,7 +6,7 @@ python webcam.py        the first camera; python webcam.py 1 takes the second
 import sys
 
 from tracker import Tracker, frames
-from tracker.draw import check_display, draw, select_box, show
+from tracker.draw import Window, check_display, draw, select_box
 
 
 def main(camera: str = "0", weights: str = "swift") -> None:
@@ -15,10 +15,11 @@ def main(camera: str = "0", weights: str = "swift") -> None:
     with frames(camera) as source:
         first = next(source).image
         tracker.init(first, select_box(first))
+        window = Window()
         for frame in source:
             result = tracker.update(frame.image)
             ms = result.crop_ms + result.network_ms + result.post_ms
-            if not show(draw(frame.image, result.box, result.score, label=f"{ms:.0f} ms")):
+            if not window.show(draw(frame.image, result.box, result.score, label=f"{ms:.0f} ms")):
                 break
 
 

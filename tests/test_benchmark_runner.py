@@ -190,6 +190,14 @@ def test_realtime_misses_frames_when_late(sequence, monkeypatch, cost, processed
             np.testing.assert_array_equal(run.boxes[index], sequence.boxes[force])
 
 
+def test_realtime_a_tracker_that_dies_has_no_box_from_there_on(sequence, monkeypatch):
+    monkeypatch.setattr(runner, "time", Clock(0.05))
+    run = run_part(Oracle(sequence.boxes, {5: OSError("gone")}), plan("realtime", sequence)[0], "realtime")
+    last = np.flatnonzero(np.isfinite(run.boxes[:, 0])).max()
+    assert np.isfinite(run.boxes[: last + 1]).all()  # the frames it missed before hold the box in force
+    assert run.error.startswith(f"frame {last + 1}: OSError")
+
+
 def math_late(cost, rate=30, count=40):
     """When a tracker of a fixed cost answers which frame, derived step by step."""
     answers, now, frame = [], 0.0, 0
@@ -254,6 +262,22 @@ def test_a_killed_run_resumes_and_changed_data_is_run_again(tmp_path):
     first.write_text("broken")
     run_all(["ncc"], changed, "ope", out, workers=0, quiet=True)
     assert results.load(first)[1]["tracker"] == "ncc"
+
+
+def test_changed_weights_are_run_again(tmp_path):
+    sequence = make_sequence(tmp_path / "data", "one", 8)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "one.txt").write_text("1,1,5,5\n" * 8)
+    spec, out = f"results={tmp_path / 'mine'}", tmp_path / "out"
+    run_all([spec], [sequence], "ope", out, workers=0, quiet=True)
+    (tmp_path / "mine" / "one.txt").write_text("2,1,5,5\n" * 8)
+    run_all([spec], [sequence], "ope", out, workers=0, quiet=True)
+    assert results.load(runner.result_path(out, "ope", "mine", "one"))[0].boxes[1, 0] == 2
+
+
+def test_two_sequences_of_one_name_are_refused(tmp_path, sequence):
+    with pytest.raises(ValueError, match="two sequences have one name"):
+        run_all(["ncc"], [sequence, sequence], "ope", tmp_path, workers=0, quiet=True)
 
 
 def test_an_unreadable_frame_is_named_and_does_not_end_the_run(tmp_path):

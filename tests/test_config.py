@@ -53,5 +53,5 @@ def test_whole_numbers_are_good_floats():
 
 def test_a_broken_yaml_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [")
-    with pytest.raises(ConfigError, match="a.yaml: not YAML"):
+    with pytest.raises(ConfigError, match=r"a\.yaml: not YAML"):
         load_yaml(TrainConfig, tmp_path / "a.yaml")

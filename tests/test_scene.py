@@ -20,7 +20,7 @@ def bare(seed: int, **extra: object) -> Scene:
 def test_box_agrees_with_the_supersampled_mask(seed: int) -> None:
     scene = bare(seed)
     zoom = 16
-    for t in (0, 47, 99):
+    for t in (0, 47):
         mask = scene.mask(t, zoom) >= 0.5
         columns, rows = np.flatnonzero(mask.any(0)) / zoom, np.flatnonzero(mask.any(1)) / zoom
         x, y, w, h = scene.box(t)
@@ -84,7 +84,7 @@ def test_frames_are_images_and_come_in_order() -> None:
         np.testing.assert_array_equal(frame, scene.render(t))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(16))
 def test_target_stays_in_the_frame_and_moves(seed: int) -> None:
     scene = Scene(SMALL, 240, seed)
     x, y, w, h = np.array([scene.box(t) for t in range(240)]).T

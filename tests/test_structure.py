@@ -13,6 +13,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"crop", "correlation", "backbones", "kernels"},
     {"heads"},
     {"network"},
+    {"backends"},
     {"loop"},
     {"video", "draw", "scene"},
     {"benchmark"},
@@ -20,7 +21,16 @@ LAYERS = [  # a module may import from earlier lines only
     {"cli"},
 ]
 ALLOWED = {  # package -> modules of tracker/ that may import it
-    "torch": {"backbones", "correlation", "heads", "network", "loop", "benchmark.peers", "benchmark.report"},
+    "torch": {
+        "backbones",
+        "correlation",
+        "heads",
+        "network",
+        "backends",
+        "loop",
+        "benchmark.peers",
+        "benchmark.report",
+    },
     "numba": {"kernels", "benchmark.report"},
     "train": set(),
 }

@@ -56,7 +56,9 @@ def footage(tmp_path_factory):
         if t != 7:  # absent
             rows.append((t, 0, x, y, 36, 36))
     writer.release()
-    write_boxes(clip / "boxes.csv", ("frame", "id", "x", "y", "w", "h"), [*rows, (9, 0, 5, 5, 2, 2), (99, 0, 1, 1, 30, 30)])
+    write_boxes(
+        clip / "boxes.csv", ("frame", "id", "x", "y", "w", "h"), [*rows, (9, 0, 5, 5, 2, 2), (99, 0, 1, 1, 30, 30)]
+    )
 
     stills = root / "stills" / "shapes"
     (stills / "images").mkdir(parents=True)
@@ -221,15 +223,17 @@ def test_a_tiny_target_still_has_a_cell():
 
 def test_radius_labels_of_a_centred_target_are_the_papers():
     labels = radius_labels(torch.tensor([[107.5, 107.5, 40.0, 40.0]]), Grid(17, 8, 255), 16.0)[0]
-    assert labels.sum() == 13 and labels[8, 8] == labels[6, 8] == labels[8, 10] == labels[7, 7] == 1 and labels[6, 7] == 0
+    assert (
+        labels.sum() == 13 and labels[8, 8] == labels[6, 8] == labels[8, 10] == labels[7, 7] == 1 and labels[6, 7] == 0
+    )
     assert torch.equal(labels, labels.flip(0)) and torch.equal(labels, labels.T)
 
 
 def test_balanced_logistic_equals_its_definition(rng):
     logits, labels = rng.normal(size=(2, 5, 5)), (rng.random((2, 5, 5)) < 0.3).astype(float)
     expected = 0.0
-    for l, y in zip(logits, labels, strict=True):
-        losses = np.log(1 + np.exp(-(2 * y - 1) * l))
+    for logit, y in zip(logits, labels, strict=True):
+        losses = np.log(1 + np.exp(-(2 * y - 1) * logit))
         expected += 0.5 * losses[y == 1].mean() + 0.5 * losses[y == 0].mean()
     assert float(balanced_logistic(torch.tensor(logits), torch.tensor(labels))) == pytest.approx(expected / 2)
 
@@ -239,8 +243,8 @@ def test_masked_bce_equals_its_definition(rng):
     labels = rng.choice([-1.0, 0.0, 1.0], (2, 6, 6))
     labels[1] = np.minimum(labels[1], 0)  # a map without a target
     expected = 0.0
-    for l, y in zip(logits, labels, strict=True):
-        losses = np.log(1 + np.exp(-(2 * y - 1) * l))
+    for logit, y in zip(logits, labels, strict=True):
+        losses = np.log(1 + np.exp(-(2 * y - 1) * logit))
         on_target = losses[y == 1].mean() if (y == 1).any() else 0
         expected += 0.5 * on_target + 0.5 * losses[y == 0].mean() + 0.7 * np.sort(losses[y == 0])[-4:].mean()
     got = masked_bce(torch.tensor(logits), torch.tensor(labels), 0.7, hardest=4)

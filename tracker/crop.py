@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,11 @@ def mean_colour(frame: Image) -> tuple[float, float, float]:
     """Mean BGR of a (H, W, 3) frame: what crops show outside of it."""
     blue, green, red, _ = cv2.mean(frame)
     return blue, green, red
+
+
+def stack_rgb(crops: Sequence[Image]) -> Image:
+    """Crops (H, W, 3) BGR of one size as one (N, H, W, 3) RGB array: the order of channels that networks take."""
+    return np.stack([cv2.cvtColor(c, cv2.COLOR_BGR2RGB) for c in crops]).astype(np.uint8, copy=False)
 
 
 def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> Image:

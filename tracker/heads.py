@@ -93,5 +93,5 @@ class BoxHead(nn.Module):
         extent = summary[:, channels:].expand(-1, -1, search.shape[2], search.shape[3])
         x = self.shared(self.fuse(torch.cat([search, whole, parts, extent], dim=1)))
         logits = self.score(self.score_tower(x))[:, 0]
-        box_map = self.box(self.box_tower(x)).clamp(max=4.0).exp() * self.HALF_SIZE
+        box_map = self.box(self.box_tower(x)).clamp(-8.0, 4.0).exp() * self.HALF_SIZE
         return Maps(logits, box_map)

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tracker.backends import Engine, make_compare
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
-from tracker.crop import Image, crop, mean_colour
+from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
 from tracker.heads import Template
 from tracker.kernels import cubic_weights, decode_boxes, pyramid_peak, warm_up
-from tracker.network import Compare, SiameseNet, load_network, optimise, to_input
+from tracker.network import SiameseNet, load_network, to_input
 
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
 
@@ -76,7 +76,8 @@ class Tracker:
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
     for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
-    Raises ValueError: a device that is not there, constants of the other kind of network.
+    engine: see `backends.make_compare`.
+    Raises ValueError: a device or engine that is not there, constants of the other kind of network.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Tracker:
         device: str = "auto",
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
+        engine: Engine = "auto",
     ) -> None:
         if threads is not None:
             if threads < 1:
@@ -95,7 +97,7 @@ class Tracker:
         self.grid = net.grid
         self.target: Target | None = None
         self._net = net.to(self.device).eval()
-        self._compare: Any = optimise(self._net) if self.device.type == "cpu" else Compare(self._net)
+        self._compare = make_compare(self._net, self.device, engine, threads)
         tracking = self.config.tracking
         if isinstance(tracking, PyramidTracking):
             fine = self.grid.cells * tracking.upsample
@@ -117,6 +119,7 @@ class Tracker:
         device: str = "auto",
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
+        engine: Engine = "auto",
     ) -> Tracker:
         """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
 
@@ -129,7 +132,7 @@ class Tracker:
             path = Path(name)
         else:
             raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
-        return cls(load_network(path), device, threads, tracking)
+        return cls(load_network(path), device, threads, tracking, engine)
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
@@ -144,10 +147,10 @@ class Tracker:
         cfg = self.config
         window = CropWindow.around(*checked.centre, self._side(checked), cfg.exemplar_size)
         extent = np.array([[checked.w, checked.h]], np.float32) / np.float32(window.side)
-        with torch.inference_mode():
-            exemplar = to_input(crop(frame, window, fill)[None], self.device)
+        with torch.no_grad():
+            exemplar = to_input(stack_rgb([crop(frame, window, fill)]), self.device)
             template = self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
-        self.target = Target(checked, Template(*template), fill)
+        self.target = Target(checked, template, fill)
         return self.target
 
     def update(self, frame: NDArray[np.uint8], target: Target | None = None) -> Result:
@@ -167,7 +170,7 @@ class Tracker:
             return []
         started = time.perf_counter()
         windows = [self._search_windows(target.box) for target in targets]
-        crops = np.stack([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
+        crops = stack_rgb([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
         cropped = time.perf_counter()
         maps = self._forward([t.template for t in targets], crops)
         ran = time.perf_counter()
@@ -194,15 +197,11 @@ class Tracker:
 
     def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
         """Maps of all crops as numpy: logits (N, H, W) and, if there is a box head, box_map (N, 4, H, W)."""
+        if len(crops) == 1:
+            return self._compare(templates[0], to_input(crops, self.device))
         repeat = len(crops) // len(templates)
-        with torch.inference_mode():
-            if len(crops) == 1:
-                features, summary = templates[0]
-            else:
-                features = torch.cat([t.features for t in templates]).repeat_interleave(repeat, 0)
-                summary = torch.cat([t.summary for t in templates]).repeat_interleave(repeat, 0)
-            maps = self._compare(features, summary, to_input(crops, self.device))
-            return tuple(m.cpu().numpy() for m in maps)
+        features, summary = (torch.cat(list(t)).repeat_interleave(repeat, 0) for t in zip(*templates, strict=True))
+        return self._compare(Template(features, summary), to_input(crops, self.device))
 
     def _read(
         self, maps: tuple[NDArray[np.float32], ...], low: int, box: Box, windows: list[CropWindow]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, ScoreHead, Template
+
+T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
@@ -90,13 +90,12 @@ def coverage(extent: Tensor, cells: int) -> Tensor:
 
 
 def to_input(crops: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """(N, H, W, 3) uint8 BGR crops -> (N, 3, H, W) float32 RGB in [0, 255], channels-last, on `device`."""
-    pixels = torch.from_numpy(crops).to(device).flip(-1)
-    return pixels.permute(0, 3, 1, 2).to(torch.float32)
+    """(N, H, W, 3) uint8 RGB crops -> (N, 3, H, W) float32 in [0, 255], channels-last, on `device`."""
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).to(torch.float32)
 
 
-def save_network(net: SiameseNet, file: str | Path, half: bool = True) -> None:
-    """Write weights and config as one safetensors file, whole or not at all; `half` stores fp16."""
+def save_network(net: nn.Module, file: str | Path, half: bool = True) -> None:
+    """Write the weights and `net.config` (a dataclass) as one safetensors file, whole or not at all; `half`: fp16."""
     state = {k: v.detach().cpu() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     state = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
     path = Path(file)
@@ -115,29 +114,33 @@ def load_network(file: str | Path) -> SiameseNet:
     if not path.is_file():
         raise FileNotFoundError(f"no weight file {path}")
     if path.suffix == ".safetensors":
-        config, state = _read_safetensors(path)
+        config, state = read_safetensors(path, ModelConfig)
     else:
         config, state = SIAMFC, _read_siamfc_pytorch(path)
     net = SiameseNet(config)
+    fill_weights(net, state, f"{path}: not the weights of a {config.network}")
+    return net.eval()
+
+
+def fill_weights(net: nn.Module, state: dict[str, Tensor], complaint: str) -> None:
+    """Put the weights `state` into `net`. Raises CheckpointError, which begins with `complaint`, if they do not fit."""
     expected = {k: v.shape for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     found = {k: v.shape for k, v in state.items()}
     wrong = [k for k in expected if found.get(k) != expected[k]] + [k for k in found if k not in expected]
     if wrong:
-        raise CheckpointError(
-            f"{path}: not the weights of a {config.network}: {len(wrong)} entries differ, first {wrong[0]!r}"
-        )
+        raise CheckpointError(f"{complaint}: {len(wrong)} entries differ, first {wrong[0]!r}")
     net.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    return net.eval()
 
 
-def _read_safetensors(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
+    """Config (a `cls`) and weights of a file. Raises CheckpointError: truncated, foreign, another kind of network."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         if "config" not in meta:
             raise CheckpointError(f"{path}: a safetensors file without a siamtrack config")
-        return from_dict(ModelConfig, json.loads(meta["config"])), state
+        return from_dict(cls, json.loads(meta["config"])), state
     except (SafetensorError, json.JSONDecodeError, ConfigError) as error:
         raise CheckpointError(f"{path}: truncated or foreign weight file: {error}") from None
 
@@ -156,39 +159,3 @@ def _read_siamfc_pytorch(path: Path) -> dict[str, Tensor]:
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     # That layout keeps the response scale out of the file: 0.001, no shift.
     return {"head.scale": torch.tensor(1e-3), "head.bias": torch.zeros(()), **state}
-
-
-class Compare(nn.Module):
-    """`SiameseNet.forward` with plain tensors in and out, which is what tracing wants."""
-
-    def __init__(self, net: SiameseNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, features: Tensor, summary: Tensor, search: Tensor) -> tuple[Tensor, ...]:
-        return tuple(m for m in self.net(Template(features, summary), search) if m is not None)
-
-
-def optimise(net: SiameseNet) -> nn.Module:
-    """The same comparison, faster on a CPU: batch-norm folded into convolutions, channels-last, traced and frozen.
-
-    Returns a module (template features, template summary, search) -> (logits, box_map) or (logits,) that takes any
-    batch size. SiamFC's correlation is a grouped convolution, whose groups a trace would fix: it is not traced (and
-    would gain nothing: its few large convolutions leave no overhead to save).
-    """
-    net = copy.deepcopy(net).eval()
-    for module in net.modules():
-        if isinstance(module, nn.Sequential):
-            for i in range(len(module) - 1):
-                conv, norm = module[i], module[i + 1]
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    compare = Compare(net).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if net.config.network == "siamfc":
-        return compare.requires_grad_(False)
-    exemplar, search = net.config.exemplar_size, net.config.search_size
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shapes seen by the trace; deprecation of torch.jit
-        template = net.embed(torch.zeros(2, 3, exemplar, exemplar), torch.full((2, 2), 0.5))
-        traced = torch.jit.trace(compare, (*template, torch.zeros(2, 3, search, search)))
-        return torch.jit.freeze(traced)

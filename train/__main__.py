@@ -1,4 +1,4 @@
-"""python -m train: prepare footage, train a network."""
+"""python -m train: look at footage, prepare it, look at pairs, train a network."""
 
 from __future__ import annotations
 
@@ -6,21 +6,50 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import torch
 
+from tracker.benchmark.sequences import DataError
 from tracker.config import ConfigError, load_yaml
 from tracker.network import CheckpointError, SiameseNet
+from tracker.video import check_output
 from train.config import TrainConfig
 from train.loop import Run
+from train.readers import Layout, detect
+from train.sheet import inspect, preview, write_sheet
 from train.store import Store, StoreError, prepare
+
+SHEETS = (".png", ".jpg")
 
 
 def command_prepare(args: argparse.Namespace) -> None:
     """Decode footage into a store."""
-    for name, count in prepare(args.data, args.store).items():
-        print(f"{count:8d} {name}")
+    for line in prepare(args.data, args.store, args.format).lines():
+        print(line)
+
+
+def command_inspect(args: argparse.Namespace) -> None:
+    """Tell what a data set holds, and what of it cannot be used and why."""
+    sheet = check_output(args.sheet, SHEETS, force=True) if args.sheet else None
+    layout = args.format or detect(args.data)
+    tally, tiles = inspect(args.data, layout, args.tiles if sheet else 0)
+    print(f"{args.data}: layout {layout}")
+    for line in tally.lines():
+        print(line)
+    if not tally.kept["boxes"]:
+        raise DataError(f"{args.data}: nothing in it can be used")
+    if sheet:
+        write_sheet(sheet, tiles)
+        print(f"contact sheet: {sheet}")
+
+
+def command_preview(args: argparse.Namespace) -> None:
+    """Draw the first pairs of a run with their labels."""
+    sheet = check_output(args.out, SHEETS, force=True)
+    write_sheet(sheet, preview(load_yaml(TrainConfig, args.config), Store(args.store), args.pairs))
+    print(f"{args.pairs} pairs: {sheet}")
 
 
 def command_fit(args: argparse.Namespace) -> None:
@@ -50,14 +79,35 @@ def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
     return score
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("prepare", help=command_prepare.__doc__)
-    p.add_argument("data", nargs="+", type=Path, help="folders with boxes.csv beside video or images")
+    p.add_argument("data", nargs="+", type=Path, help="data sets, or videos with a boxes.csv beside them")
     p.add_argument("--store", type=Path, required=True, help="folder to write")
+    p.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
     p.set_defaults(run=command_prepare)
+    p = commands.add_parser("inspect", help=command_inspect.__doc__)
+    p.add_argument("data", type=Path, help="a data set, or a video with a boxes.csv beside it")
+    p.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
+    p.add_argument("--sheet", type=Path, help="picture to write: frames with their boxes, dropped ones in red")
+    p.add_argument("--tiles", type=positive, default=24, help="frames on the sheet")
+    p.set_defaults(run=command_inspect)
+    p = commands.add_parser("preview", help=command_preview.__doc__)
+    p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    p.add_argument("--out", type=Path, required=True, help="picture to write")
+    p.add_argument("--pairs", type=positive, default=24, help="pairs on the sheet")
+    p.set_defaults(run=command_preview)
     p = commands.add_parser("fit", help=command_fit.__doc__)
     p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
@@ -75,6 +125,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, StoreError, CheckpointError, OSError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

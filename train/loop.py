@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tracker.correlation import xcorr_all
+from tracker.crop import stack_rgb
 from tracker.geometry import Grid
 from tracker.heads import Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
@@ -33,8 +34,8 @@ def make_batch(sampler: PairSampler, first: int, count: int) -> Batch:
     """Pairs first ... first + count - 1 as tensors: exemplar, search (N, 3, H, W); extent (N, 2); box (N, 4)."""
     pairs = [sampler[i] for i in range(first, first + count)]
     return {
-        "exemplar": to_input(np.stack([p.exemplar for p in pairs])),
-        "search": to_input(np.stack([p.search for p in pairs])),
+        "exemplar": to_input(stack_rgb([p.exemplar for p in pairs])),
+        "search": to_input(stack_rgb([p.search for p in pairs])),
         "extent": torch.from_numpy(np.stack([p.extent for p in pairs])),
         "box": torch.from_numpy(np.stack([p.box_search for p in pairs])),
     }

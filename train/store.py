@@ -6,11 +6,13 @@ store without it is unfinished and refused.
 
 from __future__ import annotations
 
-import csv
+import errno
 import json
+import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tracker.benchmark.sequences import DataError
 from tracker.crop import mean_colour
+from train.readers import MIN_SIDE, Clip, Layout, Mask, Tally, detect, look, read
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 MAX_CUTOUT = 224  # px, longest side of a stored cut-out
-MIN_SIDE = 6.0  # px, smaller targets are dropped
 CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StoreError(ValueError):
@@ -52,11 +54,18 @@ class Store:
         if not index.is_file():
             hint = f"make one with: python -m train prepare DATA --store {self.folder}"
             raise StoreError(f"{self.folder} is not a finished store; {hint}")
-        with np.load(index, allow_pickle=False) as data:
-            self._images, self._cutouts, self._means = data["images"], data["cutouts"], data["means"]
-            start, observed, boxes, cut = data["start"], data["observed"], data["boxes"], data["cut"]
-            names = json.loads(str(data["names"]))
-        self._pixels = np.memmap(self.folder / "pixels.bin", np.uint8, "r")
+        try:
+            with np.load(index, allow_pickle=False) as data:
+                self._images, self._cutouts, self._means = data["images"], data["cutouts"], data["means"]
+                start, observed, boxes, cut = data["start"], data["observed"], data["boxes"], data["cut"]
+                names = json.loads(str(data["names"]))
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{index} is damaged ({error}); prepare the store again") from None
+        pixels = self.folder / "pixels.bin"
+        size = sum(int((part[:, 1] * part[:, 2]).sum()) * n for part, n in ((self._images, 3), (self._cutouts, 4)))
+        if not pixels.is_file() or pixels.stat().st_size != size:
+            raise StoreError(f"{pixels} does not hold the {size} bytes of its index; prepare the store again")
+        self._pixels = np.memmap(pixels, np.uint8, "r")
         self.tracks = [
             Track(source, label, observed[a:b], boxes[a:b], cut[a:b])
             for (source, label), a, b in zip(names, start[:-1], start[1:], strict=True)
@@ -95,13 +104,14 @@ class Store:
 
 
 class _Writer:
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
+    def __init__(self, file: BinaryIO, tally: Tally) -> None:
+        self.file, self.tally = file, tally
         self.offset = 0
         self.images: list[tuple[int, int, int]] = []
         self.means: list[tuple[float, float, float]] = []
         self.cutouts: list[tuple[int, int, int]] = []
-        self.tracks: dict[tuple[str, str, str], list[tuple[int, tuple[float, ...], int]]] = defaultdict(list)
+        self.names: list[tuple[str, str]] = []
+        self.tracks: list[list[tuple[int, tuple[float, ...], int]]] = []  # image, box, cut-out or -1
 
     def _append(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
         entry = self.offset, pixels.shape[0], pixels.shape[1]
@@ -109,17 +119,32 @@ class _Writer:
         self.offset += pixels.size
         return entry
 
-    def image(self, pixels: NDArray[np.uint8]) -> int:
-        self.images.append(self._append(pixels))
-        self.means.append(mean_colour(pixels))
-        return len(self.images) - 1
+    def clip(self, clip: Clip) -> None:
+        """Append the frames of a clip that have a usable box, and its tracks."""
+        tracks: dict[str, list[tuple[int, tuple[float, ...], int]]] = defaultdict(list)
+        last: dict[str, int] = {}  # frame of the last cut-out
+        for number, image, seen in look(clip, self.tally):
+            usable = [one for one in seen if not one.fault]
+            if not usable:
+                continue
+            self.images.append(self._append(image))
+            self.means.append(mean_colour(image))
+            for one in usable:
+                name, cut = one.target.name, -1
+                if one.mask and number - last.get(name, -CUTOUT_EVERY) >= CUTOUT_EVERY:
+                    last[name] = number
+                    cut = self._cutout(image, one.mask, f"{clip.name}/{name} frame {number}")
+                if name not in tracks:
+                    self.names.append((clip.source, one.target.label))
+                    self.tracks.append(tracks[name])
+                tracks[name].append((len(self.images) - 1, one.box, cut))
 
-    def cutout(self, image: NDArray[np.uint8], mask_file: Path) -> int:
-        mask = cv2.imread(str(mask_file), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
+    def _cutout(self, image: NDArray[np.uint8], read_mask: Mask, where: str) -> int:
+        try:
+            mask = read_mask(image.shape[1], image.shape[0])
+        except DataError as error:
+            self.tally.drop("masks that cannot be read", f"{where}: {error}")
             return -1
-        if mask.shape != image.shape[:2]:
-            mask = cv2.resize(mask, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
         x, y, w, h = cv2.boundingRect((mask > 127).astype(np.uint8))
         if min(w, h) < 2 * MIN_SIDE:
             return -1
@@ -128,110 +153,54 @@ class _Writer:
         if scale < 1:
             patch = cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         self.cutouts.append(self._append(patch))
+        self.tally.kept["cut-outs"] += 1
         return len(self.cutouts) - 1
 
+    def index(self, path: Path) -> None:
+        rows = list(chain.from_iterable(self.tracks))
+        np.savez(
+            path,
+            images=np.array(self.images, np.int64).reshape(-1, 3),
+            means=np.array(self.means, np.float64).reshape(-1, 3),
+            cutouts=np.array(self.cutouts, np.int64).reshape(-1, 3),
+            start=np.cumsum([0] + [len(t) for t in self.tracks]),
+            observed=np.array([r[0] for r in rows], np.int64),
+            boxes=np.array([r[1] for r in rows], np.float32),
+            cut=np.array([r[2] for r in rows], np.int64),
+            names=json.dumps(self.names),
+        )
 
-def prepare(sources: list[Path], folder: Path) -> dict[str, int]:
+
+def prepare(sources: Sequence[Path], folder: Path, layout: Layout | None = None) -> Tally:
     """Decode `sources` into a new store at `folder`; returns counts of what was kept and dropped.
 
-    sources: folders of clips (each a folder with boxes.csv beside clip.mp4 or images) or of stills (images/ beside
-    boxes.csv). Raises StoreError when nothing usable is found. An interrupted run leaves no index and is refused later.
+    sources: data sets or clips, see `readers.read`. layout: of all of them; None finds it out for each.
+    A store that stands there is replaced when the new one is whole; an interrupted run leaves it as it was.
+    Raises DataError for a layout that is not known or when nothing can be used, StoreError when the disk is full.
     """
+    known = [(Path(source), layout or detect(Path(source))) for source in sources]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.npz").unlink(missing_ok=True)
-    counts: dict[str, int] = defaultdict(int)
-    with open(folder / "pixels.bin", "wb") as file:
-        writer = _Writer(file)
-        folders = [d for source in sources for d in sorted({p.parent for p in Path(source).rglob("boxes.csv")})]
-        for data in (bar := tqdm(folders, desc="prepare", unit="folder", mininterval=1)):
-            bar.set_postfix_str(data.name, refresh=False)
-            if (data / "images").is_dir():
-                _add_stills(writer, data, counts)
-            else:
-                _add_clip(writer, data, counts)
-    if not writer.tracks:
-        raise StoreError(f"no footage with a boxes.csv beside it in {', '.join(map(str, sources))}")
-    names = [(source, label) for source, label, _ in writer.tracks]
-    rows = [row for track in writer.tracks.values() for row in track]
-    partial = folder / "index.partial.npz"
-    np.savez(
-        partial,
-        images=np.array(writer.images, np.int64).reshape(-1, 3),
-        means=np.array(writer.means, np.float64).reshape(-1, 3),
-        cutouts=np.array(writer.cutouts, np.int64).reshape(-1, 3),
-        start=np.cumsum([0] + [len(t) for t in writer.tracks.values()]),
-        observed=np.array([r[0] for r in rows], np.int64),
-        boxes=np.array([r[1] for r in rows], np.float32),
-        cut=np.array([r[2] for r in rows], np.int64),
-        names=json.dumps(names),
-    )
-    partial.rename(folder / "index.npz")
-    counts["tracks"] = len(names)
-    counts["boxes"] = len(rows)
-    counts["cut-outs"] = len(writer.cutouts)
-    return dict(counts)
-
-
-def _usable(box: tuple[float, ...], width: int, height: int) -> bool:
-    x, y, w, h = box
-    return bool(np.isfinite(box).all()) and min(w, h) >= MIN_SIDE and 0 <= x + w / 2 < width and 0 <= y + h / 2 < height
-
-
-def _clip_frames(data: Path) -> Iterator[NDArray[np.uint8]]:
-    videos = sorted(p for p in data.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    if videos:
-        capture = cv2.VideoCapture(str(videos[0]))
-        try:
-            while (got := capture.read())[0]:
-                yield np.asarray(got[1], np.uint8)
-        finally:
-            capture.release()
-        return
-    for path in sorted(p for p in data.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and "masks" not in p.parts):
-        image = cv2.imread(str(path))
-        if image is not None:
-            yield np.asarray(image, np.uint8)
-
-
-def _add_clip(writer: _Writer, data: Path, counts: dict[str, int]) -> None:
-    rows: dict[int, list[tuple[str, tuple[float, ...]]]] = defaultdict(list)
-    with open(data / "boxes.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            box = tuple(float(row[k]) for k in "xywh")
-            rows[int(row["frame"])].append((row.get("id") or "0", box))
-    for number, image in enumerate(_clip_frames(data)):
-        index = -1
-        for target, box in rows.pop(number, []):
-            if not _usable(box, image.shape[1], image.shape[0]):
-                counts["boxes dropped (too small or outside)"] += 1
-                continue
-            if index < 0:
-                index = writer.image(image)
-                counts["frames"] += 1
-            mask = data / "masks" / target / f"{number:05d}.png"
-            cut = writer.cutout(image, mask) if number % CUTOUT_EVERY == 0 and mask.is_file() else -1
-            writer.tracks["video", f"{data.name}/{target}", str(data)].append((index, box, cut))
-    counts["boxes without a frame"] += sum(map(len, rows.values()))
-
-
-def _add_stills(writer: _Writer, data: Path, counts: dict[str, int]) -> None:
-    rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with open(data / "boxes.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            rows[row["image"]].append(row)
-    for name, objects in rows.items():
-        read = cv2.imread(str(data / "images" / name))
-        if read is None:
-            counts["images that cannot be read"] += 1
-            continue
-        image = np.asarray(read, np.uint8)
-        index = writer.image(image)
-        counts["stills"] += 1
-        for i, row in enumerate(objects):
-            box = tuple(float(row[k]) for k in "xywh")
-            if not _usable(box, image.shape[1], image.shape[0]):
-                counts["boxes dropped (too small or outside)"] += 1
-                continue
-            cut = writer.cutout(image, data / row["mask"]) if row.get("mask") else -1
-            label = f"{data.name}/{row.get('label', '')}"
-            writer.tracks[data.name, label, f"{name}#{i}"].append((index, box, cut))
+    tally = Tally()
+    pixels, index = folder / "pixels.partial.bin", folder / "index.partial.npz"
+    try:
+        with open(pixels, "wb") as file:
+            writer = _Writer(file, tally)
+            for source, form in known:
+                for clip in (bar := tqdm(read(source, form, tally), desc=source.name, unit="clip", mininterval=1)):
+                    bar.set_postfix_str(clip.name, refresh=False)
+                    writer.clip(clip)
+        if not writer.tracks:
+            raise DataError("\n".join([f"no usable box in {', '.join(map(str, sources))}", *tally.lines()]))
+        writer.index(index)
+        (folder / "index.npz").unlink(missing_ok=True)  # from here to the end there is no store
+        pixels.replace(folder / "pixels.bin")
+        index.replace(folder / "index.npz")
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            written = pixels.stat().st_size / 1e9 if pixels.is_file() else 0
+            raise StoreError(f"{folder}: {error.strerror} after {written:.1f} GB; no store was written") from None
+        raise
+    finally:
+        pixels.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
+    return tally

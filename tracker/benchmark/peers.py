@@ -12,7 +12,9 @@ results=DIR, results-onebased=DIR   finished runs: DIR/<sequence>.txt with x, y,
 NAME:=SPEC                          the same, under another name
 """
 
+import hashlib
 import importlib
+import importlib.util
 import math
 import time
 from pathlib import Path
@@ -61,6 +63,23 @@ def tracker_name(spec: str) -> str:
     if Path(kind).suffix:
         return Path(kind).stem
     return {"nanotrack": "nanotrack-v3", "fear": "fear-xs"}.get(kind, kind)
+
+
+def file_fingerprints(spec: str) -> dict[str, str]:
+    """Return the first 16 hex digits of the SHA-256 of every file that a spec stands for: weights, results, source."""
+    _, kind, value = split_spec(spec)
+    path = Path(value or kind)
+    shipped = Path(__file__).parent.parent / "weights" / f"{kind}.safetensors"
+    if path.is_file():
+        files = [path]
+    elif value and path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix in (".onnx", ".txt", ".csv"))
+    elif ":" in kind:
+        found = importlib.util.find_spec(kind.partition(":")[0])
+        files = [Path(found.origin)] if found and found.origin and Path(found.origin).is_file() else []
+    else:
+        files = [shipped] if shipped.is_file() else []
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
 
 
 def load_tracker(spec: str) -> Any:

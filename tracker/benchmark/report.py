@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark import metrics, results
-from tracker.benchmark.peers import split_spec, tracker_name
+from tracker.benchmark.peers import file_fingerprints, tracker_name
 from tracker.benchmark.protocols import Part, Protocol, plan
 from tracker.benchmark.results import Run, write_bytes, write_text
 from tracker.benchmark.runner import result_path
@@ -189,16 +189,6 @@ def first_loss(ious: Floats) -> int | None:
         if run == LOST_FRAMES or (run and place == len(low) - 1 and run >= 3):
             return int(judged[place - run + 1])
     return None
-
-
-def file_fingerprints(spec: str) -> dict[str, str]:
-    """Return the first 16 hex digits of the SHA-256 of every weight file that a spec names."""
-    _, kind, value = split_spec(spec)
-    path = Path(value or kind)
-    files = [path] if path.is_file() else sorted(path.glob("*.onnx")) if value and path.is_dir() else []
-    shipped = Path(__file__).parent.parent / "weights" / f"{kind}.safetensors"
-    files += [shipped] if not value and shipped.is_file() else []
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
 
 
 def describe_machine() -> dict[str, str]:

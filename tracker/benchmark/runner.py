@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.benchmark import metrics, results
-from tracker.benchmark.peers import load_tracker, tracker_name
+from tracker.benchmark.peers import file_fingerprints, load_tracker, tracker_name
 from tracker.benchmark.protocols import Part, Protocol, plan
 from tracker.benchmark.results import FAILED, STARTED, TRACKED, Run
 from tracker.benchmark.sequences import DataError, Sequence
@@ -142,23 +142,25 @@ def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: lis
     rate = part.sequence.fps
     now, index, count = 0.0, 0, len(part.sequence)
     finished: list[tuple[float, int]] = []  # when each answer was there, and on which frame
-    while index < count:
-        image = part.sequence.image(index)
-        step(index)
-        if index == 0:
-            _start(tracker, image, part.box, rows[0])
-        else:
-            _follow(tracker, image, rows[index], index, errors)
-        now += rows[index, 5] / 1e3
-        finished.append((now, index))
-        index = max(index + 1, math.floor(now * rate + 1e-9))
-        now = max(now, index / rate)
-    answers = rows[:, :5].copy()
-    force = 0
-    for index in range(count):
-        while force + 1 < len(finished) and finished[force + 1][0] <= (index + 1) / rate + 1e-12:
-            force += 1
-        rows[index, :5] = answers[finished[force][1]]
+    try:
+        while index < count:
+            image = part.sequence.image(index)
+            step(index)
+            if index == 0:
+                _start(tracker, image, part.box, rows[0])
+            else:
+                _follow(tracker, image, rows[index], index, errors)
+            now += rows[index, 5] / 1e3
+            finished.append((now, index))
+            index = max(index + 1, math.floor(now * rate + 1e-9))
+            now = max(now, index / rate)
+    finally:  # a tracker that died has no box in force from there on
+        answers = rows[:, :5].copy()
+        force = 0
+        for frame in range(min(index, count) if finished else 0):
+            while force + 1 < len(finished) and finished[force + 1][0] <= (frame + 1) / rate + 1e-12:
+                force += 1
+            rows[frame, :5] = answers[finished[force][1]]
 
 
 def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
@@ -206,7 +208,7 @@ def check_tracker(tracker: Any, sequence: Sequence) -> None:
     """Run a tracker on a few real frames and hold it to the contract of the benchmark.
 
     init(frame, box) and update(frame) leave the frame alone; update returns a finite box with an area, and a score in
-    [0, 1] if any; the same frames give the same boxes again (but for a tracker whose `deterministic` is False); a target
+    [0, 1] if any; the same frames give the same boxes again, unless the tracker has `deterministic` = False; a target
     that stands still is not lost.
     ContractError: with every breach.
     """
@@ -255,9 +257,10 @@ def check_tracker(tracker: Any, sequence: Sequence) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make: a tracker by its spec, one part of a protocol, and the file of its result."""
+    """One run to make: a tracker by its spec and files, one part of a protocol, and the file of its result."""
 
     spec: str
+    files: dict[str, str]
     part: Part
     protocol: Protocol
     path: Path
@@ -267,6 +270,7 @@ class Job:
         """What the result file says of its making; a result that says otherwise is made again."""
         return {
             "tracker": self.spec,
+            "files": self.files,
             "sequence": self.part.sequence.name,
             "part": self.part.label,
             "protocol": self.protocol,
@@ -301,18 +305,21 @@ def run_all(
     workers: processes, each one thread; 1 measures honest latency; 0 runs in this process, without time-outs.
     timeout: seconds without an answer after which a tracker is stopped and counts as failed from that frame on.
     fresh: make existing results again.
-    ValueError: two trackers of one name, or a spec that cannot be read.
+    ValueError: two trackers or two sequences of one name, or a spec that cannot be read.
     """
     names = [tracker_name(spec) for spec in specs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(f"two trackers are called {', '.join(sorted(twice))}; give one another name: NAME:=SPEC")
+    files = {spec: file_fingerprints(spec) for spec in specs}
     jobs = [
-        Job(spec, part, protocol, result_path(out, protocol, name, sequence.name, part.label))
+        Job(spec, files[spec], part, protocol, result_path(out, protocol, name, sequence.name, part.label))
         for sequence in sequences
         for part in plan(protocol, sequence)
         for spec, name in zip(specs, names, strict=True)
     ]
+    if len({job.path for job in jobs}) != len(jobs):
+        raise ValueError("two sequences have one name, or names that differ only in characters no file name can have")
     jobs.sort(key=lambda job: specs.index(job.spec))  # a worker loads each tracker once
     todo = jobs if fresh else [job for job in jobs if not _is_done(job)]
     total = sum(len(job.part.sequence) for job in todo)

@@ -18,7 +18,7 @@ lint: .venv/dev.stamp ## check style and types
 	$(BIN)/mypy
 
 bench: .venv/dev.stamp ## measure speed on this machine
-	$(BIN)/python -m pytest -s tests/bench
+	$(BIN)/python tests/bench/latency.py
 
 clean: ## remove .venv and all that was made
 	rm -rf .venv demo_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

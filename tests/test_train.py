@@ -2,9 +2,11 @@
 
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 import reference
 import torch
+import yaml
 
-from tracker.config import SIAMFC, SWIFT, load_yaml
+from tracker.benchmark.sequences import DataError
+from tracker.config import SIAMFC, SWIFT, load_yaml, to_dict
 from tracker.geometry import Box, Grid, iou
 from tracker.kernels import decode_boxes
 from tracker.network import load_network
@@ -57,7 +61,7 @@ def footage(tmp_path_factory):
             rows.append((t, 0, x, y, 36, 36))
     writer.release()
     write_boxes(
-        clip / "boxes.csv", ("frame", "id", "x", "y", "w", "h"), [*rows, (9, 0, 5, 5, 2, 2), (99, 0, 1, 1, 30, 30)]
+        clip / "boxes.csv", ("frame", "id", "x", "y", "w", "h"), [*rows, (9, 1, 5, 5, 2, 2), (99, 0, 1, 1, 30, 30)]
     )
 
     stills = root / "stills" / "shapes"
@@ -81,10 +85,11 @@ def footage(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(footage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    counts = prepare([footage / "clips", footage / "stills"], folder)
-    assert counts["frames"] == 29 and counts["stills"] == 2 and counts["tracks"] == 3
-    assert counts["boxes dropped (too small or outside)"] == 1 and counts["boxes without a frame"] == 1
-    assert counts["images that cannot be read"] == 2 and counts["cut-outs"] == 8 + 2
+    tally = prepare([footage / "clips", footage / "stills"], folder)
+    assert tally.kept == {"sequences": 1, "photos": 2, "frames": 31, "tracks": 3, "boxes": 31, "cut-outs": 8 + 2}
+    assert tally.dropped == {
+        "smaller than 6 px": 1, "boxes without a frame": 2, "frames without a box": 1, "images that cannot be read": 1
+    }  # fmt: skip
     return Store(folder)
 
 
@@ -113,11 +118,63 @@ def test_a_half_written_store_is_refused(store, tmp_path):
     (tmp_path / "pixels.bin").write_bytes(b"123")
     with pytest.raises(StoreError, match="not a finished store"):
         Store(tmp_path)
+    index = (store.folder / "index.npz").read_bytes()
+    (tmp_path / "index.npz").write_bytes(index)
+    with pytest.raises(StoreError, match=r"pixels\.bin does not hold the \d+ bytes"):
+        Store(tmp_path)
+    (tmp_path / "index.npz").write_bytes(index[:-100])
+    with pytest.raises(StoreError, match="damaged"):
+        Store(tmp_path)
 
 
-def test_folders_without_footage_are_refused(tmp_path):
-    with pytest.raises(StoreError, match="no footage"):
-        prepare([tmp_path], tmp_path / "store")
+def test_folders_without_footage_are_refused_and_nothing_is_written(footage, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="in no known layout"):
+        prepare([footage / "clips", tmp_path / "empty"], tmp_path / "store")
+    write_boxes(tmp_path / "empty" / "boxes.csv", ("frame", "x", "y", "w", "h"), [(0, 1, 1, 30, 30)])
+    with pytest.raises(DataError, match=r"no usable box.*(\n.*)*without a video"):
+        prepare([tmp_path / "empty"], tmp_path / "store")
+    assert not list((tmp_path / "store").iterdir())
+
+
+def test_a_full_disk_leaves_the_old_store(footage, tmp_path):
+    """The limit on the size of a file fails a write as a full disk does."""
+    prepare([footage / "stills"], tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"File too large after \d\.\d GB; no store was written"):
+            prepare([footage / "clips"], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert Store(tmp_path).num_images == 2
+
+
+def test_a_killed_prepare_leaves_no_store(footage, tmp_path):
+    """The second image is a pipe that nobody writes to, so that the process is killed in the middle of its work."""
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    cv2.imwrite(str(clip / "0.png"), np.full((700, 900, 3), 90, np.uint8))
+    os.mkfifo(clip / "1.png")
+    write_boxes(clip / "boxes.csv", ("frame", "x", "y", "w", "h"), [(0, 1, 1, 30, 30), (1, 1, 1, 30, 30)])
+    prepare([footage / "stills"], tmp_path / "old")
+    code = "import pathlib, sys, train.store as s; s.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
+    for name, images in (("new", 0), ("old", 2)):
+        partial = tmp_path / name / "pixels.partial.bin"
+        process = subprocess.Popen([sys.executable, "-c", code, str(clip), str(tmp_path / name)], cwd=ROOT)
+        deadline = time.monotonic() + 60
+        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+        assert partial.stat().st_size
+        if images:
+            assert Store(tmp_path / name).num_images == images
+        else:
+            with pytest.raises(StoreError, match="not a finished store"):
+                Store(tmp_path / name)
 
 
 # --- pairs
@@ -348,10 +405,6 @@ def test_the_best_weights_are_kept_by_validation(store, tmp_path):
 
 def test_command_line_prepares_trains_and_saves_on_interrupt(footage, tmp_path):
     assert main(["prepare", str(footage), "--store", str(tmp_path / "store")]) == 0
-    import yaml
-
-    from tracker.config import to_dict
-
     cfg = tiny("swift")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(replace(cfg, optim=replace(cfg.optim, steps=100000)))))
     command = [sys.executable, "-m", "train", "fit", "--config", str(tmp_path / "tiny.yaml"), "--store",
@@ -367,13 +420,33 @@ def test_command_line_prepares_trains_and_saves_on_interrupt(footage, tmp_path):
     assert load_network(tmp_path / "run" / "last.safetensors").config == cfg.model
 
 
+def test_command_line_validates_by_real_tracking(footage, tmp_path):
+    """Two steps, then one-pass tracking on a sequence in OTB's layout; the score lands in the log."""
+    sequence = tmp_path / "sequences" / "walk"
+    (sequence / "img").mkdir(parents=True)
+    capture = cv2.VideoCapture(str(footage / "clips" / "walk" / "clip.mp4"))
+    for t in range(6):
+        cv2.imwrite(str(sequence / "img" / f"{t + 1:04d}.jpg"), capture.read()[1])
+    rows = [f"{21 + 5 * t},61,36,36" for t in range(6)]  # one-based
+    (sequence / "groundtruth_rect.txt").write_text("\n".join(rows))
+    assert main(["prepare", str(footage), "--store", str(tmp_path / "store")]) == 0
+    cfg = tiny("swift")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(replace(cfg, optim=replace(cfg.optim, steps=2)))))
+    fit = ["fit", "--config", str(tmp_path / "tiny.yaml"), "--store", str(tmp_path / "store"), "--out"]
+    assert main([*fit, str(tmp_path / "run"), "--val", str(tmp_path / "sequences")]) == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    scores = [float(r["validation"]) for r in rows if r["validation"]]
+    assert len(scores) == 1 and 1 / 6 <= scores[0] <= 1  # the first frame counts and is given
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
 def test_command_line_errors_are_one_line(tmp_path, capsys):
     config = str(ROOT / "configs" / "swift.yaml")
     assert main(["fit", "--config", config, "--store", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
     assert "not a finished store" in capsys.readouterr().err
     assert main(["fit", "--config", "nothing.yaml", "--store", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
     assert main(["prepare", str(tmp_path), "--store", str(tmp_path / "s")]) == 2
-    assert "no footage" in capsys.readouterr().err
+    assert "in no known layout" in capsys.readouterr().err
 
 
 def test_siamfc_sampler_crops_at_the_papers_scale(store):

@@ -167,7 +167,14 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"track": track, "demo": demo}
+def bench(args: argparse.Namespace) -> int:
+    """Measure trackers on a data set and write a report."""
+    from tracker.benchmark import command
+
+    return command.run(args)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"track": track, "demo": demo, "bench": bench}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
     try:
-        args = _parser().parse_args(argv)
+        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     except SystemExit as stop:  # --help, --version, a wrong option
         return int(stop.code or 0)
     with warnings.catch_warnings():
@@ -230,7 +237,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
     parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -266,6 +273,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
+
+    sub = commands.add_parser("bench", help="measure trackers and their speed on a data set, with a report")
+    if argv[:1] == ["bench"]:  # its options come from modules that are slow to import
+        from tracker.benchmark.command import add_arguments
+
+        add_arguments(sub)
     return parser
 
 

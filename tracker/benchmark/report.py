@@ -395,14 +395,20 @@ def draw_plots(
             axis.legend(fontsize=7, loc="lower left" if key == "success" else "lower right")
     measure = "EAO" if protocol in ("supervised", "anchors") else "success AUC"
     axis = axes("speed", "Speed and accuracy", "median milliseconds a frame, one core", measure)
-    for score in scores:
-        x, y = score.latency_ms.get("update", {}).get("p50", math.nan), score.vot.get("eao", score.success_auc)
-        if math.isfinite(x) and x > 0:
+    place = -math.inf  # of the last name, so that names do not cover each other
+
+    def height(score: TrackerScore) -> float:
+        return float(score.vot.get("eao", score.success_auc))
+
+    for score in sorted(scores, key=height):
+        x, y = score.latency_ms.get("update", {}).get("p50", math.nan), height(score)
+        if math.isfinite(x) and x > 0 and math.isfinite(y) and score.spec != "identity":
+            place = max(y, place + 0.03)
             axis.scatter([x], [y], color=colours[score.name], s=50, zorder=3)
-            axis.annotate(score.name, (x, y), xytext=(6, -3), textcoords="offset points", fontsize=7)
+            axis.annotate(score.name, (x, y), xytext=(x * 1.12, place), va="center", fontsize=7)
     axis.set_xscale("log")
-    axis.margins(x=0.25, y=0.15)
-    axis.set_ylim(bottom=0)
+    axis.margins(x=0.25)
+    axis.set_ylim(0, 1)
     return figures
 
 

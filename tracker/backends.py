@@ -81,7 +81,7 @@ def _folded(net: SiameseNet) -> nn.Module:
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     only: nn.Module = TensorsOnly(net).eval().requires_grad_(False)
-    return only.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return only.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _example(net: SiameseNet) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +105,7 @@ def _onnxruntime(net: SiameseNet, threads: int | None) -> Compare:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _folded(net), _example(net), file, input_names=names, dynamo=False,
+            _folded(net), _example(net), file, input_names=names, dynamo=False,  # type: ignore[arg-type]
             dynamic_axes={name: {0: "rows"} for name in names},
         )  # fmt: skip
     options = onnxruntime.SessionOptions()

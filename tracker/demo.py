@@ -171,7 +171,7 @@ def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Run:
             if t in shown:
                 tiles.append(_tile(drawn, f"frame {t}{caption}"))
             bar.update()
-    auc = None if clip.truth is None else success_auc(iou(boxes[::-1], clip.truth))
+    auc = None if clip.truth is None else success_auc(iou(boxes, clip.truth))
     return Run(clip.name, np.array(boxes), np.array(stages), auc, video, tiles)
 
 

@@ -76,15 +76,13 @@ def main() -> None:
                 peers.append(1e3 * (time.perf_counter() - started))
         p50, p95 = np.percentile(whole, (50, 95))
         share = 100 * np.median(stages, axis=0) / p50
-        print(
-            f"{name} ({engine}): update p50 {p50:.2f} ms, p95 {p95:.2f} ms, {1e3 / p50:.0f} frames/s at p50, {count} frames"
-        )
+        fps = f"{1e3 / p50:.0f} frames/s at p50, {count} frames"
+        print(f"{name} ({engine}): update p50 {p50:.2f} ms, p95 {p95:.2f} ms, {fps}")
         print("    share of crop {:.1f} %, network {:.1f} %, post-processing {:.1f} %".format(*share))
         if peer:
             ratio = np.median(np.array(whole) / np.array(peers))
-            print(
-                f"    peer's search network alone: p50 {np.median(peers):.2f} ms; ours / peer {ratio:.2f}, median of pairs"
-            )
+            both = f"p50 {np.median(peers):.2f} ms; ours / peer {ratio:.2f}, median of pairs"
+            print(f"    peer's search network alone: {both}")
 
 
 if __name__ == "__main__":

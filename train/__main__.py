@@ -87,6 +87,13 @@ def positive(text: str) -> int:
     return number
 
 
+def picture(text: str) -> Path:
+    """The path of a picture, for argparse."""
+    if Path(text).suffix.lower() not in SHEETS:
+        raise argparse.ArgumentTypeError(f"{text}: the name of a picture ends in {' or '.join(SHEETS)}")
+    return Path(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
@@ -99,13 +106,13 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("inspect", help=command_inspect.__doc__)
     p.add_argument("data", type=Path, help="a data set, or a video with a boxes.csv beside it")
     p.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
-    p.add_argument("--sheet", type=Path, help="picture to write: frames with their boxes, dropped ones in red")
+    p.add_argument("--sheet", type=picture, help="picture to write: frames with their boxes, dropped ones in red")
     p.add_argument("--tiles", type=positive, default=24, help="frames on the sheet")
     p.set_defaults(run=command_inspect)
     p = commands.add_parser("preview", help=command_preview.__doc__)
     p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--out", type=Path, required=True, help="picture to write")
+    p.add_argument("--out", type=picture, required=True, help="picture to write")
     p.add_argument("--pairs", type=positive, default=24, help="pairs on the sheet")
     p.set_defaults(run=command_preview)
     p = commands.add_parser("fit", help=command_fit.__doc__)

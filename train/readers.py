@@ -68,7 +68,7 @@ class Target:
     """One target of a clip.
 
     name: unique in the clip. label: equal for targets of the same kind, where the data set says so.
-    boxes: frame number -> (x, y, w, h), 0-based; NaN or no size: absent. masks: frame number -> Mask, where there is one.
+    boxes: frame number -> (x, y, w, h), 0-based; NaN or no size: absent. masks: frame number -> Mask.
     """
 
     name: str
@@ -121,8 +121,10 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """For people: what is there, then what was dropped and why."""
-        for what, count in self.kept.items():
-            more = ""
+        for what in ("sequences", "photos", "frames", "tracks", "boxes", "cut-outs"):
+            count, more = self.kept[what], ""
+            if not count:
+                continue
             if what == "tracks":
                 more = f" ({', '.join(f'{n} {source}' for source, n in self.sources.items())})"
             elif what == "boxes" and self.sides:
@@ -141,7 +143,7 @@ class Tally:
 
 
 def detect(path: Path) -> Layout:
-    """Return the layout of a tree or file by its signs; DataError lists what was looked for when none or several fit."""
+    """Return the layout of a tree or file by its signs (SIGNS). DataError: none fits, or several."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_file():
@@ -560,10 +562,8 @@ def _object_mask(file: Path, value: int, width: int, height: int) -> NDArray[np.
 
 
 def _mot(root: Path, tally: Tally) -> Iterator[Clip]:
-    """gt/gt.txt: frame, identity, left, top, width, height, flag[, class, visibility]; frames and pixels count from 1."""
-    folders = (
-        [root] if (root / "gt" / "gt.txt").is_file() else [p for p in _folders(root) if (p / "gt" / "gt.txt").is_file()]
-    )
+    """Lines of frame, identity, left, top, width, height, flag[, class, visibility]; all count from 1."""
+    folders = [p for p in (root, *_folders(root)) if (p / "gt" / "gt.txt").is_file()]
     if not folders:
         raise DataError(f"{root}: no sequence in it; expected <name>/gt/gt.txt and <name>/img1/*.jpg")
     done: set[str] = set()
@@ -643,7 +643,7 @@ def _coco_file(file: Path, root: Path, tally: Tally) -> Iterator[Clip]:
         raise DataError(f"{file}: not in COCO's form: {type(error).__name__} {error}") from None
     for key, name in images:
         place = next((p for p in places if (p / name).is_file()), root)
-        targets = []
+        targets: list[Target] = []
         for one in by_image.pop(key, []):
             where = f"{source}/{name} annotation {one.get('id')}"
             box = one.get("bbox")
@@ -671,20 +671,22 @@ def _fill(polygons: list[list[float]], shares: bool, width: int, height: int) ->
     """Mask of polygons x1, y1, x2, y2, ... in px or in shares of the frame."""
     mask = np.zeros((height, width), np.uint8)
     for polygon in polygons:
-        points = np.asarray(polygon, np.float64)
-        points = points[: len(points) // 2 * 2].reshape(-1, 2) * ((width, height) if shares else 1)
-        cv2.fillPoly(mask, [np.round((points - 0.5) * 16).astype(np.int32)], 255, shift=4)  # cv2: pixel i at i
+        try:
+            points = np.asarray(polygon, np.float64).reshape(-1, 2) * ((width, height) if shares else 1)
+        except (TypeError, ValueError):
+            raise DataError(f"not a polygon x1, y1, x2, y2, ..: {str(polygon)[:60]}") from None
+        if len(points):
+            cv2.fillPoly(mask, [np.round((points - 0.5) * 16).astype(np.int32)], 255, shift=4)  # cv2: pixel i at i
     return mask
 
 
 def _runs(shape: dict[str, Any], width: int, height: int) -> NDArray[np.uint8]:
     """Mask of run lengths, column by column, background first."""
-    rows, columns = shape["size"]
-    flat = np.repeat(np.arange(len(shape["counts"])) % 2 * 255, shape["counts"])
-    if flat.size != rows * columns:
-        raise DataError(f"a mask of {flat.size} pixels for an image of {columns} x {rows}")
-    mask = np.ascontiguousarray(flat.reshape(columns, rows).T, np.uint8)
-    return mask if mask.shape == (height, width) else np.zeros((height, width), np.uint8)
+    try:
+        flat = np.repeat(np.arange(len(shape["counts"])) % 2 * 255, shape["counts"])
+        return np.ascontiguousarray(flat.reshape(width, height).T, np.uint8)
+    except (TypeError, ValueError):
+        raise DataError(f"run lengths that do not make up a mask of {width} x {height}") from None
 
 
 def _voc(root: Path, tally: Tally) -> Iterator[Clip]:
@@ -699,7 +701,7 @@ def _voc(root: Path, tally: Tally) -> Iterator[Clip]:
         try:
             tree = ElementTree.fromstring(read_text(file))
             named = tree.findtext("filename") or f"{file.stem}.jpg"
-            targets = []
+            targets: list[Target] = []
             for one in tree.iter("object"):
                 x0, y0, x1, y1 = (float(one.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax"))
                 label = f"{source}/{one.findtext('name', '')}"
@@ -722,11 +724,11 @@ def _yolo(root: Path, tally: Tally) -> Iterator[Clip]:
     for images, labels in pairs:
         texts = {p.relative_to(labels).with_suffix("") for p in labels.rglob("*.txt") if p.name != "classes.txt"}
         for image in sorted(p for p in images.rglob("*") if p.suffix.lower() in sequences.IMAGE_SUFFIXES):
-            found = True
             key = image.relative_to(images).with_suffix("")
             targets: list[Target] = []
             if key in texts:
                 texts.remove(key)
+                found = True
                 try:
                     targets = _yolo_targets((labels / key).with_name(key.name + ".txt"), source, names)
                 except DataError as error:
@@ -736,11 +738,11 @@ def _yolo(root: Path, tally: Tally) -> Iterator[Clip]:
         for key in sorted(texts):
             tally.drop("labels without a frame", f"{key}.txt")
     if not found:
-        raise DataError(f"{root}: no photo in it; expected images/*.jpg and labels/*.txt")
+        raise DataError(f"{root}: no photo with a label in it; expected images/*.jpg and labels/*.txt")
 
 
 def _yolo_targets(file: Path, source: str, names: dict[str, str]) -> list[Target]:
-    targets = []
+    targets: list[Target] = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
         kind, *words = line.split() or [""]
         if not kind:

@@ -48,7 +48,7 @@ def inspect(path: Path, layout: Layout | None, tiles: int) -> tuple[Tally, list[
             rank = _ranks(clip, rng)
             for number, image, seen in look(clip, tally):
                 key = -rank[number], -rng.random()
-                if len(best) < tiles or best and key > best[0][:2]:
+                if len(best) < tiles or (best and key > best[0][:2]):
                     change = heapq.heappush if len(best) < tiles else heapq.heapreplace
                     change(best, (*key, place, number, _frame_tile(clip, number, image, seen)))
     except KeyboardInterrupt:
@@ -107,7 +107,7 @@ def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], st
         high = [round((centres[i] + stride / 2) * zoom) - 1 for i in (row, column)]
         cell = np.s_[max(low[0], 0) : max(high[0], 0), max(low[1], 0) : max(high[1], 0)]
         paint[cell], shown[cell] = TARGET if score[row, column] > 0 else RING, True
-    search[shown] = (0.6 * search + 0.4 * paint).astype(np.uint8)[shown]
+    search[shown] = (0.7 * search + 0.3 * paint).astype(np.uint8)[shown]
     for row, column in zip(*np.nonzero(score == 0), strict=True):
         cv2.circle(search, (round(centres[column] * zoom), round(centres[row] * zoom)), 1, BACKGROUND, -1, cv2.LINE_AA)
     search = draw(search, pair.box_search * zoom, color=KEPT)

@@ -151,7 +151,7 @@ class _Writer:
         patch = np.dstack([image[y : y + h, x : x + w], mask[y : y + h, x : x + w]])
         scale = MAX_CUTOUT / max(w, h)
         if scale < 1:
-            patch = cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            patch = np.asarray(cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
         self.cutouts.append(self._append(patch))
         self.tally.kept["cut-outs"] += 1
         return len(self.cutouts) - 1

@@ -174,7 +174,19 @@ def bench(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"track": track, "demo": demo, "bench": bench}
+def trax(args: argparse.Namespace) -> int:
+    """Serve a tracker to the VOT toolkit."""
+    from tracker.benchmark import trax
+
+    return trax.run(args)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "track": track,
+    "demo": demo,
+    "bench": bench,
+    "trax": trax,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -277,6 +289,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     sub = commands.add_parser("bench", help="measure trackers and their speed on a data set, with a report")
     if argv[:1] == ["bench"]:  # its options come from modules that are slow to import
         from tracker.benchmark.command import add_arguments
+
+        add_arguments(sub)
+    sub = commands.add_parser("trax", help="serve a tracker to the VOT toolkit or another TraX client")
+    if argv[:1] == ["trax"]:
+        from tracker.benchmark.trax import add_arguments
 
         add_arguments(sub)
     return parser

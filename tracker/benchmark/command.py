@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   siamtrack bench sequences/ --trackers swift,ncc,identity --out report/
   siamtrack bench OTB100/ --data otb100 --trackers swift,siamfc,opencv-mil --rule otb --workers 4 --out report/
   siamtrack bench sequences/ --trackers swift,nanotrack=onnx/,fear=onnx/ --protocol realtime --fps 30 --out report/
+  siamtrack bench LaSOT/ --data lasot --trackers swift,ncc,mine:=trax='python mine.py' --ray auto --out report/
   siamtrack bench GOT-10k/val --data got10k --check
 """
 
@@ -40,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", metavar="A,B,..", help="only these")
     parser.add_argument("--fps", type=float, help="frame rate of the videos, for realtime (default: the data's, or 30)")
     workers = "processes of one thread each; 1 (default) for honest latency, 0 runs in this process, without time-outs"
-    parser.add_argument("--workers", type=int, default=1, help=workers)
+    parser.add_argument("--workers", type=int, help=workers)
+    ray = (
+        "spread the work over a Ray cluster: auto, HOST:PORT, ray://HOST:PORT or local; --workers then defaults to all \
+its CPUs; data, weights and siamtrack must be in the same place on every machine"
+    )
+    parser.add_argument("--ray", default="", metavar="ADDRESS", help=ray)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds without an answer that end a run")
     parser.add_argument("--fresh", action="store_true", help="make results again that are there already")
     parser.add_argument("--strips", type=int, default=24, help="losses shown as pictures in the report (default 24)")
@@ -87,7 +93,10 @@ def _bench(args: argparse.Namespace) -> int:
     specs = [spec.strip() for spec in args.trackers.split(",") if spec.strip()]
     if not specs:
         raise ValueError("--trackers names no tracker")
-    if args.workers < 0 or args.timeout <= 0 or (args.fps is not None and args.fps <= 0):
+    workers = (0 if args.ray else 1) if args.workers is None else args.workers
+    if args.ray and args.workers is not None and args.workers < 1:
+        raise ValueError("--ray needs --workers of 1 or more, or none for all CPUs of the cluster")
+    if workers < 0 or args.timeout <= 0 or (args.fps is not None and args.fps <= 0):
         raise ValueError("--workers must be 0 or more, --timeout and --fps more than 0")
     sequences = data.load(args.path, args.data, args.one_based)
     if args.sequences:
@@ -102,7 +111,7 @@ def _bench(args: argparse.Namespace) -> int:
     for spec in specs:
         load_tracker(spec)
         print(f"{tracker_name(spec)}: {spec}")
-    problems = run_all(specs, sequences, args.protocol, args.out, args.workers, args.timeout, args.fresh)
+    problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
     for line in problems:
         print(f"failed: {line}")
     scores = write_report(

@@ -8,6 +8,7 @@ opencv-mil, -csrt, -kcf             OpenCV's own (csrt and kcf need opencv-contr
 opencv-nano=DIR, -dasiamrpn=DIR, -vit=FILE    OpenCV's own with the network files they read
 nanotrack-v1=DIR, -v2=DIR, -v3=DIR, nanotrack=DIR (v3), fear=DIR    from ONNX files by ONNX Runtime, one thread
 module:Class                        any Python class with the two calls and no constructor arguments
+trax=COMMAND                        any program that speaks TraX, the protocol of the VOT toolkit (no comma in it)
 results=DIR, results-onebased=DIR   finished runs: DIR/<sequence>.txt with x, y, w, h a line
 NAME:=SPEC                          the same, under another name
 """
@@ -16,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,11 +68,13 @@ def tracker_name(spec: str) -> str:
 
 
 def file_fingerprints(spec: str) -> dict[str, str]:
-    """Return the first 16 hex digits of the SHA-256 of every file that a spec stands for: weights, results, source."""
+    """Return the first 16 hex digits of the SHA-256 of every file that a spec names: weights, results, source."""
     _, kind, value = split_spec(spec)
     path = Path(value or kind)
     shipped = Path(__file__).parent.parent / "weights" / f"{kind}.safetensors"
-    if path.is_file():
+    if kind == "trax":
+        files = [Path(word) for word in shlex.split(value) if Path(word).is_file()]
+    elif path.is_file():
         files = [path]
     elif value and path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in (".onnx", ".txt", ".csv"))
@@ -100,6 +104,10 @@ def load_tracker(spec: str) -> Any:
         return Fear(_folder(spec, value))
     if kind in ("results", "results-onebased"):
         return ResultFiles(_folder(spec, value), kind == "results-onebased")
+    if kind == "trax":
+        from tracker.benchmark.trax import TraxPeer  # it imports this module
+
+        return TraxPeer(value)
     if ":" in kind:
         return _python_class(kind)
     from tracker import Tracker  # only now: it brings torch

@@ -1,5 +1,6 @@
 """Run trackers over sequences: in this process, or one process a core with time-outs, resumable."""
 
+import contextlib
 import itertools
 import math
 import multiprocessing
@@ -298,6 +299,7 @@ def run_all(
     timeout: float = 60.0,
     fresh: bool = False,
     quiet: bool = False,
+    ray: str = "",
 ) -> list[str]:
     """Run every tracker on every sequence, write a result file each, and return one line for each that went wrong.
 
@@ -305,7 +307,8 @@ def run_all(
     workers: processes, each one thread; 1 measures honest latency; 0 runs in this process, without time-outs.
     timeout: seconds without an answer after which a tracker is stopped and counts as failed from that frame on.
     fresh: make existing results again.
-    ValueError: two trackers or two sequences of one name, or a spec that cannot be read.
+    ray: address of a Ray cluster that runs the workers, see `tracker.benchmark.cluster`; "" for this machine.
+    ValueError: two trackers or two sequences of one name, a spec that cannot be read, or no such cluster.
     """
     names = [tracker_name(spec) for spec in specs]
     twice = {name for name in names if names.count(name) > 1}
@@ -325,7 +328,12 @@ def run_all(
     total = sum(len(job.part.sequence) for job in todo)
     often = 0.1 if sys.stderr.isatty() else 30.0  # seconds between lines of progress
     with tqdm(total=total, unit="frame", disable=quiet, desc=protocol, mininterval=often) as bar:
-        finished = _run_here(todo, bar) if workers == 0 else _run_workers(todo, workers, timeout, bar)
+        if ray:
+            from tracker.benchmark.cluster import run_ray  # it imports this module
+
+            finished = run_ray(todo, ray, workers, timeout, bar)
+        else:
+            finished = _run_here(todo, bar) if workers == 0 else _run_workers(todo, workers, timeout, bar)
         for job, run in finished:
             results.save(job.path, run, job.about)
     problems = []
@@ -347,9 +355,9 @@ def _is_done(job: Job) -> bool:
 
 def warm_up(tracker: Any, part: Part) -> None:
     """Run three frames unmeasured, so that compiling and caches are not charged to the first sequence."""
-    if hasattr(tracker, "start_sequence"):
-        return
     try:
+        if hasattr(tracker, "start_sequence"):
+            tracker.start_sequence(part.sequence)
         tracker.init(part.sequence.image(0), part.box)
         for index in range(1, min(4, len(part.sequence))):
             tracker.update(part.sequence.image(index))
@@ -378,6 +386,8 @@ def _careful(tracker: Any, job: Job, rows: Rows | None, step: Step) -> Run:
 def _work(channel: Connection, memory: Any, frame: Any) -> None:
     """Serve jobs until the channel closes; rows and frame number go through shared memory, so a kill loses nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops the workers
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # with it go the programs that it starts
     cv2.setNumThreads(1)
     everything = np.frombuffer(memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
     loaded: tuple[str, Any] = ("", None)
@@ -402,20 +412,23 @@ def _work(channel: Connection, memory: Any, frame: Any) -> None:
         channel.send(_careful(loaded[1], job, everything[: len(job.part.sequence)], step).error)
 
 
-class _Worker:
-    """A process with the memory it shares, and the job it is on."""
+class Worker:
+    """A process, the memory it shares and the job it is on; a process that dies or hangs is replaced by a new one."""
 
     def __init__(self, longest: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.memory = context.RawArray("d", longest * len(results.COLUMNS))
-        self.frame = context.RawValue("q", -1)
-        self.channel, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.memory, self.frame), daemon=True)
-        self.process.start()
-        other.close()
+        self.context = multiprocessing.get_context("spawn")
+        self.memory = self.context.RawArray("d", longest * len(results.COLUMNS))
+        self.frame = self.context.RawValue("q", -1)
         self.job: Job | None = None
         self.moved = 0.0
         self.last = -1
+        self.start()
+
+    def start(self) -> None:
+        self.channel, other = self.context.Pipe()
+        self.process = self.context.Process(target=_work, args=(other, self.memory, self.frame), daemon=True)
+        self.process.start()
+        other.close()
 
     def give(self, job: Job) -> None:
         rows = np.frombuffer(self.memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
@@ -424,68 +437,74 @@ class _Worker:
         self.job, self.moved = job, time.monotonic()
         self.channel.send(job)
 
-    def take(self, error: str) -> tuple[Job, Run]:
-        job = self.job
-        assert job is not None
-        rows = np.frombuffer(self.memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
-        self.job = None
-        return job, Run(rows[: len(job.part.sequence)].copy(), error)
-
-    def advance(self) -> int:
-        """Return how many frames passed since the last call."""
+    def look(self, timeout: float, bar: Any) -> Run | None:
+        """Return what the job came to once it is done, failed, died or hung, else None; mutates bar."""
+        assert self.job is not None
+        answered = self.channel.poll()  # before the frame number, which is then the last
         now = self.frame.value
-        passed = now - self.last
-        if passed:
+        if now != self.last:
+            bar.update(max(now - self.last, 0))
             self.last, self.moved = now, time.monotonic()
-        return max(passed, 0)
+        broken = True
+        try:
+            error = self.channel.recv() if answered else ""
+            broken = not answered
+        except EOFError:
+            error = ""
+        allowed = timeout if self.last >= 0 else max(timeout, LOADING_SECONDS)
+        if broken and not self.process.is_alive():
+            code = self.process.exitcode or 0
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+            error = f"frame {self.frame.value}: the process died ({how})"
+        elif broken and time.monotonic() - self.moved > allowed:
+            error = f"frame {self.frame.value}: no answer in {allowed:g} s, stopped"
+        elif broken:
+            return None
+        rows = np.frombuffer(self.memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
+        run = Run(rows[: len(self.job.part.sequence)].copy(), error)
+        self.job = None
+        if broken:
+            self.stop()
+            self.start()
+        return run
 
     def stop(self) -> None:
+        assert self.process.pid
+        with contextlib.suppress(AttributeError, OSError):  # no groups on Windows; no group yet
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.channel.close()
 
 
+def one_thread() -> None:
+    """Have the processes that are started from here on use one thread each."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def _run_workers(jobs: list[Job], count: int, timeout: float, bar: Any) -> Iterator[tuple[Job, Run]]:
     if not jobs:
         return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # inherited by the processes, one thread each
-    longest = max(len(job.part.sequence) for job in jobs)
+    one_thread()
     waiting = list(reversed(jobs))
-    workers = [_Worker(longest) for _ in range(min(count, len(jobs)))]
+    workers = [Worker(max(len(job.part.sequence) for job in jobs)) for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job for worker in workers):
-            for place, worker in enumerate(workers):
+            for worker in workers:
+                if job := worker.job:
+                    run = worker.look(timeout, bar)
+                    if run is not None:
+                        yield job, run
                 if worker.job is None and waiting:
                     worker.give(waiting.pop())
-                    continue
-                if worker.job is None:
-                    continue
-                bar.update(worker.advance())
-                answered = worker.channel.poll()
-                try:
-                    error = worker.channel.recv() if answered else ""
-                except EOFError:
-                    answered = False
-                if answered:
-                    bar.update(worker.advance())
-                    yield worker.take(error)
-                    continue
-                allowed = timeout if worker.last >= 0 else max(timeout, LOADING_SECONDS)
-                if not worker.process.is_alive():
-                    code = worker.process.exitcode or 0
-                    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
-                    error = f"frame {worker.frame.value}: the process died ({how})"
-                elif time.monotonic() - worker.moved > allowed:
-                    error = f"frame {worker.frame.value}: no answer in {allowed:g} s, stopped"
-                else:
-                    continue
-                yield worker.take(error)
-                worker.stop()
-                workers[place] = _Worker(longest)
-            busy = [worker for worker in workers if worker.job]
-            if busy:
-                wait([w.channel for w in busy] + [w.process.sentinel for w in busy], timeout=0.2)
+            pause([worker for worker in workers if worker.job])
     finally:
         for worker in workers:
             worker.stop()
+
+
+def pause(workers: list[Worker]) -> None:
+    """Wait until one of them has news, at most 0.2 s."""
+    if workers:
+        wait([w.channel for w in workers] + [w.process.sentinel for w in workers], timeout=0.2)

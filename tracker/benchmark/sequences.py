@@ -492,11 +492,11 @@ def _read_vot_regions(path: Path, one_based: bool) -> NDArray[np.float64]:
             left, top, width, height, *runs = (int(word) for word in line[1:].split(","))
         except ValueError:
             raise DataError(f"{path}, line {number}: not a mask m<x>,<y>,<w>,<h>,<runs>: {line[:60]!r}") from None
-        rows.append(_mask_box(_decode_runs(runs, width, height), left, top))
+        rows.append(mask_box(decode_runs(runs, width, height), left, top))
     return np.array(rows, dtype=np.float64)  # masks are 0-based by definition
 
 
-def _decode_runs(runs: list[int], width: int, height: int) -> NDArray[np.bool_]:
+def decode_runs(runs: list[int], width: int, height: int) -> NDArray[np.bool_]:
     """Expand run lengths, row by row, background first, into an (H, W) mask."""
     flat = np.zeros(width * height, bool)
     ends = np.cumsum(runs)
@@ -505,7 +505,7 @@ def _decode_runs(runs: list[int], width: int, height: int) -> NDArray[np.bool_]:
     return flat.reshape(height, width)
 
 
-def _mask_box(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[float]:
+def mask_box(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[float]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return [np.nan] * 4
@@ -553,5 +553,5 @@ def _davis_boxes(files: tuple[Path, ...]) -> dict[int, NDArray[np.float64]]:
                 if 3 * bit + channel < 8:
                     number |= ((colour >> (7 - bit)) & 1) << (3 * bit + channel)
         for value in np.unique(number[number > 0]).tolist():
-            boxes.setdefault(value, np.full((len(files), 4), np.nan))[index] = _mask_box(number == value)
+            boxes.setdefault(value, np.full((len(files), 4), np.nan))[index] = mask_box(number == value)
     return dict(sorted(boxes.items()))

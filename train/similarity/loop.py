@@ -1,0 +1,236 @@
+"""The training loop of the Siamese family: draw a batch, embed, form pairs or triplets, loss, step, checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tracker.config import ConfigError, to_dict
+from tracker.network import save_network
+from tracker.similarity import SimilarityNet
+from train.loop import prefetch
+from train.similarity import losses
+from train.similarity.config import OptimConfig, TrainConfig
+from train.similarity.data import ImageSet
+from train.similarity.evaluate import auc, best_threshold, draw_pairs, one_shot, roc, score_pairs
+from train.similarity.sampling import make_batch, pairs, triplets
+
+SAVE_SECONDS = 120.0  # between checkpoints
+LOG_STEPS = 50
+
+
+def init_koch(net: nn.Module) -> None:
+    """The initialisation of Koch et al. 2015, section 3.2; mutates net.
+
+    Convolutions N(0, 0.01), fully-connected layers N(0, 0.2), all biases N(0.5, 0.01).
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01 if isinstance(module, nn.Conv2d) else 0.2)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, 0.5, 0.01)
+
+
+def init_he(net: nn.Module) -> None:
+    """Convolutions that keep the variance through ReLUs (He et al. 2015), without bias; mutates net."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
+    """Three groups: weights of convolutions and of fully-connected layers, each with its L2 term, and the rest."""
+    layers = list(net.modules())
+    conv = [m.weight for m in layers if isinstance(m, nn.Conv2d)]
+    dense = [m.weight for m in layers if isinstance(m, nn.Linear)]
+    known = {id(p) for p in conv + dense}
+    rest = [p for p in net.parameters() if id(p) not in known]
+    groups = [
+        {"params": some, "weight_decay": l2}
+        for some, l2 in ((conv, cfg.conv_l2), (dense, cfg.dense_l2), (rest, 0.0))
+        if some
+    ]
+    if cfg.optimiser == "asgd":
+        return torch.optim.ASGD(groups, lr=cfg.lr)
+    if cfg.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
+    return torch.optim.Adam(groups, lr=cfg.lr)
+
+
+def batch_loss(
+    net: SimilarityNet, batch: dict[str, Tensor], cfg: TrainConfig, progress: float, rng: np.random.Generator
+) -> Tensor:
+    """Every image is embedded once (twice by a pseudo-siamese network); pairs or triplets are formed of the features.
+
+    batch: what `sampling.make_batch` returns. progress: share of the run, in [0, 1].
+    """
+    loss, labels = cfg.loss, batch["labels"].numpy()
+    a = net.embed(batch["images"])
+    b = net.embed(batch["images"], second=True) if cfg.model.pairing == "pseudo-siamese" else a
+    distances = None
+    if loss.mining in ("semi-hard", "hard"):
+        with torch.no_grad():
+            distances = torch.stack([-net.join(row.expand_as(b), b) for row in a]).numpy()
+    margin = losses.growing(loss.margin, loss.margin_end, progress)
+    if loss.kind == "triplet":
+        x, p, n = map(torch.from_numpy, triplets(labels, loss.mining, rng, distances))
+        return losses.triplet(-net.join(a[x], b[p]), -net.join(a[x], b[n]), margin).mean()
+    i, j, y = map(torch.from_numpy, pairs(labels, loss.mining, rng, distances))
+    scores = net.join(a[i], b[j])
+    if loss.kind == "contrastive":
+        values = losses.contrastive(-scores, y, margin)
+    elif loss.kind == "bce":
+        values = losses.bce(scores, y)
+    else:
+        values = losses.hinge(scores, 2 * y - 1)
+    return losses.balanced_mean(values, y)
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Says whether Ctrl-C or SIGTERM came, instead of ending the process within a step."""
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+class Run:
+    """One training run in one folder; made anew or taken up where its last checkpoint left it.
+
+    cfg: everything that decides the result. training, validation: images; without validation no threshold is chosen and
+    no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors, log.csv.
+    Raises ConfigError when the folder holds a run with another config.
+    """
+
+    def __init__(self, cfg: TrainConfig, training: ImageSet, validation: ImageSet | None, folder: Path) -> None:
+        torch.manual_seed(cfg.seed)
+        self.cfg, self.training, self.validation, self.folder = cfg, training, validation, folder
+        self.net = SimilarityNet(cfg.model)
+        if cfg.optim.init == "koch":
+            init_koch(self.net)
+        elif cfg.optim.init == "he":
+            init_he(self.net)
+        self.optimiser = make_optimiser(self.net, cfg.optim)
+        self.step = 0
+        self.seconds = 0.0
+        self.best = -1.0
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "last.pt").is_file():
+            self._load()
+
+    def _load(self) -> None:
+        state = torch.load(self.folder / "last.pt", map_location="cpu", weights_only=True)
+        if state["config"] != to_dict(self.cfg):
+            raise ConfigError(f"{self.folder} holds a run with another config; give another folder")
+        self.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.net.config = dataclasses.replace(self.cfg.model, threshold=state["threshold"])
+
+    def save(self) -> None:
+        """Write the state of the run and the weights, each whole or not at all."""
+        state = {
+            "config": to_dict(self.cfg),
+            "net": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "threshold": self.net.config.threshold,
+        }
+        partial = self.folder / "last.pt.partial"
+        torch.save(state, partial)
+        partial.replace(self.folder / "last.pt")
+        save_network(self.net, self.folder / "last.safetensors")
+
+    def train(self, stop_at: int | None = None) -> float:
+        """Train to the end of the schedule; returns the best validation score (-1 without validation).
+
+        stop_at: stop early, before this step. Ctrl-C or SIGTERM saves and returns.
+        """
+        cfg, optim = self.cfg, self.cfg.optim
+        batches = prefetch(lambda step: make_batch(self.training, cfg.model, cfg.batch, cfg.seed, step), self.step)
+        average: float | None = None
+        saved = self.seconds
+        last = optim.steps if stop_at is None else min(stop_at, optim.steps)
+        bar = tqdm(total=optim.steps, initial=self.step, desc=self.folder.name, mininterval=5, unit="step")
+        with asked_to_stop() as stop:
+            try:
+                while self.step < last and not stop():
+                    begin = time.perf_counter()
+                    progress = self.step / optim.steps
+                    for group in self.optimiser.param_groups:
+                        group["lr"] = optim.lr * (optim.lr_end / optim.lr) ** progress
+                    torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
+                    rng = np.random.default_rng((cfg.seed, self.step, 1))
+                    self.net.train()
+                    loss = batch_loss(self.net, next(batches), cfg, progress, rng)
+                    value = float(loss.detach())
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
+                    self.optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(self.net.parameters(), optim.clip)
+                    self.optimiser.step()
+                    self.step += 1
+                    self.seconds += time.perf_counter() - begin
+                    average = value if average is None else 0.98 * average + 0.02 * value
+                    bar.set_postfix({"loss": f"{average:.4f}", "best": f"{self.best:.4f}"}, refresh=False)
+                    bar.update()
+                    if self.step % LOG_STEPS == 0:
+                        self._log(loss=average)
+                    if self.validation and (self.step % cfg.validation.every == 0 or self.step == optim.steps):
+                        self._validate(self.validation)
+                    if self.seconds - saved > SAVE_SECONDS:
+                        self.save()
+                        saved = self.seconds
+            finally:
+                batches.close()  # type: ignore[attr-defined]
+                bar.close()
+                self.save()
+        return self.best
+
+    def _validate(self, images: ImageSet) -> None:
+        cfg = self.cfg.validation
+        self.net.eval()
+        rng = np.random.default_rng((self.cfg.seed, 2))  # the same pairs and trials each time
+        first, second, same = draw_pairs(images, cfg.pairs, rng)
+        scores = score_pairs(self.net, images, first, second)
+        score = auc(roc(scores, same)) if cfg.by == "auc" else one_shot(self.net, images, cfg.ways, cfg.trials, rng)
+        self.net.config = dataclasses.replace(self.net.config, threshold=best_threshold(scores, same))
+        self._log(validation=score)
+        if score > self.best:
+            self.best = score
+            save_network(self.net, self.folder / "best.safetensors")
+
+    def _log(self, **values: float) -> None:
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["step", "seconds", "loss", "validation"])
+            if new:
+                writer.writeheader()
+            row = {"step": self.step, "seconds": round(self.seconds, 1)}
+            writer.writerow(row | {k: f"{v:.6g}" for k, v in values.items()})

@@ -1,0 +1,42 @@
+"""Losses of pairs and triplets; each returns one value a row."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def contrastive(distance: Tensor, same: Tensor, margin: float) -> Tensor:
+    """y d^2 + (1 - y) max(m - d, 0)^2 (Hadsell et al. 2006, equation 4, without its factor 1/2).
+
+    distance: (N,) >= 0. same: (N,) 1 or 0. margin: m.
+    """
+    return same * distance.square() + (1 - same) * (margin - distance).clamp(min=0).square()
+
+
+def triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """max(d(a, p) - d(a, n) + m, 0) (Schroff et al. 2015). positive, negative: (N,) distances from the anchors."""
+    return (positive - negative + margin).clamp(min=0)
+
+
+def bce(logits: Tensor, same: Tensor) -> Tensor:
+    """Binary cross-entropy of sigmoid(logit) (Koch et al. 2015, section 3.2). logits: (N,). same: (N,) 1 or 0."""
+    return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
+
+
+def hinge(scores: Tensor, labels: Tensor) -> Tensor:
+    """max(1 - y o, 0) (Zagoruyko & Komodakis 2015, equation 1; the optimiser adds its L2 term).
+
+    scores: (N,) o. labels: (N,) y, +1 same, -1 different.
+    """
+    return (1 - labels * scores).clamp(min=0)
+
+
+def balanced_mean(values: Tensor, same: Tensor) -> Tensor:
+    """Mean of the mean over same and the mean over different pairs; values, same: (N,), same 1 or 0, both present."""
+    return ((values * same).sum() / same.sum() + (values * (1 - same)).sum() / (1 - same).sum()) / 2
+
+
+def growing(begin: float, end: float, progress: float) -> float:
+    """A margin after a share `progress` in [0, 1] of the run."""
+    return begin + (end - begin) * min(max(progress, 0.0), 1.0)

@@ -26,7 +26,7 @@ clean: ## remove .venv and all that was made
 
 # The package with the extra that the stamp is named after; again when pyproject.toml changes.
 .venv/%.stamp: pyproject.toml .venv/torch.stamp
-	$(BIN)/python -m pip install -e ".[$*]"
+	$(BIN)/python -m pip install -e ".[fast,$*]"
 	@$(BIN)/python -c "import cv2" || { \
 	  echo "OpenCV cannot be imported. On Debian and Ubuntu it needs: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 	@touch $@

@@ -1,6 +1,7 @@
 """Shared fixtures. One thread: small networks are fastest so, and results do not depend on the machine."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# A run started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cv2.setNumThreads(1)
 
 

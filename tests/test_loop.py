@@ -236,3 +236,11 @@ def test_the_searched_window_is_centred_and_scaled(tracker):
     for window in windows:
         assert isinstance(window, CropWindow)
         assert (window.x + window.side / 2, window.y + window.side / 2) == pytest.approx((120, 100))
+
+
+def test_a_hopeless_response_is_a_score_of_zero_and_not_an_overflow(monkeypatch):
+    tracker = Tracker(SiameseNet(SIAMFC))
+    tracker.init(FRAME, (10, 10, 20, 20))
+    cells = tracker.grid.cells
+    monkeypatch.setattr(tracker, "_forward", lambda *_: (np.full((3, cells, cells), -1e4, np.float32),))
+    assert tracker.update(FRAME).score == 0

@@ -217,7 +217,7 @@ class Tracker:
             px = windows[scale].side / windows[scale].size  # frame px a search px
             cx, cy = box.centre[0] + dx * px, box.centre[1] + dy * px
             grow = 1 + tracking.size_lr * (self._scales[scale] - 1)
-            return Box.from_centre(cx, cy, box.w * grow, box.h * grow), 1 / (1 + math.exp(-peak))
+            return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
         window = windows[0]
         last = window.to_crop(box)
         cx, cy, w, h, score, penalty = decode_boxes(

@@ -30,8 +30,11 @@ def run(weights):
 def test_boxes_are_the_golden_ones(weights):
     boxes, truth = run(weights)
     assert iou(boxes, truth).mean() > FLOOR[weights]
-    # other processors round differently; a few hundredths of a pixel can grow over the frames
-    assert boxes == pytest.approx(np.array(json.loads(GOLDEN.read_text())[weights]), abs=0.5)
+    golden = np.array(json.loads(GOLDEN.read_text())[weights])
+    # processors round differently, and a hundredth of a pixel grows over the frames: 6 px after 17 were seen
+    assert boxes[:5] == pytest.approx(golden[:5], abs=0.1)
+    overlap = iou(boxes, golden)
+    assert overlap.mean() > 0.95 and overlap.min() > 0.8
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class MobileNetV2(nn.Module):
 
     STRIDE = 16
     CHANNELS = 96
+    DETAIL = 7  # stages up to the last one at stride 8
+    DETAIL_CHANNELS = 32
     STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))  # expand, width, n, stride
 
     mean: Tensor
@@ -80,9 +82,10 @@ class MobileNetV2(nn.Module):
                 width = outputs
         self.features = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 96, ceil(H / 16), ceil(W / 16))."""
-        return self.features((x - self.mean) / self.std)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) -> (N, 32, ceil(H / 8), ceil(W / 8)) and (N, 96, ceil(H / 16), ceil(W / 16))."""
+        detail = self.features[: self.DETAIL]((x - self.mean) / self.std)
+        return detail, self.features[self.DETAIL :](detail)
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
         """Take over the weights of a state dict in torchvision's naming, with its batch-norm folded in.

@@ -44,6 +44,8 @@ class SiameseNet(nn.Module):
             cells = -(-config.exemplar_size // self.stride)
             width = MobileNetV2.CHANNELS
             self.neck = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+            self.detail = nn.Conv2d(MobileNetV2.DETAIL_CHANNELS, width, 3, 2, 1, bias=False)
+            nn.init.zeros_(self.detail.weight)  # detail at stride 8 joins as training finds a use for it
             self.head = BoxHead(width, cells * cells)
 
     @property
@@ -57,8 +59,10 @@ class SiameseNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 255] -> (N, C, H', W'); the same weights for exemplar and search."""
-        x = self.backbone(x)
-        return x if self.config.network == "siamfc" else self.neck(x)
+        if self.config.network == "siamfc":
+            return self.backbone(x)
+        detail, coarse = self.backbone(x)
+        return self.neck(coarse) + self.detail(detail)
 
     def embed(self, exemplar: Tensor, extent: Tensor) -> Template:
         """Turn an exemplar into a template.

@@ -17,6 +17,7 @@ class PairConfig:
     max_shift: float  # the target lies up to this far from the centre of the search crop, along each axis
     scale_jitter: float  # log of the largest error in size of the search crop
     exemplar_jitter: float  # share of the target's size by which the exemplar may miss it
+    absent: float  # the search crop does not show the target, but another place of its frame or one of its kind
     cutout: float  # the target is cut out by its mask and pasted onto other footage
     distractor: float  # other cut-outs are pasted beside (or, in part, over) the target
     flip: float  # both crops are mirrored

@@ -72,8 +72,7 @@ def siamfc_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor,
         swapped = masked_bce(foreign, torch.zeros_like(foreign), 1.0, hardest=4)
         parts["swapped"] = float(swapped.detach())
         loss = loss + cfg.swapped * swapped
-    peak = labels.flatten(1).gather(1, own.flatten(1).argmax(1, keepdim=True))
-    parts["hit"] = float(peak.mean())
+    parts["hit"] = hit_rate(own, labels)
     return loss, parts
 
 
@@ -89,14 +88,21 @@ def swift_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, 
     score = masked_bce(maps.logits[:n], labels.score, cfg.hard)
     box = giou_loss(maps.box_map[:n], labels.box_map, labels.box_weight)
     loss = score + cfg.box * box
-    peak = labels.score.flatten(1).gather(1, maps.logits[:n].flatten(1).argmax(1, keepdim=True))
-    parts = {"score": float(score.detach()), "box": float(box.detach()), "hit": float((peak != 0).float().mean())}
+    hit = hit_rate(maps.logits[:n], labels.score)
+    parts = {"score": float(score.detach()), "box": float(box.detach()), "hit": hit}
     if swapped:
         foreign = maps.logits[n:]
         wrong = masked_bce(foreign, torch.zeros_like(foreign), cfg.hard)
         parts["swapped"] = float(wrong.detach())
         loss = loss + cfg.swapped * wrong
     return loss, parts
+
+
+def hit_rate(logits: Tensor, labels: Tensor) -> float:
+    """Share of the targets in view on which the highest logit lies; 1 when none is in view. Both (N, H, W)."""
+    at_peak = labels.flatten(1).gather(1, logits.flatten(1).argmax(1, keepdim=True))[:, 0]
+    there = (labels > 0).any(2).any(1)
+    return float((at_peak[there] != 0).float().mean()) if there.any() else 1.0
 
 
 def freeze(net: SiameseNet, stages: int) -> None:

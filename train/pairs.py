@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tracker.config import ModelConfig
 from tracker.crop import Image, crop
-from tracker.geometry import Box, CropWindow, context_side
+from tracker.geometry import Box, CropWindow, clip_box, context_side
 from train import augment
 from train.config import PairConfig
 from train.store import Store, StoreError, Track
@@ -20,7 +20,8 @@ class Pair(NamedTuple):
     """One training example.
 
     exemplar: (Hz, Wz, 3) uint8 BGR, the target at its centre. extent: (2,) width and height of the target as shares of
-    the exemplar. search: (Hx, Wx, 3) uint8 BGR. box_search: (4,) x, y, w, h of the target, search px.
+    the exemplar. search: (Hx, Wx, 3) uint8 BGR. box_search: (4,) x, y, w, h of the target, search px; all 0 where the
+    search crop does not show it.
     """
 
     exemplar: Image
@@ -53,7 +54,10 @@ class PairSampler:
         second = int(near[rng.integers(len(near))])
 
         cut_first, cut_second = _nearest_cutout(track, first), _nearest_cutout(track, second)
-        if cut_second >= 0 and rng.random() < cfg.cutout:
+        present = rng.random() >= cfg.absent
+        if not present:
+            search, box = self._search_without(track, second, rng)
+        elif cut_second >= 0 and rng.random() < cfg.cutout:
             search, box = self._pasted(cut_second, self._search_box(track, second, rng), self.search_size, rng, 1.0)
         else:
             search, box = self._real_search(track, second, rng)
@@ -62,13 +66,14 @@ class PairSampler:
         else:
             exemplar, extent = self._real_exemplar(track, first, rng)
         if self.store.num_cutouts and rng.random() < cfg.distractor:
-            search = self._with_distractors(search, box, track, rng)
+            search = self._with_distractors(search, box, present, track, rng)
         if rng.random() < cfg.flip:
             exemplar, search = exemplar[:, ::-1], search[:, ::-1]
             box = Box(self.search_size - box.x - box.w, box.y, box.w, box.h)
         grey = rng.random() < cfg.grey
         exemplar, search = self._photometric(exemplar, grey, rng), self._photometric(search, grey, rng)
-        return Pair(np.ascontiguousarray(exemplar), extent, np.ascontiguousarray(search), np.array(box, np.float32))
+        label = np.array(box if present else (0, 0, 0, 0), np.float32)
+        return Pair(np.ascontiguousarray(exemplar), extent, np.ascontiguousarray(search), label)
 
     def _photometric(self, image: Image, as_grey: bool, rng: np.random.Generator) -> Image:
         cfg = self.pairs
@@ -111,6 +116,24 @@ class PairSampler:
         )
         return crop(image, window, self.store.mean_colour(int(track.images[i]))), wanted
 
+    def _search_without(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, Box]:
+        """Another place of the frame, another target of the kind, or other footage; and the box it might have had."""
+        image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
+        wanted = self._search_box(track, i, rng)
+        mates = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t] is not track]
+        if mates and rng.random() < 0.3:
+            mate = self.store.tracks[mates[rng.integers(len(mates))]]
+            if not np.isin(mate.images, track.images).any():  # else the target may be in view
+                return self._real_search(mate, int(rng.integers(len(mate.images))), rng)
+        height, width = image.shape[:2]
+        side = self.search_size * box.w / wanted.w
+        for _ in range(8):
+            window = CropWindow.around(rng.uniform(0, width), rng.uniform(0, height), side, self.search_size)
+            seen = clip_box(window.to_crop(box), self.search_size, self.search_size)
+            if seen.w * seen.h == 0:
+                return crop(image, window, self.store.mean_colour(int(track.images[i]))), wanted
+        return self._background(self.search_size, rng), wanted
+
     def _background(self, size: int, rng: np.random.Generator) -> Image:
         image = self.store.image(int(rng.integers(self.store.num_images)))
         height, width = image.shape[:2]
@@ -146,7 +169,9 @@ class PairSampler:
         image, box = self._pasted(cut, wanted, size, rng, 0.0)
         return image, np.array([box.w, box.h], np.float32) / np.float32(size)
 
-    def _with_distractors(self, search: Image, box: Box, track: Track, rng: np.random.Generator) -> Image:
+    def _with_distractors(
+        self, search: Image, box: Box, present: bool, track: Track, rng: np.random.Generator
+    ) -> Image:
         """Other cut-outs, of the same class where there is one, beside the target; at most half of it is covered."""
         for _ in range(int(rng.integers(1, 4))):
             same = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t] is not track]
@@ -165,7 +190,7 @@ class PairSampler:
             colours, cover = augment.place(cutout, matrix, self.search_size)
             x0, y0 = max(int(box.x), 0), max(int(box.y), 0)
             on_target = cover[y0 : int(box.y + box.h) + 1, x0 : int(box.x + box.w) + 1]
-            if on_target.size and on_target.mean() < 0.4:
+            if not present or (on_target.size and on_target.mean() < 0.4):
                 search = augment.blend(search, colours, cover)
         return search
 

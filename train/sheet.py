@@ -110,7 +110,8 @@ def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], st
     search[shown] = (0.7 * search + 0.3 * paint).astype(np.uint8)[shown]
     for row, column in zip(*np.nonzero(score == 0), strict=True):
         cv2.circle(search, (round(centres[column] * zoom), round(centres[row] * zoom)), 1, BACKGROUND, -1, cv2.LINE_AA)
-    search = draw(search, pair.box_search * zoom, color=KEPT)
+    if pair.box_search[2] > 0:
+        search = draw(search, pair.box_search * zoom, color=KEPT)
     exemplar = enlarge(pair.exemplar)
     side = exemplar.shape[0]
     w, h = pair.extent * side

@@ -66,15 +66,18 @@ class LongTerm:
     Probabilities in [0, 1]; logits of the score map; windows and frames are counts.
     """
 
-    sure: float = 0.5  # a box this probable ends all doubt
-    doubtful: float = 0.3  # below it a tracked target becomes uncertain
-    patience: int = 3  # uncertain frames in a row after which the target is lost
-    widening: float = 1.15  # growth of the search window with each uncertain frame
-    widest: float = 1.5  # and its end; windows of the whole frame are this much wider too
+    fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
+    strongest: float = 4.0
+    doubt: float = 1.5  # the most that one frame takes from the belief
+    lost: float = -3.0  # belief at which the target is lost; it is uncertain from 0 down to here
+    hold: float = 0.05  # while uncertain, a box less probable than this is not followed
+    widest: float = 1.5  # growth of the search window from belief 0 to `lost`; windows of the whole frame are so wide
     windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
-    adopt: float = 0.6  # probability that a candidate needs twice in a row
+    near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
+    far: float = 0.3  # and elsewhere
+    adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
     remember: float = 0.9  # probability from which a patch may join the memory
     every: int = 10  # frames between patches of the memory
     memory: int = 6  # patches beside the first one

@@ -29,6 +29,7 @@ from tracker.similarity import SimilarityNet, load_similarity, to_pixels
 __all__ = ["EVIDENCE", "KnownTarget", "Result", "Target", "Tracker"]
 
 PEAKS = 4  # of a score map that are looked at
+CLOSER_LOOK = BoxTracking(penalty_k=0.0, size_lr=1.0, window_influence=0.2)  # at a candidate
 EVIDENCE = ("logit", "margin", "agreement", "change", "step", "first", "memory")
 
 
@@ -37,19 +38,20 @@ class KnownTarget(Target):
     """A target and what is known of its fate. Mutated by `update`.
 
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
-    state: of the last frame. doubts: frames in a row that did not convince. calm: frames since the memory grew.
+    state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
+    calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
-    trial: a candidate that convinced once. seen: what was found in the last frame, convincing or not.
+    trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     memory: list[Tensor] = field(default_factory=list)
     state: State = "tracking"
-    doubts: int = 0
+    belief: float = LongTerm.strongest
     calm: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
-    trial: Box | None = None
+    trial: Trial | None = None
     seen: Found | None = None
 
 
@@ -60,6 +62,14 @@ class Rival:
     box: Box
     age: int = 1
     missed: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate for the way back: its last box (frame px) and the belief in it, gathered over its frames."""
+
+    box: Box
+    belief: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,11 @@ class Found:
     embedding: Tensor
     rate: float
 
+    def smoothed(self, last: Box) -> Box:
+        """The found place with a size between that of `last` and the found one."""
+        w, h = last.w + self.rate * (self.box.w - last.w), last.h + self.rate * (self.box.h - last.h)
+        return Box.from_centre(*self.box.centre, w, h)
+
 
 class Tracker(ShortTermTracker):
     """Follows targets, says when one is lost, and finds it again; see `ShortTermTracker` for the arguments.
@@ -82,8 +97,10 @@ class Tracker(ShortTermTracker):
     With weights that come without a `Confidence` (siamfc; your own before `python -m train calibrate`) it is no more
     than a `ShortTermTracker`: always tracking, with a score that is no probability.
 
-    states: tracking; uncertain (the box does not convince: it stays where it was, with its size, and a wider window is
-    searched); lost (`LongTerm.patience` uncertain frames in a row: the whole frame is searched).
+    The belief that the target is being followed gathers the log-odds of each frame and forgets old ones. States:
+    tracking (belief above 0); uncertain (the size is frozen, the position held unless the box has some probability, and
+    a wider window is searched); lost (belief at `LongTerm.lost`: the whole frame is searched. The box of the result is
+    then a mere guess, that of the target the last one that was followed).
     """
 
     long_term = LongTerm()  # may be replaced on an instance
@@ -134,12 +151,12 @@ class Tracker(ShortTermTracker):
         cfg, rules = self.config, self.long_term
         side = self._side(target.box) * cfg.search_size / cfg.exemplar_size
         if target.state != "lost":
-            side *= min(rules.widest, rules.widening**target.doubts)
+            side *= rules.widest ** min(max(target.belief / rules.lost, 0.0), 1.0)
             yield CropWindow.around(*target.box.centre, side, cfg.search_size)
             return
         if target.trial:
-            trial = self._side(target.trial) * cfg.search_size / cfg.exemplar_size
-            yield CropWindow.around(*target.trial.centre, trial, cfg.search_size)
+            trial = self._side(target.trial.box) * cfg.search_size / cfg.exemplar_size
+            yield CropWindow.around(*target.trial.box.centre, trial, cfg.search_size)
         yield CropWindow.around(*target.box.centre, side, cfg.search_size)
         tiles = whole_frame(target.box, side * rules.widest, frame.shape[1], frame.shape[0])
         for k in range(rules.windows):
@@ -206,31 +223,42 @@ class Tracker(ShortTermTracker):
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
     ) -> Result:
         """One frame of a target that is in view; mutates it."""
-        tracking, rules = self.config.tracking, self.long_term
-        assert isinstance(tracking, BoxTracking)
-        last = window.to_crop(target.box)
-        peaks = self._peaks(maps, 0, last, tracking)
-        chosen = self._choose(target, window, peaks)
-        centre = peaks[chosen, :2] - np.array(last.centre)
-        found = self._examine(
-            frame, target, window, peaks, chosen, float(np.hypot(*centre)) / math.sqrt(last.w * last.h)
-        )
+        rules = self.long_term
+        found, peaks, chosen = self._track(frame, target, target.box, window, maps)
         p = self.probability(found.evidence)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
-        if p >= rules.sure or (target.state == "tracking" and p >= rules.doubtful):
-            target.state, target.doubts = "tracking", 0
-            w = target.box.w + found.rate * (found.box.w - target.box.w)
-            h = target.box.h + found.rate * (found.box.h - target.box.h)
-            target.box = keep_inside(Box.from_centre(*found.box.centre, w, h), frame.shape[1], frame.shape[0])
+        belief = rules.fading * target.belief + max(log_odds(p), -rules.doubt)
+        target.belief = min(max(belief, rules.lost), rules.strongest)
+        if target.belief > 0:
+            target.state = "tracking"
+            target.box = keep_inside(found.smoothed(target.box), frame.shape[1], frame.shape[0])
             target.calm += 1
             if p >= rules.remember and not target.rivals and target.calm >= rules.every:
                 self.remember(target, found)
+        elif target.belief > rules.lost:
+            target.state = "uncertain"
+            if p >= rules.hold:
+                target.box = Box.from_centre(*found.box.centre, target.box.w, target.box.h)
         else:
-            target.doubts += 1
-            target.state = "lost" if target.doubts >= rules.patience else "uncertain"
-            target.scan, target.trial = 0, None
+            target.state, target.scan, target.trial = "lost", 0, Trial(found.smoothed(target.box), 0.0)
         return Result(target.box, p, target.state)
+
+    def _track(
+        self,
+        frame: Image,
+        target: KnownTarget,
+        last: Box,
+        window: CropWindow,
+        maps: tuple[NDArray[np.float32], ...],
+    ) -> tuple[Found, NDArray[np.float64], int]:
+        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is."""
+        tracking, last_crop = self.config.tracking, window.to_crop(last)
+        assert isinstance(tracking, BoxTracking)
+        peaks = self._peaks(maps, 0, last_crop, tracking)
+        chosen = self._choose(target, window, peaks)
+        step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
+        return self._examine(frame, target, window, peaks, chosen, step), peaks, chosen
 
     def remember(self, target: KnownTarget, found: Found) -> None:
         """Add a patch to the memory of a target; mutates it. The first frame's never fades, the oldest other does."""
@@ -241,14 +269,15 @@ class Tracker(ShortTermTracker):
 
     def _choose(self, target: KnownTarget, window: CropWindow, peaks: NDArray[np.float64]) -> int:
         """The peak that is the target: the best one that no rival has a better claim to."""
-        if not target.rivals or len(peaks) < 2:
+        known = [np.array(rival.box) for rival in target.rivals if rival.age > 2]
+        if not known or len(peaks) < 2:
             return 0
         boxes = np.array([window.to_frame(Box.from_centre(*p[:4])) for p in peaks])
         own = iou(boxes, np.array(target.box))
         for k in range(len(peaks)):
             if peaks[k, 4] < peaks[0, 4] - self.long_term.rival_logit:
                 break
-            claim = max(float(iou(boxes[k], np.array(r.box))) for r in target.rivals if r.age > 2 or k == 0)
+            claim = max(float(iou(boxes[k], box)) for box in known)
             if own[k] >= claim or claim < 0.3:
                 return k
         return 0
@@ -261,7 +290,7 @@ class Tracker(ShortTermTracker):
                 seen.append(window.to_frame(Box.from_centre(*peaks[k, :4].tolist())))
         kept = []
         for rival in target.rivals:
-            overlaps = [float(iou(np.array(box), np.array(rival.box))) for box in seen]
+            overlaps = [overlap(box, rival.box) for box in seen]
             if overlaps and max(overlaps) > 0.3:
                 kept.append(Rival(seen.pop(int(np.argmax(overlaps))), rival.age + 1))
             elif rival.missed < 5:
@@ -278,52 +307,70 @@ class Tracker(ShortTermTracker):
         maps: tuple[NDArray[np.float32], ...],
         clock: Clock,
     ) -> Result:
-        """One frame of a lost target: a candidate, and when it convinces twice in a row, the way back; mutates it."""
-        rules = self.long_term
-        found = self._candidate(frame, target, windows, maps, clock)
-        if found is None:
-            target.trial = target.seen = None
-            return Result(target.box, 0.0, "lost")
-        p = self.probability(found.evidence)
-        target.seen = found
-        before, target.trial = target.trial, found.box if p >= rules.adopt else None
-        if target.trial and before and float(iou(np.array(target.trial), np.array(before))) > 0.3:
-            target.box, target.state, target.doubts, target.trial, target.rivals = found.box, "tracking", 0, None, []
-            return Result(target.box, p, "tracking")
-        return Result(target.box, min(p, rules.sure), "lost")
+        """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
-    def _candidate(
+        The candidate on trial is followed with the belief that it has gathered; at first it is what was followed when
+        the target was lost. One from elsewhere takes its place when there is more belief in it from the start.
+        """
+        rules, before = self.long_term, target.trial
+        assert before is not None
+        reach = self._side(target.box) * self.config.search_size / self.config.exemplar_size / 2
+
+        def judge(found: Found) -> float:
+            near = math.dist(found.box.centre, target.box.centre) < reach
+            odds = max(log_odds(self.probability(found.evidence)), -rules.doubt)
+            return odds + (rules.near if near else rules.far)
+
+        followed, _, _ = self._track(frame, target, before.box, windows[0], maps)
+        belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
+        target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
+        for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
+            if overlap(found.box, followed.box) < 0.3 and judge(found) > target.trial.belief:
+                target.seen, target.trial = found, Trial(found.box, judge(found))
+        p = self.probability(target.seen.evidence)
+        if target.seen is not followed or belief < rules.adopt:
+            return Result(target.trial.box, min(p, 0.5), "lost")
+        target.box, target.state, target.belief = target.trial.box, "tracking", belief
+        target.trial, target.rivals = None, []
+        return Result(target.box, p, "tracking")
+
+    def _candidates(
         self,
         frame: Image,
         target: KnownTarget,
         windows: list[CropWindow],
         maps: tuple[NDArray[np.float32], ...],
         clock: Clock,
-    ) -> Found | None:
-        """The most probable of the boxes found in all windows, after a closer look at the best of them."""
+    ) -> list[Found]:
+        """The boxes with the highest logits in all windows, each after a closer look."""
         cfg, rules = self.config, self.long_term
         clock.lap("post_ms")
-        candidates: list[tuple[float, Box]] = []
+        seen: list[tuple[float, Box]] = []
         for row, window in enumerate(windows):
             for peak in self._peaks(maps, row, window.to_crop(target.box), None)[:2]:
-                box = window.to_frame(Box.from_centre(*peak[:4].tolist()))
-                known = any(float(iou(np.array(box), np.array(other))) > 0.3 for _, other in candidates)
-                if peak[4] > rules.candidate and not known:
-                    candidates.append((float(peak[4]), box))
-        best: Found | None = None
-        closer = sorted(candidates, reverse=True)[: rules.closer]
-        if closer:
-            sides = [self._side(_between(box, target.box)) * cfg.search_size / cfg.exemplar_size for _, box in closer]
-            group = [
-                CropWindow.around(*box.centre, s, cfg.search_size) for (_, box), s in zip(closer, sides, strict=True)
-            ]
-            again = self._look(frame, [target], [group], clock)
-            for row, window in enumerate(group):
-                peaks = self._peaks(again, row, window.to_crop(target.box), BoxTracking(0.0, 1.0, 0.2))
-                found = self._examine(frame, target, window, peaks, 0, 0.0)
-                if best is None or self.probability(found.evidence) > self.probability(best.evidence):
-                    best = found
-        return best
+                if peak[4] > rules.candidate:
+                    seen.append((float(peak[4]), window.to_frame(Box.from_centre(*peak[:4].tolist()))))
+        closer: list[Box] = []
+        for _, box in sorted(seen, reverse=True):
+            if len(closer) < rules.closer and all(overlap(box, other) < 0.3 for other in closer):
+                closer.append(box)
+        if not closer:
+            return []
+        sides = [self._side(_between(box, target.box)) * cfg.search_size / cfg.exemplar_size for box in closer]
+        group = [CropWindow.around(*box.centre, s, cfg.search_size) for box, s in zip(closer, sides, strict=True)]
+        again = self._look(frame, [target], [group], clock)
+        peaks = [self._peaks(again, i, w.to_crop(target.box), CLOSER_LOOK) for i, w in enumerate(group)]
+        return [self._examine(frame, target, w, p, 0, 0.0) for w, p in zip(group, peaks, strict=True)]
+
+
+def overlap(a: Box, b: Box) -> float:
+    """IoU of two boxes, [0, 1]."""
+    return float(iou(np.array(a), np.array(b)))
+
+
+def log_odds(p: float) -> float:
+    """log(p / (1 - p)), finite also for 0 and 1."""
+    return math.log(max(p, 1e-6) / max(1 - p, 1e-6))
 
 
 def _between(box: Box, last: Box) -> Box:

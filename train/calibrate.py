@@ -79,10 +79,9 @@ def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], ND
     rows: list[NDArray[np.float64]] = []
     right: list[bool] = []
 
-    def note(found: Found | None, truth: NDArray[np.float64]) -> None:
-        if found:
-            rows.append(found.evidence)
-            right.append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
+    def note(found: Found, truth: NDArray[np.float64]) -> None:
+        rows.append(found.evidence)
+        right.append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
 
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
@@ -93,10 +92,12 @@ def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], ND
             searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
             windows = list(tracker._where_to_look(searching, frame))
             maps = tracker._look(frame, [searching], [windows], Clock())
-            note(tracker._candidate(frame, searching, windows, maps, Clock()), truth)
+            for found in tracker._candidates(frame, searching, windows, maps, Clock()):
+                note(found, truth)
         tracker.update(frame, target)
+        assert target.seen
         note(target.seen, truth)
-        if right[-1] and target.seen and index % tracker.long_term.every == 0:
+        if right[-1] and index % tracker.long_term.every == 0:
             tracker.remember(target, target.seen)
     return np.array(rows), np.array(right)
 

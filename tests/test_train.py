@@ -27,7 +27,7 @@ from train.__main__ import main
 from train.config import TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.loop import Run, learning_rate, make_batch
-from train.losses import balanced_logistic, giou_loss, masked_bce
+from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler
 from train.store import Store, StoreError, prepare
 
@@ -290,39 +290,45 @@ def test_balanced_logistic_equals_its_definition(rng):
     assert float(balanced_logistic(torch.tensor(logits), torch.tensor(labels))) == pytest.approx(expected / 2)
 
 
-def test_masked_bce_equals_its_definition(rng):
+@pytest.mark.parametrize("focal", [False, True])
+def test_masked_bce_equals_its_definition(rng, focal):
     logits = rng.normal(size=(2, 6, 6))
     labels = rng.choice([-1.0, 0.0, 1.0], (2, 6, 6))
     labels[1] = np.minimum(labels[1], 0)  # a map without a target
     expected = 0.0
     for logit, y in zip(logits, labels, strict=True):
         losses = np.log(1 + np.exp(-(2 * y - 1) * logit))
+        if focal:
+            losses *= 4 * (1 - 1 / (1 + np.exp(-(2 * y - 1) * logit))) ** 2
         on_target = losses[y == 1].mean() if (y == 1).any() else 0
         expected += 0.5 * on_target + 0.5 * losses[y == 0].mean() + 0.7 * np.sort(losses[y == 0])[-4:].mean()
-    got = masked_bce(torch.tensor(logits), torch.tensor(labels), 0.7, hardest=4)
+    got = masked_bce(torch.tensor(logits), torch.tensor(labels), 0.7, hardest=4, focal=focal)
     assert float(got) == pytest.approx(expected / 2)
 
 
-def test_giou_loss_equals_the_twin(rng):
+@pytest.mark.parametrize("overlap", ["giou", "diou"])
+def test_box_loss_equals_the_twin(rng, overlap):
     p, t = rng.uniform(1, 30, (2, 1, 4, 3, 3))
     weight = (rng.random((1, 3, 3)) < 0.6) * rng.choice([0.5, 1.0], (1, 3, 3))
     total = 0.0
     for r, c in zip(*np.nonzero(weight[0]), strict=True):
         boxes = [(-d[0], -d[1], d[0] + d[2], d[1] + d[3]) for d in (p[0, :, r, c], t[0, :, r, c])]
-        total += weight[0, r, c] * (1 - reference.giou(*boxes))
-    got = giou_loss(torch.tensor(p), torch.tensor(t), torch.tensor(weight))
+        total += weight[0, r, c] * (1 - getattr(reference, overlap)(*boxes))
+    got = box_loss(torch.tensor(p), torch.tensor(t), torch.tensor(weight), overlap)
     assert float(got) == pytest.approx(total / weight.sum())
-    assert float(giou_loss(torch.tensor(t), torch.tensor(t), torch.tensor(weight))) == pytest.approx(0)
-    assert float(giou_loss(torch.tensor(p), torch.tensor(t), torch.zeros(1, 3, 3))) == 0
+    assert float(box_loss(torch.tensor(t), torch.tensor(t), torch.tensor(weight), overlap)) == pytest.approx(0)
+    assert float(box_loss(torch.tensor(p), torch.tensor(t), torch.zeros(1, 3, 3), overlap)) == 0
 
 
 def test_losses_pass_gradcheck(rng):
     logits = torch.tensor(rng.normal(size=(1, 4, 4)), requires_grad=True)
     labels = torch.tensor(rng.choice([0.0, 1.0], (1, 4, 4)))
     assert torch.autograd.gradcheck(lambda x: balanced_logistic(x, labels), (logits,))
+    assert torch.autograd.gradcheck(lambda x: masked_bce(x, labels, 0.5, focal=True), (logits,))
     boxes = torch.tensor(rng.uniform(5, 30, (1, 4, 2, 2)), requires_grad=True)
     truth = torch.tensor(rng.uniform(5, 30, (1, 4, 2, 2)))
-    assert torch.autograd.gradcheck(lambda x: giou_loss(x, truth, torch.ones(1, 2, 2)), (boxes,))
+    for overlap in ("giou", "diou"):
+        assert torch.autograd.gradcheck(lambda x, o=overlap: box_loss(x, truth, torch.ones(1, 2, 2), o), (boxes,))
 
 
 # --- the loop

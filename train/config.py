@@ -27,7 +27,7 @@ class PairConfig:
     flip: float  # both crops are mirrored
     grey: float  # both crops are grey
     colour: float  # strength of the independent change of light, contrast and colour of each crop
-    blur: float  # motion blur, defocus, or loss of resolution of a crop
+    blur: float  # a crop is blurred: by a camera that shakes, defocus, or loss of resolution
     noise: float  # sensor noise or JPEG artefacts in a crop
 
 
@@ -45,7 +45,7 @@ class OptimConfig:
     trunk_lr: float  # factor on the trunk's learning rate
     frozen_stages: int  # first stages of the trunk that keep their weights; the trunk's batch-norm is frozen with them
     frozen_norm: bool  # batch-norm uses the statistics it came with, and keeps them
-    anchor: float  # pull towards the weights the run began with: each step moves them lr x anchor of the way back
+    start_share: float  # of the weights that the run began with in those that are kept (Wortsman et al. 2022)
     steps: int
     batch: int  # pairs a step
     micro_batch: int  # pairs a forward pass; gradients add up to `batch`
@@ -83,6 +83,8 @@ class TrainConfig:
             raise ConfigError(f"optim.batch, optim.micro_batch and optim.steps must be at least 1; got {low}")
         if not self.pairs.mix or min(self.pairs.mix.values()) < 0 or sum(self.pairs.mix.values()) == 0:
             raise ConfigError("pairs.mix: give the sources weights of at least 0, one of them above 0")
+        if not 0 <= self.optim.start_share < 1:
+            raise ConfigError(f"optim.start_share must be in [0, 1); got {self.optim.start_share}")
         if self.optim.batch % self.optim.micro_batch:
             raise ConfigError(f"optim.batch ({self.optim.batch}) must be a multiple of optim.micro_batch")
         if self.model.network == "swift" and self.search_size != self.model.search_size:

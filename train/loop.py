@@ -201,10 +201,10 @@ class Run:
             backbone.load_imagenet(torch.load(trunk, map_location="cpu", weights_only=True))
         self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.start = {k: v.clone() for k, v in self.ema.items()} if optim.start_share else {}
         self.net.train()
         freeze(self.net, optim)
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
-        self.start = [p.detach().clone() for p in self.parameters] if optim.anchor else []
         self.norms = batch_norms(self.net)
         self.optimiser = make_optimiser(self.net, optim)
         self.step = 0
@@ -237,10 +237,9 @@ class Run:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{self.folder} holds a run of another config ({reason}); give another --out") from None
         device = self.processes.device
-        self.ema = {k: v.to(device) for k, v in state["ema"].items()}
+        self.ema, self.start = ({k: v.to(device) for k, v in state.get(n, {}).items()} for n in ("ema", "start"))
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self.average = state.get("average", {})
-        self.start = [p.to(device) for p in state.get("start", [])]
 
     def save(self) -> None:
         """Write the state of the run and the averaged weights, each whole or not at all.
@@ -268,9 +267,15 @@ class Run:
             ) from None
 
     def averaged(self) -> SiameseNet:
-        """A network with the averaged weights, for tracking."""
-        net = SiameseNet(self.cfg.model)
-        net.load_state_dict(self.ema)
+        """A network for tracking: the averaged weights, part of the way back to the start if the config says so.
+
+        Between a start and its fine-tuned weights lie weights that have most of the gain and little of the cost
+        (Wortsman et al., Robust fine-tuning of zero-shot models, 2022).
+        """
+        net, share = SiameseNet(self.cfg.model), self.cfg.optim.start_share
+        kept = {k: torch.lerp(v, self.start[k], share) if k in self.start and v.is_floating_point() else v
+                for k, v in self.ema.items()}  # fmt: skip
+        net.load_state_dict(kept)
         return net.eval()
 
     def _average(self) -> None:
@@ -312,10 +317,6 @@ class Run:
         nn.utils.clip_grad_norm_(self.parameters, optim.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if self.start:
-            with torch.no_grad():
-                for parameter, start in zip(self.parameters, self.start, strict=True):
-                    parameter.lerp_(start, min(1.0, lr * optim.anchor))
         if before:
             processes.merge_statistics(self.norms, before)
         self.step += 1

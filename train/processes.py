@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tracker.config import ConfigError
 from tracker.loop import pick_device
 
 PATIENCE = timedelta(hours=3)  # others wait for the first process while it tracks the validation sequences
@@ -87,10 +88,13 @@ def join(device: str = "auto") -> Iterator[Processes]:
     """Join the others that torchrun started, if it did, for as long as the context is open.
 
     device: see `tracker.loop.pick_device`; with several GPUs each process takes its own.
-    Raises ValueError: a device that is not there.
+    Raises ConfigError: a device that is not there.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    chosen = pick_device(device)
+    try:
+        chosen = pick_device(device)
+    except ValueError as error:
+        raise ConfigError(f"--device: {error}") from None
     if count == 1:
         yield Processes(device=chosen)
         return

@@ -109,7 +109,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             trunk_lr=0.2,
             frozen_stages=5 if swift else 0,
             frozen_norm=True,
-            anchor=0.0,
+            start_share=0.5,
             steps=300,
             batch=32 if swift else 8,
             micro_batch=16 if swift else 8,

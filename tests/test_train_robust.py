@@ -162,6 +162,8 @@ def test_command_line_errors_are_one_line(store, tmp_path, capsys):
     assert f"{tmp_path / 'empty'}" in said(to_dict(cfg), "--val", str(tmp_path / "empty"))
     assert "the store has shapes, video" in said(to_dict(replace(cfg, pairs=replace(cfg.pairs, mix={"moon": 1.0}))))
     assert "neither a file nor one of siamfc, swift" in said(to_dict(cfg), "--from", "nothing")
-    assert "is a siamfc, the config wants a swift" in said(to_dict(cfg), "--from", "siamfc")
+    assert "is a siamfc of exemplar_size 127, the config wants a swift of exemplar_size 97" in said(
+        to_dict(cfg), "--from", "siamfc"
+    )
     assert "no device 'cuda'" in said(to_dict(cfg), "--device", "cuda") or torch.cuda.is_available()
     assert not (tmp_path / "run" / "last.pt").exists()

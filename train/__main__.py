@@ -20,12 +20,12 @@ from tracker.network import CheckpointError, SiameseNet, load_network
 from tracker.video import check_output
 from train.config import TrainConfig
 from train.loop import Run
-from train.processes import join
+from train.processes import Processes, join
 from train.readers import Layout, detect
 from train.render import render
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, StoreError, prepare
-from train.tune import tune_config, tune_store, weight_file
+from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
 
 SHEETS = (".png", ".jpg")
 
@@ -67,32 +67,37 @@ def command_render(args: argparse.Namespace) -> None:
 def command_fit(args: argparse.Namespace) -> None:
     """Train, or go on where the last checkpoint left it."""
     start = weight_file(args.start_from) if args.start_from else None
-    train(args, load_yaml(TrainConfig, args.config), Store(args.store), start)
+    cfg, store = load_yaml(TrainConfig, args.config), Store(args.store)
+    with join(args.device) as processes:
+        train(args, cfg, store, start, processes)
 
 
 def command_tune(args: argparse.Namespace) -> None:
     """Fine-tune weights on labelled footage; the command when none is named."""
-    if args.out is None:
-        args.out = Path("runs") / (args.data[0] if args.data[0].is_dir() else args.data[0].resolve().parent).name
     start = weight_file(args.start_from)
-    store = tune_store(args.data, args.out / "store", args.format, args.keep)
-    cfg = tune_config(load_network(start).config, store, args.keep_share)
-    train(args, cfg, store, start)
-    print(f"track with: siamtrack track VIDEO --select --weights {args.out / 'last.safetensors'}")
+    out = args.out = args.out or Path("runs") / footage_name(args.data[0])
+    with join(args.device) as processes:
+        if processes.first:
+            prepare_tune(args.data, out / "store", args.format)
+        processes.of_first(None)  # the others wait for the store
+        store = Store(out / "store")
+        if args.keep:
+            store = store.joined(Store(args.keep), KEPT)
+        train(args, tune_config(load_network(start).config, store, args.keep_share), store, start, processes)
+        if processes.first:
+            print(f"track with: siamtrack track VIDEO --select --weights {out / 'last.safetensors'}")
 
 
-def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None) -> None:
+def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
     """What fit and tune share: one run, in this process or in those that torchrun started."""
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    validate = validation(args.val, args.threads) if args.val else None
-    with join(args.device) as processes:
-        run = Run(cfg, store, args.out, start, args.trunk, processes, args.tensorboard)
-        if run.step and processes.first:
-            print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
-        best = run.train(args.minutes, validate, args.val_minutes)
-        if processes.first:
-            print(f"step {run.step}, weights in {args.out}" + (f", best validation {best:.4f}" if best >= 0 else ""))
+    run = Run(cfg, store, args.out, start, args.trunk, processes, args.tensorboard)
+    if run.step and processes.first:
+        print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
+    best = run.train(args.minutes, validation(args.val, args.threads) if args.val else None, args.val_minutes)
+    if processes.first:
+        print(f"step {run.step}, weights in {args.out}" + (f", best validation {best:.4f}" if best >= 0 else ""))
 
 
 def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:

@@ -193,9 +193,11 @@ class Run:
         self.net = SiameseNet(cfg.model)
         if start_from:
             start = load_network(start_from)
-            if start.config.network != cfg.model.network:
-                raise ConfigError(f"{start_from} is a {start.config.network}, the config wants a {cfg.model.network}")
-            self.net.load_state_dict(start.state_dict())
+            try:
+                self.net.load_state_dict(start.state_dict())
+            except RuntimeError:
+                found, wanted = (f"{c.network} of exemplar_size {c.exemplar_size}" for c in (start.config, cfg.model))
+                raise ConfigError(f"{start_from} is a {found}, the config wants a {wanted}") from None
         elif trunk:
             backbone: Any = self.net.backbone
             backbone.load_imagenet(torch.load(trunk, map_location="cpu", weights_only=True))

@@ -30,22 +30,26 @@ def weight_file(name: str) -> Path:
     return Path(name)
 
 
-def tune_store(data: Sequence[Path], folder: Path, layout: Layout | None, keep: Path | None) -> Store:
-    """The footage as a store in `folder`, made now or taken as it stands, joined with the store `keep`.
+def footage_name(path: Path) -> str:
+    """What to call a run on this footage: the name of its folder."""
+    path = path.resolve()
+    return path.name if path.is_dir() else path.parent.name
 
-    Raises DataError when `folder` holds a store of other footage, or when the footage cannot be used.
+
+def prepare_tune(data: Sequence[Path], folder: Path, layout: Layout | None) -> None:
+    """Make a store of the footage in `folder`, or see that the one that stands there is of this footage.
+
+    Raises DataError: it is of other footage; or the footage cannot be used.
     """
-    origin = folder / "origin.json"
-    found = _origin(data, layout)
+    origin, found = folder / "origin.json", _origin(data, layout)
     if (folder / "index.npz").is_file():
         if not origin.is_file() or json.loads(origin.read_text(encoding="utf-8")) != found:
             raise DataError(f"{folder} was made of other footage, or the footage has changed; give another --out")
-    else:
-        for line in prepare(data, folder, layout).lines():
-            print(line)
-        write_whole(origin, json.dumps(found, indent=1).encode())
-    store = Store(folder)
-    return store.joined(Store(keep), KEPT) if keep else store
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(origin, json.dumps(found, indent=1).encode())
+    for line in prepare(data, folder, layout).lines():
+        print(line)
 
 
 def _origin(data: Sequence[Path], layout: Layout | None) -> list[list[str]]:
@@ -64,8 +68,8 @@ def _origin(data: Sequence[Path], layout: Layout | None) -> list[list[str]]:
 def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainConfig:
     """The recipe of a fine-tuning.
 
-    model: of the network to begin with. store: what `tune_store` gave. keep_share: share of the pairs that come out of
-    the kept store, in [0, 1); its sources, and those of the new footage, count with the root of their boxes.
+    model: of the network to begin with. store: of the new footage, joined with the kept one, if any.
+    keep_share: share of the pairs that come out of the kept one, in [0, 1). Sources count with the root of their boxes.
     """
     boxes = {s: sum(len(store.tracks[t].images) for t in tracks) for s, tracks in store.by_source.items()}
     roots = {s: float(np.sqrt(n)) for s, n in boxes.items()}

@@ -94,7 +94,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             motion_blur=0.2,
             distractor=0.3,
             look_alike=0.1,
-            occluder=0.1,
+            occluder=0.0,
             flip=0.5,
             grey=0.1,
             colour=0.6,

@@ -364,8 +364,9 @@ class Run:
                 begin = time.perf_counter()
                 lr = learning_rate(optim, progress)
                 self.train_step(next(batches), lr)
-                stop = self.processes.sum([float(asked)])[0] > 0
-                self.seconds = self.processes.of_first(self.seconds + time.perf_counter() - begin)
+                own = self.seconds + time.perf_counter() - begin
+                wish, self.seconds = self.processes.sum([float(asked), own if self.processes.first else 0.0])
+                stop = wish > 0
                 bar.n = 100 * progress
                 speed = f"{self.step * optim.batch / self.seconds:.1f}"
                 shown = {k: f"{v:.3f}" for k, v in self.average.items()}
@@ -383,6 +384,7 @@ class Run:
             if self.average:
                 self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
             if validate and progress >= 1:
+                self._save_or_warn()  # tracking takes minutes in which the process may be killed
                 self._validate(validate)
         except FloatingPointError:
             sane = False  # the checkpoint before it stays

@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from footage import make_footage
+
+from train.store import Store, prepare
 
 torch.set_num_threads(1)
 # A run started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.
@@ -30,3 +33,22 @@ def photo(rng):
         image += cv2.resize(grain, (320, 240), interpolation=cv2.INTER_CUBIC) / octave
     image = (image - image.min()) / (image.max() - image.min())
     return (255 * image).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory):
+    """clips/walk: 30 frames of a textured square that moves; stills/shapes: two photos of discs with masks."""
+    root = tmp_path_factory.mktemp("footage")
+    make_footage(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def store(footage, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    tally = prepare([footage / "clips", footage / "stills"], folder)
+    assert tally.kept == {"sequences": 1, "photos": 2, "frames": 31, "tracks": 3, "boxes": 31, "cut-outs": 8 + 2}
+    assert tally.dropped == {
+        "smaller than 6 px": 1, "boxes without a frame": 2, "frames without a box": 1, "images that cannot be read": 1
+    }  # fmt: skip
+    return Store(folder)

@@ -125,3 +125,14 @@ def giou(a, b):
     union = aw * ah + bw * bh - iw * ih
     hull = (max(ax + aw, bx + bw) - min(ax, bx)) * (max(ay + ah, by + bh) - min(ay, by))
     return iw * ih / union - (hull - union) / hull
+
+
+def diou(a, b):
+    """Distance-IoU of two boxes (x, y, w, h): IoU less (distance of the centres / diagonal of the hull)^2."""
+    ax, ay, aw, ah = a
+    bx, by, bw, bh = b
+    iw = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+    ih = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+    distance = (ax + aw / 2 - bx - bw / 2) ** 2 + (ay + ah / 2 - by - bh / 2) ** 2
+    diagonal = (max(ax + aw, bx + bw) - min(ax, bx)) ** 2 + (max(ay + ah, by + bh) - min(ay, by)) ** 2
+    return iw * ih / (aw * ah + bw * bh - iw * ih) - distance / diagonal

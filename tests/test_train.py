@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,88 +15,20 @@ import pytest
 import reference
 import torch
 import yaml
+from footage import ROOT, tiny, write_boxes
 
 from tracker.benchmark.sequences import DataError
-from tracker.config import SIAMFC, SWIFT, load_yaml, to_dict
+from tracker.config import SIAMFC, SWIFT, to_dict
 from tracker.geometry import Box, Grid, iou
 from tracker.kernels import decode_peaks
 from tracker.network import load_network
 from train import augment
 from train.__main__ import main
-from train.config import TrainConfig
 from train.labels import ellipse_labels, radius_labels
-from train.loop import Run, learning_rate, make_batch
-from train.losses import balanced_logistic, giou_loss, masked_bce
+from train.loop import Run, learning_rate
+from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler
 from train.store import Store, StoreError, prepare
-
-ROOT = Path(__file__).parents[1]
-
-
-def write_boxes(path, header, rows):
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory):
-    """clips/walk: 30 frames of a textured square that moves; stills/shapes: two photos of discs with masks."""
-    rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("footage")
-    clip = root / "clips" / "walk"
-    (clip / "masks" / "0").mkdir(parents=True)
-    ground = cv2.resize(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8), (240, 160))
-    patch = cv2.resize(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8), (36, 36), interpolation=cv2.INTER_NEAREST)
-    writer = cv2.VideoWriter(str(clip / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (240, 160))
-    rows = []
-    for t in range(30):
-        frame, mask = ground.copy(), np.zeros((160, 240), np.uint8)
-        x, y = 20 + 5 * t, 60
-        frame[y : y + 36, x : x + 36] = patch
-        mask[y : y + 36, x : x + 36] = 255
-        writer.write(frame)
-        cv2.imwrite(str(clip / "masks" / "0" / f"{t:05d}.png"), mask)
-        if t != 7:  # absent
-            rows.append((t, 0, x, y, 36, 36))
-    writer.release()
-    write_boxes(
-        clip / "boxes.csv", ("frame", "id", "x", "y", "w", "h"), [*rows, (9, 1, 5, 5, 2, 2), (99, 0, 1, 1, 30, 30)]
-    )
-
-    stills = root / "stills" / "shapes"
-    (stills / "images").mkdir(parents=True)
-    (stills / "masks").mkdir()
-    rows = []
-    for i in range(2):
-        image = cv2.resize(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8), (320, 240))
-        mask = cv2.circle(np.zeros((240, 320), np.uint8), (100 + 90 * i, 120), 40, 255, -1)
-        image[mask > 0] = (40, 80 + 90 * i, 200)
-        cv2.imwrite(str(stills / "images" / f"{i}.png"), image)
-        cv2.imwrite(str(stills / "masks" / f"{i}.png"), mask)
-        rows.append((f"{i}.png", 60 + 90 * i, 80, 81, 81, "disc", f"masks/{i}.png"))
-    rows.append(("gone.png", 1, 1, 30, 30, "disc", ""))
-    (stills / "images" / "broken.png").write_bytes(b"not an image")
-    rows.append(("broken.png", 1, 1, 30, 30, "disc", ""))
-    write_boxes(stills / "boxes.csv", ("image", "x", "y", "w", "h", "label", "mask"), rows)
-    return root
-
-
-@pytest.fixture(scope="module")
-def store(footage, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    tally = prepare([footage / "clips", footage / "stills"], folder)
-    assert tally.kept == {"sequences": 1, "photos": 2, "frames": 31, "tracks": 3, "boxes": 31, "cut-outs": 8 + 2}
-    assert tally.dropped == {
-        "smaller than 6 px": 1, "boxes without a frame": 2, "frames without a box": 1, "images that cannot be read": 1
-    }  # fmt: skip
-    return Store(folder)
-
-
-def tiny(network="swift", **optim):
-    cfg = load_yaml(TrainConfig, ROOT / "configs" / f"{network}.yaml")
-    pairs = replace(cfg.pairs, mix={"video": 1.0, "shapes": 1.0})
-    return replace(cfg, pairs=pairs, optim=replace(cfg.optim, batch=4, micro_batch=2, steps=4, **optim))
-
 
 # --- store
 
@@ -234,6 +165,77 @@ def test_unknown_sources_are_named(store):
         sampler(store, mix={"moon": 1.0})
 
 
+@pytest.mark.parametrize("key", ["deform", "motion_blur", "look_alike", "occluder"])
+def test_pairs_with_every_change_keep_their_promises(store, key):
+    """The change is seen in some pair, at 0 in none; the label still fits the disc that was pasted."""
+    plain = sampler(store, mix={"shapes": 1.0}, **PLAIN | {"cutout": 1.0})
+    changed = sampler(store, mix={"shapes": 1.0}, **PLAIN | {"cutout": 1.0, key: 1.0})
+    assert any(not np.array_equal(plain[i].search, changed[i].search) for i in range(6))
+    for i in range(12):
+        x, y, w, h = changed[i].box_search
+        red = changed[i].search.astype(int)
+        disc = (red[..., 2] > 150) & (red[..., 0] < 90)  # the disc's colour
+        inside = x >= 0 and y >= 0 and x + w <= 209 and y + h <= 209
+        if inside and key in ("deform", "motion_blur"):  # the others hide parts or paint more of it
+            u, v, du, dv = cv2.boundingRect(disc[int(y) : int(y + h) + 1, int(x) : int(x + w) + 1].astype(np.uint8))
+            assert du > 0.6 * w and dv > 0.6 * h and u < 0.3 * w and v < 0.3 * h
+
+
+def test_bending_moves_the_outline_by_its_strength():
+    cutout = np.zeros((96, 60, 4), np.uint8)
+    cv2.ellipse(cutout, (30, 48), (29, 47), 0, 0, 360, (10, 20, 200, 255), -1)
+    cutout[..., :3] = (10, 20, 200)
+    shapes = [augment.bend(cutout, np.random.default_rng(i), 1.0) for i in range(8)]
+    assert len({s.shape for s in shapes}) > 4
+    for shape in shapes:
+        height, width = shape.shape[:2]
+        assert 96 * 5 / 6 <= height <= 96 * 7 / 6 and 60 * 5 / 6 <= width <= 60 * 7 / 6
+        assert (shape[..., 3] > 127).mean() == pytest.approx(np.pi / 4, abs=0.12)
+        assert (shape[..., :3] == (10, 20, 200)).all()
+
+
+def test_smear_runs_along_the_motion():
+    """A square that moves to the right has soft left and right edges, and sharp upper and lower ones."""
+    cover = np.zeros((40, 40, 1), np.float32)
+    cover[15:25, 15:25] = 1
+    colours, spread = augment.smear_along(np.full((40, 40, 3), 90, np.uint8), cover, 8.0, 0.0)
+    row, column = spread[20, :, 0], spread[:, 20, 0]
+    assert ((row > 0.01) & (row < 0.99)).sum() >= 12 and ((column > 0.01) & (column < 0.99)).sum() == 0
+    assert spread.sum() == pytest.approx(100, rel=1e-4) and np.abs(row - row[::-1][np.r_[0:40]]).max() < 1e-5
+    assert (colours[spread[..., 0] > 0.02] >= 88).all()
+
+
+def test_occluders_hide_a_part_of_the_target():
+    shares = []
+    for seed in range(40):
+        cover = augment.occluder((60.0, 80.0, 70.0, 40.0), 209, np.random.default_rng(seed))
+        assert cover.shape == (209, 209, 1) and cover.dtype == np.float32 and cover.min() >= 0 and cover.max() <= 1
+        shares.append(cover[80:120, 60:130].mean())
+    assert max(shares) <= 0.52 and sum(share > 0.08 for share in shares) > 36
+
+
+def test_look_alikes_differ_in_hue(rng):
+    cutout = np.dstack([np.full((20, 30, 3), (20, 60, 200), np.uint8), np.full((20, 30), 255, np.uint8)])
+    twin = augment.recolour(cutout, rng)
+    assert twin.shape == cutout.shape and np.array_equal(twin[..., 3], cutout[..., 3])
+    hues = [int(cv2.cvtColor(c[..., :3], cv2.COLOR_BGR2HSV)[0, 0, 0]) for c in (cutout, twin)]
+    assert 10 <= min((hues[1] - hues[0]) % 180, (hues[0] - hues[1]) % 180) <= 62
+
+
+def test_two_stores_are_read_as_one(store, footage, tmp_path):
+    prepare([footage / "stills"], tmp_path)
+    both = store.joined(Store(tmp_path), "kept:")
+    assert set(both.by_source) == {"video", "shapes", "kept:shapes"}
+    assert (both.num_images, both.num_cutouts) == (store.num_images + 2, store.num_cutouts + 2)
+    own = Store(tmp_path).tracks[1]
+    track = next(both.tracks[t] for t in both.by_source["kept:shapes"] if both.tracks[t].boxes[0][0] == own.boxes[0][0])
+    image, cut = int(own.images[0]), int(own.cutouts[0])
+    assert np.array_equal(both.image(int(track.images[0])), Store(tmp_path).image(image))
+    assert np.array_equal(both.cutout(int(track.cutouts[0])), Store(tmp_path).cutout(cut))
+    assert both.mean_colour(int(track.images[0])) == Store(tmp_path).mean_colour(image)
+    assert set(store.by_source) == {"video", "shapes"}  # the store itself is as it was
+
+
 def test_augmentations_keep_shape_and_input(photo):
     for seed in range(6):
         for change in (lambda i, r: augment.colour(i, r, 1.0), augment.blur, augment.noise):
@@ -291,39 +293,45 @@ def test_balanced_logistic_equals_its_definition(rng):
     assert float(balanced_logistic(torch.tensor(logits), torch.tensor(labels))) == pytest.approx(expected / 2)
 
 
-def test_masked_bce_equals_its_definition(rng):
+@pytest.mark.parametrize("focal", [False, True])
+def test_masked_bce_equals_its_definition(rng, focal):
     logits = rng.normal(size=(2, 6, 6))
     labels = rng.choice([-1.0, 0.0, 1.0], (2, 6, 6))
     labels[1] = np.minimum(labels[1], 0)  # a map without a target
     expected = 0.0
     for logit, y in zip(logits, labels, strict=True):
         losses = np.log(1 + np.exp(-(2 * y - 1) * logit))
+        if focal:
+            losses *= 4 * (1 - 1 / (1 + np.exp(-(2 * y - 1) * logit))) ** 2
         on_target = losses[y == 1].mean() if (y == 1).any() else 0
         expected += 0.5 * on_target + 0.5 * losses[y == 0].mean() + 0.7 * np.sort(losses[y == 0])[-4:].mean()
-    got = masked_bce(torch.tensor(logits), torch.tensor(labels), 0.7, hardest=4)
+    got = masked_bce(torch.tensor(logits), torch.tensor(labels), 0.7, hardest=4, focal=focal)
     assert float(got) == pytest.approx(expected / 2)
 
 
-def test_giou_loss_equals_the_twin(rng):
+@pytest.mark.parametrize("overlap", ["giou", "diou"])
+def test_box_loss_equals_the_twin(rng, overlap):
     p, t = rng.uniform(1, 30, (2, 1, 4, 3, 3))
     weight = (rng.random((1, 3, 3)) < 0.6) * rng.choice([0.5, 1.0], (1, 3, 3))
     total = 0.0
     for r, c in zip(*np.nonzero(weight[0]), strict=True):
         boxes = [(-d[0], -d[1], d[0] + d[2], d[1] + d[3]) for d in (p[0, :, r, c], t[0, :, r, c])]
-        total += weight[0, r, c] * (1 - reference.giou(*boxes))
-    got = giou_loss(torch.tensor(p), torch.tensor(t), torch.tensor(weight))
+        total += weight[0, r, c] * (1 - getattr(reference, overlap)(*boxes))
+    got = box_loss(torch.tensor(p), torch.tensor(t), torch.tensor(weight), overlap)
     assert float(got) == pytest.approx(total / weight.sum())
-    assert float(giou_loss(torch.tensor(t), torch.tensor(t), torch.tensor(weight))) == pytest.approx(0)
-    assert float(giou_loss(torch.tensor(p), torch.tensor(t), torch.zeros(1, 3, 3))) == 0
+    assert float(box_loss(torch.tensor(t), torch.tensor(t), torch.tensor(weight), overlap)) == pytest.approx(0)
+    assert float(box_loss(torch.tensor(p), torch.tensor(t), torch.zeros(1, 3, 3), overlap)) == 0
 
 
 def test_losses_pass_gradcheck(rng):
     logits = torch.tensor(rng.normal(size=(1, 4, 4)), requires_grad=True)
     labels = torch.tensor(rng.choice([0.0, 1.0], (1, 4, 4)))
     assert torch.autograd.gradcheck(lambda x: balanced_logistic(x, labels), (logits,))
+    assert torch.autograd.gradcheck(lambda x: masked_bce(x, labels, 0.5, focal=True), (logits,))
     boxes = torch.tensor(rng.uniform(5, 30, (1, 4, 2, 2)), requires_grad=True)
     truth = torch.tensor(rng.uniform(5, 30, (1, 4, 2, 2)))
-    assert torch.autograd.gradcheck(lambda x: giou_loss(x, truth, torch.ones(1, 2, 2)), (boxes,))
+    for overlap in ("giou", "diou"):
+        assert torch.autograd.gradcheck(lambda x, o=overlap: box_loss(x, truth, torch.ones(1, 2, 2), o), (boxes,))
 
 
 # --- the loop
@@ -342,10 +350,14 @@ def test_learning_rates():
 
 
 @pytest.mark.parametrize("network", ["siamfc", "swift"])
-def test_a_resumed_run_equals_an_uninterrupted_one(store, tmp_path, network):
-    cfg = tiny(network)
+def test_a_resumed_run_equals_an_uninterrupted_one(store, tmp_path, monkeypatch, network):
+    """To the last bit: the losses of every step, the weights, their averages, the optimiser and the log."""
+    cfg, losses = tiny(network), []
+    one_step = Run.train_step
+    monkeypatch.setattr(Run, "train_step", lambda run, *args: losses.append(one_step(run, *args)))
     whole = Run(cfg, store, tmp_path / "whole")
     whole.train()
+    expected, losses[:] = losses[:], []
     first = Run(cfg, store, tmp_path / "parts")
     first.train(stop_at=2)
     assert first.step == 2
@@ -353,28 +365,43 @@ def test_a_resumed_run_equals_an_uninterrupted_one(store, tmp_path, network):
     assert second.step == 2
     second.train()
     assert whole.step == second.step == 4
+    assert losses == expected and len({loss["loss"] for loss in losses}) == 4
     for key, value in whole.net.state_dict().items():
         assert torch.equal(value, second.net.state_dict()[key]), key
     for key, value in whole.ema.items():
         assert torch.equal(value, second.ema[key]), key
+    for one, two in zip(*(r.optimiser.state_dict()["state"].values() for r in (whole, second)), strict=True):
+        assert all(torch.equal(v, two[k]) for k, v in one.items() if torch.is_tensor(v))
+    assert whole.average == second.average
     assert load_network(tmp_path / "parts" / "last.safetensors").config == cfg.model
 
 
-def test_training_learns(store, tmp_path):
-    """A few steps on one small batch must lower its loss: all parts are wired."""
-    from train.loop import swift_loss
-
+def test_bf16_trains_close_to_fp32(store, tmp_path):
+    """The first loss differs by rounding only, the weights stay fp32, and the loss of one batch falls."""
     cfg = tiny("swift", lr=1e-3, warmup=0.0)
-    run = Run(cfg, store, tmp_path)
-    batch = make_batch(run.sampler, 0, 4)
-    losses = []
-    for _ in range(12):
-        loss, _ = swift_loss(run.net, batch, cfg.loss)
-        loss.backward()
-        run.optimiser.step()
-        run.optimiser.zero_grad()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.7 * losses[0]
+    full, half = (Run(replace(cfg, precision=precision), store, tmp_path / precision) for precision in ("fp32", "bf16"))
+    batch = full.draw_batch(0)
+    first = [run.train_step(batch, 1e-3)["loss"] for run in (full, half)]
+    assert first[0] != first[1] == pytest.approx(first[0], rel=0.03)
+    later = [half.train_step(batch, 1e-3)["loss"] for _ in range(8)]
+    assert later[-1] < 0.8 * first[1]
+    assert {p.dtype for p in half.net.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("score", "overlap"), [("bce", "giou"), ("focal", "diou")])
+def test_every_loss_falls_on_one_batch(store, tmp_path, score, overlap):
+    cfg = tiny("swift", warmup=0.0)
+    run = Run(replace(cfg, loss=replace(cfg.loss, score=score, overlap=overlap)), store, tmp_path)
+    batch = run.draw_batch(0)
+    losses = [run.train_step(batch, 1e-3) for _ in range(9)]
+    assert losses[-1]["score"] < 0.8 * losses[0]["score"] and losses[-1]["box"] < 0.9 * losses[0]["box"]
+
+
+def test_frozen_batch_norm_keeps_its_statistics(store, tmp_path):
+    run = Run(tiny("swift", frozen_norm=True), store, tmp_path)
+    before = {k: v.clone() for k, v in run.net.state_dict().items() if "running" in k}
+    run.train(stop_at=1)
+    assert before and all(torch.equal(v, run.net.state_dict()[k]) for k, v in before.items())
 
 
 def test_frozen_stages_keep_their_weights(store, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from tracker.backbones import AlexNet, MobileNetV2
@@ -102,11 +103,20 @@ def save_network(net: nn.Module, file: str | Path, half: bool = True) -> None:
     """Write the weights and `net.config` (a dataclass) as one safetensors file, whole or not at all; `half`: fp16."""
     state = {k: v.detach().cpu() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     state = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
-    path = Path(file)
+    write_whole(Path(file), save(state, metadata={"config": json.dumps(to_dict(net.config))}))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; what stood there stays until the new one is on the disk. Raises OSError."""
     partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata={"config": json.dumps(to_dict(net.config))})
-    partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_network(file: str | Path) -> SiameseNet:

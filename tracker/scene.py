@@ -148,7 +148,7 @@ class Scene:
             return np.array([pan(t) + shake(t) for pan, shake in zip(self._pan, self._shake, strict=True)])
 
         matrix = np.column_stack([np.eye(2), shift(t) - self._margin])
-        return _smear(_warp(self._ground, matrix, self.size), *(shift(t + SHUTTER / 2) - shift(t - SHUTTER / 2)))
+        return smear(_warp(self._ground, matrix, self.size), *(shift(t + SHUTTER / 2) - shift(t - SHUTTER / 2)))
 
     def _pose(self, body: "_Body", t: float) -> Pose:
         x, y, angle, radius = body.pose(t)
@@ -168,7 +168,7 @@ class Scene:
         down = np.arange(window[3], dtype=np.float32)[:, None] + (window[1] - y)
         right = np.arange(window[2], dtype=np.float32) + (window[0] - x)
         sheen = (1 - (0.2 / radius) * (down + right)) * cover
-        _blend(frame, window, _smear(colour * sheen[..., None], *motion), _smear(cover, *motion), shadow)
+        _blend(frame, window, smear(colour * sheen[..., None], *motion), smear(cover, *motion), shadow)
 
 
 class _Wave:
@@ -247,7 +247,7 @@ class _Pole:
             pose = (*middle.tolist(), self.angle, 1.0)
             colour, cover = self.sprite.colour(pose, window), self.sprite.cover(pose, window)
             motion = self.speed * SHUTTER
-            _blend(frame, window, _smear(colour * cover[..., None], *motion), _smear(cover, *motion))
+            _blend(frame, window, smear(colour * cover[..., None], *motion), smear(cover, *motion))
 
 
 @dataclass(frozen=True)
@@ -401,7 +401,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nd
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _smear(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
+def smear(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
     """Blur along a line of (dx, dy) px whose middle is the pixel itself."""
     length = math.hypot(dx, dy)
     if length < 0.5:

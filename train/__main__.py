@@ -1,4 +1,7 @@
-"""python -m train: look at footage, prepare it, look at pairs, train a network."""
+"""python -m train: look at footage, prepare it, look at pairs, train a network.
+
+Without a command it fine-tunes: python -m train --from swift --data clip.mp4 --minutes 10
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ import torch
 
 from tracker.benchmark.sequences import DataError
 from tracker.config import ConfigError, load_yaml
-from tracker.network import CheckpointError, SiameseNet
+from tracker.network import CheckpointError, SiameseNet, load_network
 from tracker.video import check_output
 from train.config import TrainConfig
 from train.loop import Run
+from train.processes import Processes, join
 from train.readers import Layout, detect
+from train.render import render
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, StoreError, prepare
+from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
 
 SHEETS = (".png", ".jpg")
 
@@ -52,16 +58,46 @@ def command_preview(args: argparse.Namespace) -> None:
     print(f"{args.pairs} pairs: {sheet}")
 
 
+def command_render(args: argparse.Namespace) -> None:
+    """Render clips with boxes and masks, and sequences to validate on: a set-up can be tried without any footage."""
+    render(args.folder, args.clips, args.sequences)
+    print(f"{args.folder}: {args.clips} clips in clips/, {args.sequences} sequences in val/")
+
+
 def command_fit(args: argparse.Namespace) -> None:
     """Train, or go on where the last checkpoint left it."""
+    start = weight_file(args.start_from) if args.start_from else None
+    cfg, store = load_yaml(TrainConfig, args.config), Store(args.store)
+    with join(args.device) as processes:
+        train(args, cfg, store, start, processes)
+
+
+def command_tune(args: argparse.Namespace) -> None:
+    """Fine-tune weights on labelled footage; the command when none is named."""
+    start = weight_file(args.start_from)
+    out = args.out = args.out or Path("runs") / footage_name(args.data[0])
+    with join(args.device) as processes:
+        if processes.first:
+            prepare_tune(args.data, out / "store", args.format)
+        processes.of_first(None)  # the others wait for the store
+        store = Store(out / "store")
+        if args.keep:
+            store = store.joined(Store(args.keep), KEPT)
+        train(args, tune_config(load_network(start).config, store, args.keep_share), store, start, processes)
+        if processes.first:
+            print(f"track with: siamtrack track VIDEO --select --weights {out / 'last.safetensors'}")
+
+
+def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
+    """What fit and tune share: one run, in this process or in those that torchrun started."""
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    cfg = load_yaml(TrainConfig, args.config)
-    run = Run(cfg, Store(args.store), args.out, start_from=args.start_from, trunk=args.trunk)
-    if run.step:
+    run = Run(cfg, store, args.out, start, args.trunk, processes, args.tensorboard)
+    if run.step and processes.first:
         print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
     best = run.train(args.minutes, validation(args.val, args.threads) if args.val else None, args.val_minutes)
-    print(f"step {run.step}, weights in {args.out}" + (f", best validation {best:.4f}" if best >= 0 else ""))
+    if processes.first:
+        print(f"step {run.step}, weights in {args.out}" + (f", best validation {best:.4f}" if best >= 0 else ""))
 
 
 def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
@@ -87,6 +123,14 @@ def positive(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """A number in [0, 1), for argparse."""
+    number = float(text)
+    if not 0 <= number < 1:
+        raise ValueError
+    return number
+
+
 def picture(text: str) -> Path:
     """The path of a picture, for argparse."""
     if Path(text).suffix.lower() not in SHEETS:
@@ -96,16 +140,35 @@ def picture(text: str) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0].startswith("--") and argv[0] != "--help":
+        argv = ["tune", *argv]
+    args = make_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except (ConfigError, DataError, StoreError, CheckpointError, FloatingPointError, ImportError, OSError) as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("prepare", help=command_prepare.__doc__)
     p.add_argument("data", nargs="+", type=Path, help="data sets, or videos with a boxes.csv beside them")
     p.add_argument("--store", type=Path, required=True, help="folder to write")
-    p.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
+    add_format(p)
     p.set_defaults(run=command_prepare)
     p = commands.add_parser("inspect", help=command_inspect.__doc__)
     p.add_argument("data", type=Path, help="a data set, or a video with a boxes.csv beside it")
-    p.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
+    add_format(p)
     p.add_argument("--sheet", type=picture, help="picture to write: frames with their boxes, dropped ones in red")
     p.add_argument("--tiles", type=positive, default=24, help="frames on the sheet")
     p.set_defaults(run=command_inspect)
@@ -115,27 +178,45 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=picture, required=True, help="picture to write")
     p.add_argument("--pairs", type=positive, default=24, help="pairs on the sheet")
     p.set_defaults(run=command_preview)
+    p = commands.add_parser("render", help=command_render.__doc__)
+    p.add_argument("folder", type=Path, help="new folder to write")
+    p.add_argument("--clips", type=positive, default=40, help="clips to train on")
+    p.add_argument("--sequences", type=positive, default=6, help="sequences to validate on")
+    p.set_defaults(run=command_render)
     p = commands.add_parser("fit", help=command_fit.__doc__)
     p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
-    p.add_argument("--minutes", type=float, help="length of the whole run; the schedule is fitted to it")
-    p.add_argument("--from", dest="start_from", type=Path, help="weights to begin with")
+    p.add_argument("--from", dest="start_from", help="weights to begin with: a name or a file")
     p.add_argument("--trunk", type=Path, help="ImageNet weights of the MobileNetV2 trunk (torchvision's naming)")
-    p.add_argument("--val", type=Path, help="sequences (img/ + groundtruth_rect.txt) to track on while training")
-    p.add_argument("--val-minutes", type=float, default=20.0, help="time between validations")
-    p.add_argument("--threads", type=int, default=1, help="CPU threads; one is best when another job runs")
+    p.add_argument("--minutes", type=float, help="length of the whole run; the schedule is fitted to it")
+    add_training(p)
     p.set_defaults(run=command_fit)
-    args = parser.parse_args(argv)
-    try:
-        args.run(args)
-    except (ConfigError, StoreError, CheckpointError, OSError) as error:
-        print(f"train: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("train: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    p = commands.add_parser("tune", help=command_tune.__doc__)
+    p.add_argument("--from", dest="start_from", required=True, help="weights to begin with: a name or a file")
+    p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
+    add_format(p)
+    p.add_argument("--out", type=Path, help="folder of the run; by default runs/ and the name of the data's folder")
+    p.add_argument("--minutes", type=float, default=10.0, help="length of the training; the schedule is fitted to it")
+    p.add_argument("--keep", type=Path, help="store whose pairs are mixed in, so that the rest is not forgotten")
+    p.add_argument("--keep-share", type=share, default=0.5, help="share of these pairs")
+    add_training(p)
+    p.set_defaults(run=command_tune, trunk=None)
+    return parser
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """The option that names a layout."""
+    parser.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The options of every training."""
+    parser.add_argument("--val", type=Path, help="sequences (img/ + groundtruth_rect.txt) to track on while training")
+    parser.add_argument("--val-minutes", type=float, default=20.0, help="time between validations")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one is best when another job runs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files into OUT/tensorboard, too")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,15 @@ class PairConfig:
     exemplar_jitter: float  # share of the target's size by which the exemplar may miss it
     absent: float  # the search crop does not show the target, but another place of its frame or one of its kind
     cutout: float  # the target is cut out by its mask and pasted onto other footage
+    deform: float  # strength of the bending of pasted targets; 1 moves their parts by a twelfth of their size
+    motion_blur: float  # a pasted target is smeared along its way to the search crop's centre
     distractor: float  # other cut-outs are pasted beside (or, in part, over) the target
+    look_alike: float  # the target's own cut-out is pasted beside it in other colours, mirrored or turned
+    occluder: float  # a piece of other footage or a bar hides up to half of the target
     flip: float  # both crops are mirrored
     grey: float  # both crops are grey
     colour: float  # strength of the independent change of light, contrast and colour of each crop
-    blur: float  # motion blur, defocus, or loss of resolution of a crop
+    blur: float  # a crop is blurred: by a camera that shakes, defocus, or loss of resolution
     noise: float  # sensor noise or JPEG artefacts in a crop
 
 
@@ -40,6 +44,8 @@ class OptimConfig:
     momentum: float  # SGD's
     trunk_lr: float  # factor on the trunk's learning rate
     frozen_stages: int  # first stages of the trunk that keep their weights; the trunk's batch-norm is frozen with them
+    frozen_norm: bool  # batch-norm uses the statistics it came with, and keeps them
+    start_share: float  # of the weights that the run began with in those that are kept (Wortsman et al. 2022)
     steps: int
     batch: int  # pairs a step
     micro_batch: int  # pairs a forward pass; gradients add up to `batch`
@@ -52,7 +58,9 @@ class LossConfig:
     """Weights of the loss; see train/losses.py."""
 
     radius: float  # siamfc: positives lie within this many search px of the target's centre
-    box: float  # swift: weight of the GIoU loss
+    score: Literal["bce", "focal"]  # swift: loss of the score map
+    overlap: Literal["giou", "diou"]  # swift: loss of the box map
+    box: float  # swift: weight of the loss of the box map
     hard: float  # weight of the hardest negatives
     swapped: float  # weight of pairs with another target's exemplar, taken from the same batch
 
@@ -63,12 +71,20 @@ class TrainConfig:
 
     seed: int
     model: ModelConfig
+    precision: Literal["fp32", "bf16"]  # of the forward and backward pass; the weights are fp32
     search_size: int  # of the training crops; a network without padding may train on smaller ones than it tracks with
     pairs: PairConfig
     loss: LossConfig
     optim: OptimConfig
 
     def __post_init__(self) -> None:
+        low = min(self.optim.batch, self.optim.micro_batch, self.optim.steps)
+        if low < 1:
+            raise ConfigError(f"optim.batch, optim.micro_batch and optim.steps must be at least 1; got {low}")
+        if not self.pairs.mix or min(self.pairs.mix.values()) < 0 or sum(self.pairs.mix.values()) == 0:
+            raise ConfigError("pairs.mix: give the sources weights of at least 0, one of them above 0")
+        if not 0 <= self.optim.start_share < 1:
+            raise ConfigError(f"optim.start_share must be in [0, 1); got {self.optim.start_share}")
         if self.optim.batch % self.optim.micro_batch:
             raise ConfigError(f"optim.batch ({self.optim.batch}) must be a multiple of optim.micro_batch")
         if self.model.network == "swift" and self.search_size != self.model.search_size:

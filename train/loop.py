@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.geometry import Grid
 from tracker.heads import Template
-from tracker.network import SiameseNet, load_network, save_network, to_input
+from tracker.network import CheckpointError, SiameseNet, load_network, save_network, to_input, write_whole
 from train.config import LossConfig, OptimConfig, TrainConfig
 from train.labels import ellipse_labels, radius_labels
-from train.losses import balanced_logistic, giou_loss, masked_bce
+from train.log import Log
+from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler
+from train.processes import Processes, statistics
 from train.store import Store
 
 Batch = dict[str, Tensor]
@@ -58,7 +63,7 @@ def siamfc_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor,
     template = net.features(batch["exemplar"])
     search = net.features(batch["search"])
     head: Any = net.head
-    logits = xcorr_all(template, search) * head.scale + head.bias  # (N, N, H, W)
+    logits = xcorr_all(template, search).float() * head.scale + head.bias  # (N, N, H, W)
     grid = Grid(logits.shape[-1], net.stride, batch["search"].shape[-1])
     labels = radius_labels(batch["box"], grid, cfg.radius)
     own = logits.diagonal().permute(2, 0, 1)
@@ -84,15 +89,16 @@ def swift_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, 
     swapped = max(1, n // 2) if cfg.swapped and n > 1 else 0
     both = Template(*(torch.cat([t, t.roll(1, 0)[:swapped]]) for t in template))
     maps = net.head(both, torch.cat([search, search[:swapped]]))
+    logits, box_map = maps.logits.float(), maps.box_map.float()
     labels = ellipse_labels(batch["box"], net.grid)
-    score = masked_bce(maps.logits[:n], labels.score, cfg.hard)
-    box = giou_loss(maps.box_map[:n], labels.box_map, labels.box_weight)
+    score = masked_bce(logits[:n], labels.score, cfg.hard, focal=cfg.score == "focal")
+    box = box_loss(box_map[:n], labels.box_map, labels.box_weight, cfg.overlap)
     loss = score + cfg.box * box
-    hit = hit_rate(maps.logits[:n], labels.score)
+    hit = hit_rate(logits[:n], labels.score)
     parts = {"score": float(score.detach()), "box": float(box.detach()), "hit": hit}
     if swapped:
-        foreign = maps.logits[n:]
-        wrong = masked_bce(foreign, torch.zeros_like(foreign), cfg.hard)
+        foreign = logits[n:]
+        wrong = masked_bce(foreign, torch.zeros_like(foreign), cfg.hard, focal=cfg.score == "focal")
         parts["swapped"] = float(wrong.detach())
         loss = loss + cfg.swapped * wrong
     return loss, parts
@@ -105,11 +111,33 @@ def hit_rate(logits: Tensor, labels: Tensor) -> float:
     return float((at_peak[there] != 0).float().mean()) if there.any() else 1.0
 
 
-def freeze(net: SiameseNet, stages: int) -> None:
-    """Keep the first `stages` stages of a MobileNetV2 trunk as they are."""
-    if stages:
+def batch_norms(net: nn.Module) -> list[Any]:
+    """The batch-norm layers that count running statistics."""
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+
+
+def freeze(net: SiameseNet, cfg: OptimConfig) -> None:
+    """Keep the first `frozen_stages` stages of a MobileNetV2 trunk as they are, and batch-norm if told so."""
+    if cfg.frozen_stages:
         features: Any = net.backbone.features
-        features[:stages].requires_grad_(False)
+        features[: cfg.frozen_stages].requires_grad_(False)
+    if cfg.frozen_norm:
+        for norm in batch_norms(net):
+            norm.eval()
+
+
+class Objective(nn.Module):
+    """The network and its loss as one module, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, net: SiameseNet, cfg: TrainConfig) -> None:
+        super().__init__()
+        self.net, self.cfg = net, cfg
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch (of its mean pair) and its parts, for the log."""
+        loss_of = siamfc_loss if self.cfg.model.network == "siamfc" else swift_loss
+        with torch.autocast(batch["search"].device.type, torch.bfloat16, enabled=self.cfg.precision == "bf16"):
+            return loss_of(self.net, batch, self.cfg.loss)
 
 
 def learning_rate(cfg: OptimConfig, progress: float) -> float:
@@ -137,42 +165,89 @@ class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
     cfg: everything that decides the result. folder: last.pt (state of the run), last.safetensors and best.safetensors
-    (averaged weights), log.csv. start_from: a weight file to begin with. trunk: ImageNet weights for the trunk.
+    (averaged weights), log.csv, curves.png. start_from: a weight file to begin with. trunk: ImageNet weights for the
+    trunk. processes: of all that share the work; only the first one reads and writes the folder. tensorboard: write
+    event files, too. Raises ConfigError: the weights are of another network, or the processes cannot share a batch.
     """
 
     def __init__(
-        self, cfg: TrainConfig, store: Store, folder: Path, start_from: Path | None = None, trunk: Path | None = None
+        self,
+        cfg: TrainConfig,
+        store: Store,
+        folder: Path,
+        start_from: Path | None = None,
+        trunk: Path | None = None,
+        processes: Processes | None = None,
+        tensorboard: bool = False,
     ) -> None:
+        self.processes = processes or Processes()
+        optim, count, device = cfg.optim, self.processes.count, self.processes.device
+        if optim.batch // optim.micro_batch % count:
+            raise ConfigError(
+                f"{count} processes cannot share {optim.batch // optim.micro_batch} micro-batches a step"
+                " (optim.batch / optim.micro_batch) evenly"
+            )
         torch.manual_seed(cfg.seed)
         self.cfg, self.folder = cfg, folder
         self.sampler = PairSampler(store, cfg.pairs, cfg.model, cfg.search_size, cfg.seed)
         self.net = SiameseNet(cfg.model)
         if start_from:
-            self.net.load_state_dict(load_network(start_from).state_dict())
+            start = load_network(start_from)
+            try:
+                self.net.load_state_dict(start.state_dict())
+            except RuntimeError:
+                found, wanted = (f"{c.network} of exemplar_size {c.exemplar_size}" for c in (start.config, cfg.model))
+                raise ConfigError(f"{start_from} is a {found}, the config wants a {wanted}") from None
         elif trunk:
             backbone: Any = self.net.backbone
             backbone.load_imagenet(torch.load(trunk, map_location="cpu", weights_only=True))
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.start = {k: v.clone() for k, v in self.ema.items()} if optim.start_share else {}
         self.net.train()
-        freeze(self.net, cfg.optim.frozen_stages)
-        self.optimiser = make_optimiser(self.net, cfg.optim)
+        freeze(self.net, optim)
+        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.norms = batch_norms(self.net)
+        self.optimiser = make_optimiser(self.net, optim)
         self.step = 0
         self.seconds = 0.0
         self.best = -1.0
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "last.pt").is_file():
-            self._load()
+        self.average: dict[str, float] = {}  # of the losses, for the log
+        if self.processes.first:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._load()
+        self.log = Log(folder, self.step, tensorboard) if self.processes.first else None
+        self.objective: nn.Module = Objective(self.net, cfg)
+        if count > 1:  # the buffers are merged by Processes.merge_statistics
+            self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
 
     def _load(self) -> None:
-        state = torch.load(self.folder / "last.pt", map_location="cpu", weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.ema = state["ema"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        path, state = self.folder / "last.pt", None
+        if self.processes.first and path.is_file():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch raises many kinds for a broken file
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise CheckpointError(f"{path} is damaged ({reason}); take it away to begin the run anew") from None
+        state = self.processes.of_first(state)
+        if state is None:
+            return
+        try:
+            self.net.load_state_dict(state["net"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{self.folder} holds a run of another config ({reason}); give another --out") from None
+        device = self.processes.device
+        self.ema, self.start = ({k: v.to(device) for k, v in state.get(n, {}).items()} for n in ("ema", "start"))
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.average = state.get("average", {})
 
     def save(self) -> None:
-        """Write the state of the run and the averaged weights, each whole or not at all."""
+        """Write the state of the run and the averaged weights, each whole or not at all.
+
+        Raises CheckpointError: it cannot be written (a full disk); what was saved before stays.
+        """
         state = {
             "net": self.net.state_dict(),
             "ema": self.ema,
@@ -180,16 +255,29 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "average": self.average,
+            "start": self.start,
         }
-        partial = self.folder / "last.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "last.pt")
-        save_network(self.averaged(), self.folder / "last.safetensors")
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        try:
+            write_whole(self.folder / "last.pt", buffer.getvalue())
+            save_network(self.averaged(), self.folder / "last.safetensors")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: step {self.step} was not saved ({error.strerror}); the checkpoint before it stays"
+            ) from None
 
     def averaged(self) -> SiameseNet:
-        """A network with the averaged weights, for tracking."""
-        net = SiameseNet(self.cfg.model)
-        net.load_state_dict(self.ema)
+        """A network for tracking: the averaged weights, part of the way back to the start if the config says so.
+
+        Between a start and its fine-tuned weights lie weights that have most of the gain and little of the cost
+        (Wortsman et al., Robust fine-tuning of zero-shot models, 2022).
+        """
+        net, share = SiameseNet(self.cfg.model), self.cfg.optim.start_share
+        kept = {k: torch.lerp(v, self.start[k], share) if k in self.start and v.is_floating_point() else v
+                for k, v in self.ema.items()}  # fmt: skip
+        net.load_state_dict(kept)
         return net.eval()
 
     def _average(self) -> None:
@@ -199,6 +287,45 @@ class Run:
                 self.ema[key].lerp_(value, 1 - decay)
             else:
                 self.ema[key].copy_(value)
+
+    def draw_batch(self, step: int) -> Batch:
+        """This process's share of the pairs of a step."""
+        share = self.cfg.optim.batch // self.processes.count
+        first = step * self.cfg.optim.batch + self.processes.rank * share
+        return make_batch(self.sampler, first, share)
+
+    def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
+        """One step of the optimiser on this process's share of a batch; returns the losses of the whole batch.
+
+        Mutates all that `save` writes. Raises FloatingPointError, before any weight moves: the loss is not finite.
+        """
+        optim, processes = self.cfg.optim, self.processes
+        share = optim.batch // processes.count
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group["factor"]
+        before = statistics(self.norms) if processes.count > 1 and self.norms else None
+        total: dict[str, float] = {}
+        for low in range(0, share, optim.micro_batch):
+            micro = {k: v[low : low + optim.micro_batch].to(processes.device) for k, v in batch.items()}
+            whole = processes.count == 1 or low + optim.micro_batch >= share
+            with nullcontext() if whole else self.objective.no_sync():  # type: ignore[operator]
+                loss, parts = self.objective(micro)
+                (loss * optim.micro_batch / share).backward()
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                total[name] = total.get(name, 0.0) + value * optim.micro_batch / optim.batch
+        losses = dict(zip(total, processes.sum(list(total.values())), strict=True))
+        if not math.isfinite(losses["loss"]):
+            raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
+        nn.utils.clip_grad_norm_(self.parameters, optim.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if before:
+            processes.merge_statistics(self.norms, before)
+        self.step += 1
+        self._average()
+        for name, value in losses.items():
+            self.average[name] = 0.98 * self.average.get(name, value) + 0.02 * value
+        return losses
 
     def train(
         self,
@@ -212,24 +339,23 @@ class Run:
 
         minutes: length of the whole run, counting what earlier calls have trained; None takes `optim.steps`.
         validate: score of a network, higher is better; the best one is kept. stop_at: stop early, before this step.
-        Ctrl-C or SIGTERM saves and returns.
+        Ctrl-C or SIGTERM saves and returns. A checkpoint that cannot be written is tried again later; CheckpointError
+        is raised when the last one cannot.
         """
-        cfg, optim = self.cfg, self.cfg.optim
-        loss_of = siamfc_loss if cfg.model.network == "siamfc" else swift_loss
-        batches = prefetch(lambda step: make_batch(self.sampler, step * optim.batch, optim.batch), self.step)
-        stop = False
+        optim = self.cfg.optim
+        batches = prefetch(self.draw_batch, self.step)
+        asked = stop = False
 
         def ask_to_stop(*_: object) -> None:
-            nonlocal stop
-            stop = True
+            nonlocal asked
+            asked = True
 
         before = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        parameters = [p for p in self.net.parameters() if p.requires_grad]
-        average: dict[str, float] = {}
         saved = validated = logged = self.seconds
-        progress = 0.0
+        progress, sane = 0.0, True
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
-        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form)
+        silent = not self.processes.first
+        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
         try:
             while not stop:
                 progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
@@ -237,63 +363,72 @@ class Run:
                     break
                 begin = time.perf_counter()
                 lr = learning_rate(optim, progress)
-                for group in self.optimiser.param_groups:
-                    group["lr"] = lr * group["factor"]
-                batch = next(batches)
-                for low in range(0, optim.batch, optim.micro_batch):
-                    micro = {k: v[low : low + optim.micro_batch] for k, v in batch.items()}
-                    loss, parts = loss_of(self.net, micro, cfg.loss)
-                    (loss * optim.micro_batch / optim.batch).backward()
-                    for name, value in {"loss": float(loss.detach()), **parts}.items():
-                        average[name] = value if name not in average else 0.99 * average[name] + 0.01 * value
-                if not math.isfinite(average["loss"]):
-                    raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
-                nn.utils.clip_grad_norm_(parameters, optim.clip)
-                self.optimiser.step()
-                self.optimiser.zero_grad(set_to_none=True)
-                self.step += 1
-                self._average()
-                self.seconds += time.perf_counter() - begin
+                self.train_step(next(batches), lr)
+                own = self.seconds + time.perf_counter() - begin
+                wish, self.seconds = self.processes.sum([float(asked), own if self.processes.first else 0.0])
+                stop = wish > 0
                 bar.n = 100 * progress
                 speed = f"{self.step * optim.batch / self.seconds:.1f}"
-                shown = {k: f"{v:.3f}" for k, v in average.items()}
+                shown = {k: f"{v:.3f}" for k, v in self.average.items()}
                 bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
                 bar.update(0)
                 if self.seconds - logged > 30:
-                    self._log({"lr": lr, **average})
+                    self._record({"lr": lr, **self.average})
                     logged = self.seconds
                 if validate and self.seconds - validated > 60 * validate_minutes:
                     self._validate(validate)
                     validated = self.seconds
                 if self.seconds - saved > 60 * save_minutes:
-                    self.save()
+                    self._save_or_warn()
                     saved = self.seconds
+            if self.average:
+                self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
             if validate and progress >= 1:
+                self._save_or_warn()  # tracking takes minutes in which the process may be killed
                 self._validate(validate)
+        except FloatingPointError:
+            sane = False  # the checkpoint before it stays
+            raise
         finally:
             for s, handler in before.items():
                 signal.signal(s, handler)
             batches.close()  # type: ignore[attr-defined]
             bar.close()
-            self.save()
+            if self.log and sane:
+                self.save()
+                self._draw()
         return self.best
 
+    def _save_or_warn(self) -> None:
+        if self.log:
+            try:
+                self.save()
+            except CheckpointError as error:
+                tqdm.write(f"{error}; training goes on")
+            self._draw()
+
     def _validate(self, validate: Callable[[SiameseNet], float]) -> None:
+        if not self.log:
+            return
         net = self.averaged()
         score = validate(net)
-        self._log({"validation": score})
+        self._record({"validation": score})
         tqdm.write(f"{self.folder.name}: step {self.step}, validation {score:.4f} (best {max(score, self.best):.4f})")
         if score > self.best:
             self.best = score
             save_network(net, self.folder / "best.safetensors")
 
-    def _log(self, values: dict[str, float]) -> None:
-        columns = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "validation"]
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            if new:
-                writer.writeheader()
-            row = {"step": self.step, "seconds": round(self.seconds, 1)}
-            writer.writerow(row | {k: f"{v:.6g}" for k, v in values.items() if k in columns})
+    def _record(self, values: dict[str, float]) -> None:
+        if self.log:
+            try:
+                self.log.write(self.step, self.seconds, values)
+            except OSError as error:
+                tqdm.write(f"{self.log.path}: {error.strerror}; training goes on")
+
+    def _draw(self) -> None:
+        assert self.log
+        try:
+            if not self.log.draw():
+                tqdm.write("no curves.png: pip install 'siamtrack[plots]'")
+        except OSError as error:
+            tqdm.write(f"{self.log.picture}: {error.strerror}")

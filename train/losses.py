@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,13 +21,17 @@ def balanced_logistic(logits: Tensor, labels: Tensor) -> Tensor:
     return (weights * losses).sum() / len(logits)
 
 
-def masked_bce(logits: Tensor, labels: Tensor, hard: float, hardest: int = 8) -> Tensor:
+def masked_bce(logits: Tensor, labels: Tensor, hard: float, hardest: int = 8, focal: bool = False) -> Tensor:
     """Cross-entropy with a ring that does not count: mean over targets + mean over background + the hardest background.
 
     logits, labels: (N, H, W); labels 1, 0, or -1 (not counted). hard: weight of the mean over the `hardest` background
-    cells of each map. Maps without a target have no first term.
+    cells of each map. Maps without a target have no first term. focal: the loss of a cell is multiplied by
+    4 (1 - p)^2, p the probability that the network gives to its label (Lin et al., Focal loss, 2017, eq. 4, gamma 2;
+    the factor 4 leaves a cell that is undecided at its weight).
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0), reduction="none")
+    if focal:
+        losses = losses * 4 * torch.where(labels > 0, -logits, logits).sigmoid() ** 2
     positive, negative = (labels == 1).float(), (labels == 0).float()
     on_target = (losses * positive).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1)
     background = (losses * negative).sum((1, 2)) / negative.sum((1, 2)).clamp(min=1)
@@ -33,11 +39,13 @@ def masked_bce(logits: Tensor, labels: Tensor, hard: float, hardest: int = 8) ->
     return (0.5 * on_target + 0.5 * background + hard * worst).mean()
 
 
-def giou_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - generalised IoU of boxes seen from the same cell (Rezatofighi et al. 2019, algorithm 1).
+def box_loss(predicted: Tensor, target: Tensor, weight: Tensor, overlap: Literal["giou", "diou"]) -> Tensor:
+    """1 - overlap of boxes seen from the same cell.
 
     predicted, target: (N, 4, H, W) distances to left, top, right, bottom; those of `target` are used where `weight`
-    (N, H, W) is positive. Returns the weighted mean.
+    (N, H, W) is positive. overlap: generalised IoU (Rezatofighi et al. 2019, algorithm 1), or IoU less the squared
+    distance of the centres over the squared diagonal of the hull (Zheng et al., Distance-IoU loss, 2020, eq. 7).
+    Returns the weighted mean.
     """
     chosen = weight > 0
     p = predicted.permute(0, 2, 3, 1)[chosen]
@@ -49,7 +57,11 @@ def giou_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     area_t = (t[:, 0] + t[:, 2]) * (t[:, 1] + t[:, 3])
     low, high = torch.minimum(p, t), torch.maximum(p, t)
     intersection = (low[:, 0] + low[:, 2]) * (low[:, 1] + low[:, 3])
-    hull = (high[:, 0] + high[:, 2]) * (high[:, 1] + high[:, 3])
+    hull_w, hull_h = high[:, 0] + high[:, 2], high[:, 1] + high[:, 3]
     union = area_p + area_t - intersection
-    giou = intersection / union - (hull - union) / hull
-    return ((1 - giou) * w).sum() / w.sum()
+    if overlap == "giou":
+        penalty = (hull_w * hull_h - union) / (hull_w * hull_h)
+    else:
+        offset = (p[:, 2:] - p[:, :2] - t[:, 2:] + t[:, :2]) / 2  # of the centres
+        penalty = (offset**2).sum(1) / (hull_w**2 + hull_h**2)
+    return ((1 - intersection / union + penalty) * w).sum() / w.sum()

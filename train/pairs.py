@@ -67,6 +67,12 @@ class PairSampler:
             exemplar, extent = self._real_exemplar(track, first, rng)
         if self.store.num_cutouts and rng.random() < cfg.distractor:
             search = self._with_distractors(search, box, present, track, rng)
+        if cfg.look_alike and present and cut_second >= 0 and rng.random() < cfg.look_alike:
+            twin = augment.recolour(self.store.cutout(cut_second), rng)
+            search = self._beside(search, box, twin, rng, -0.3, 0.3, 0.1)
+        if cfg.occluder and present and rng.random() < cfg.occluder:
+            cover = augment.occluder(box, self.search_size, rng)
+            search = augment.blend(search, self._background(self.search_size, rng), cover)
         if rng.random() < cfg.flip:
             exemplar, search = exemplar[:, ::-1], search[:, ::-1]
             box = Box(self.search_size - box.x - box.w, box.y, box.w, box.h)
@@ -144,6 +150,8 @@ class PairSampler:
     def _pasted(self, cut: int, wanted: Box, size: int, rng: np.random.Generator, strength: float) -> tuple[Image, Box]:
         """The cut-out over another background, turned and stretched by `strength`; its exact box."""
         cutout = self.store.cutout(cut)
+        if self.pairs.deform and strength:
+            cutout = augment.bend(cutout, rng, strength * self.pairs.deform * rng.random())
         height, width = cutout.shape[:2]
         angle = strength * rng.normal(0, 0.2)
         stretch = np.exp(strength * rng.uniform(-0.15, 0.15, 2))
@@ -157,6 +165,10 @@ class PairSampler:
         background = self._background(size, rng)
         if min(w, h) < 4:  # nothing of it is in view
             return background, wanted
+        if self.pairs.motion_blur and strength and rng.random() < self.pairs.motion_blur:
+            # The search crop is centred on where the target was, so this is its way in one frame.
+            dx, dy = (np.array(wanted.centre) - size / 2) * rng.uniform(0.1, 0.5)
+            colours, cover = augment.smear_along(colours, cover, float(dx), float(dy))
         if rng.random() < 0.5:  # soften the seam, which would give the target away
             cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2))[..., None].astype(np.float32)
         return augment.blend(background, colours, cover), Box(x, y, w, h)
@@ -182,16 +194,22 @@ class PairSampler:
                 cut = int(rng.integers(self.store.num_cutouts))
                 if cut in track.cutouts:
                     continue
-            cutout = self.store.cutout(cut)
-            height, width = cutout.shape[:2]
-            scale = np.sqrt(box.w * box.h / (width * height)) * np.exp(rng.uniform(-0.6, 0.4))
-            cx, cy = rng.uniform(0, self.search_size, 2)
-            matrix = np.array([[scale, 0, cx - scale * width / 2], [0, scale, cy - scale * height / 2]])
-            colours, cover = augment.place(cutout, matrix, self.search_size)
-            x0, y0 = max(int(box.x), 0), max(int(box.y), 0)
-            on_target = cover[y0 : int(box.y + box.h) + 1, x0 : int(box.x + box.w) + 1]
-            if not present or (on_target.size and on_target.mean() < 0.4):
-                search = augment.blend(search, colours, cover)
+            search = self._beside(search, box, self.store.cutout(cut), rng, -0.6, 0.4, 0.4 if present else 2.0)
+        return search
+
+    def _beside(
+        self, search: Image, box: Box, cutout: Image, rng: np.random.Generator, low: float, high: float, most: float
+    ) -> Image:
+        """Paste a cut-out anywhere, exp(low) to exp(high) times the box's size; not if it covers `most` of the box."""
+        height, width = cutout.shape[:2]
+        scale = np.sqrt(box.w * box.h / (width * height)) * np.exp(rng.uniform(low, high))
+        cx, cy = rng.uniform(0, self.search_size, 2)
+        matrix = np.array([[scale, 0, cx - scale * width / 2], [0, scale, cy - scale * height / 2]])
+        colours, cover = augment.place(cutout, matrix, self.search_size)
+        x0, y0 = max(int(box.x), 0), max(int(box.y), 0)
+        on_target = cover[y0 : int(box.y + box.h) + 1, x0 : int(box.x + box.w) + 1]
+        if most > 1 or (on_target.size and on_target.mean() < most):
+            return augment.blend(search, colours, cover)
         return search
 
 

@@ -6,12 +6,13 @@ store without it is unfinished and refused.
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -65,17 +66,43 @@ class Store:
         size = sum(int((part[:, 1] * part[:, 2]).sum()) * n for part, n in ((self._images, 3), (self._cutouts, 4)))
         if not pixels.is_file() or pixels.stat().st_size != size:
             raise StoreError(f"{pixels} does not hold the {size} bytes of its index; prepare the store again")
-        self._pixels = np.memmap(pixels, np.uint8, "r")
-        self.tracks = [
-            Track(source, label, observed[a:b], boxes[a:b], cut[a:b])
-            for (source, label), a, b in zip(names, start[:-1], start[1:], strict=True)
-        ]
+        self._files = [np.memmap(pixels, np.uint8, "r")]
+        self._images, self._cutouts = (np.insert(part, 0, 0, axis=1) for part in (self._images, self._cutouts))
+        self._set_tracks(
+            [
+                Track(source, label, observed[a:b], boxes[a:b], cut[a:b])
+                for (source, label), a, b in zip(names, start[:-1], start[1:], strict=True)
+            ]
+        )
+
+    def _set_tracks(self, tracks: list[Track]) -> None:
+        self.tracks = tracks
         self.by_source: dict[str, list[int]] = defaultdict(list)
         self.by_label: dict[str, list[int]] = defaultdict(list)  # tracks with cut-outs only
-        for i, track in enumerate(self.tracks):
+        for i, track in enumerate(tracks):
             self.by_source[track.source].append(i)
             if (track.cutouts >= 0).any():
                 self.by_label[track.label].append(i)
+
+    def joined(self, other: Store, prefix: str) -> Store:
+        """This store and `other` as one; the names of the sources of `other` get `prefix`."""
+        both = copy.copy(self)
+        both._files = self._files + other._files
+        shift = [len(self._files), 0, 0, 0]
+        both._images = np.concatenate([self._images, other._images + shift])
+        both._cutouts = np.concatenate([self._cutouts, other._cutouts + shift])
+        both._means = np.concatenate([self._means, other._means])
+        moved = [
+            replace(
+                track,
+                source=prefix + track.source,
+                images=track.images + self.num_images,
+                cutouts=np.where(track.cutouts < 0, -1, track.cutouts + self.num_cutouts),
+            )
+            for track in other.tracks
+        ]
+        both._set_tracks(self.tracks + moved)
+        return both
 
     @property
     def num_images(self) -> int:
@@ -89,8 +116,8 @@ class Store:
 
     def image(self, i: int) -> NDArray[np.uint8]:
         """(H, W, 3) BGR, read-only."""
-        offset, h, w = self._images[i]
-        return self._pixels[offset : offset + h * w * 3].reshape(h, w, 3)
+        file, offset, h, w = self._images[i]
+        return self._files[file][offset : offset + h * w * 3].reshape(h, w, 3)
 
     def mean_colour(self, i: int) -> tuple[float, float, float]:
         """Mean BGR of image i."""
@@ -99,8 +126,8 @@ class Store:
 
     def cutout(self, i: int) -> NDArray[np.uint8]:
         """(H, W, 4) BGR and coverage, cropped to the mask, read-only."""
-        offset, h, w = self._cutouts[i]
-        return self._pixels[offset : offset + h * w * 4].reshape(h, w, 4)
+        file, offset, h, w = self._cutouts[i]
+        return self._files[file][offset : offset + h * w * 4].reshape(h, w, 4)
 
 
 class _Writer:

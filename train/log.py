@@ -1,0 +1,87 @@
+"""What a run did, step by step: log.csv, a picture of its curves, and TensorBoard on demand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from tracker.network import write_whole
+
+COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "validation"]
+PLOTS = {"loss": ("loss", "score", "box", "swapped"), "hit rate": ("hit",), "learning rate": ("lr",),
+         "validation": ("validation",)}  # fmt: skip
+
+
+class Log:
+    """log.csv in the folder of a run, one row a record; rows after `step` (of a run that was killed) are dropped.
+
+    tensorboard: write event files into folder/tensorboard, too. Raises ImportError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False) -> None:
+        self.path, self.picture = folder / "log.csv", folder / "curves.png"
+        self._events: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError("TensorBoard is not here: pip install 'siamtrack[tensorboard]'") from error
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        rows = [row for row in self.rows() if int(row["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path, text.getvalue().encode())
+
+    def rows(self) -> list[dict[str, str]]:
+        """All whole rows; a row that was cut off is left out."""
+        if not self.path.is_file():
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [{k: row[k] for k in COLUMNS} for row in rows if None not in row.values() and row["step"].isdigit()]
+
+    def write(self, step: int, seconds: float, values: dict[str, float]) -> None:
+        """Append one row. Raises OSError: the disk is full."""
+        known = {k: v for k, v in values.items() if k in COLUMNS}
+        row = {"step": step, "seconds": round(seconds, 1)} | {k: f"{v:.6g}" for k, v in known.items()}
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        if self._events is not None:
+            for name, value in known.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
+
+    def draw(self) -> bool:
+        """Write the curves as curves.png, whole or not at all; False when matplotlib is not installed."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return False
+        rows = self.rows()
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
+            for name in names:
+                points = [(float(r["seconds"]) / 60, float(r[name])) for r in rows if r[name]]
+                if points:
+                    few = len(points) < 20
+                    axes.plot(*zip(*points, strict=True), marker="o" if few else None, markersize=3, label=name)
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("minutes")
+            axes.grid(alpha=0.3)
+            if title == "learning rate" and axes.lines:
+                axes.set_yscale("log")
+            if len(axes.lines) > 1:
+                axes.legend(fontsize=8)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110)
+        write_whole(self.picture, picture.getvalue())
+        return True
+
+    def close(self) -> None:
+        """Close the event files."""
+        if self._events is not None:
+            self._events.close()

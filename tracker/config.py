@@ -78,6 +78,8 @@ class LongTerm:
     near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
     far: float = 0.3  # and elsewhere
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
+    check_every: int = 5  # frames between the verifier's looks while the belief is strongest
+    check_below: float = 4.0  # and the logit is at least this
     remember: float = 0.9  # probability from which a patch may join the memory
     every: int = 10  # frames between patches of the memory
     memory: int = 6  # patches beside the first one

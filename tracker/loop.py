@@ -286,6 +286,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def weight_names() -> list[str]:
-    """Names of the weights that come with the package."""
+    """Names of the trackers' weights that come with the package."""
     folder = files("tracker") / "weights"
-    return sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))
+    names = {f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")}
+    return sorted(names - {"verifier"})  # a network of similarity.py, which lost.py uses

@@ -39,7 +39,7 @@ class KnownTarget(Target):
 
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
-    calm: frames since the memory grew.
+    calm, unchecked: frames since the memory grew, and since the verifier looked.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
@@ -49,6 +49,7 @@ class KnownTarget(Target):
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
+    unchecked: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
     trial: Trial | None = None
@@ -182,17 +183,25 @@ class Tracker(ShortTermTracker):
         peaks: NDArray[np.float64],
         chosen: int,
         step: float,
+        before: Found | None = None,
     ) -> Found:
-        """Gather the evidence for peak `chosen`. step: how far it is from where it was expected, in target sizes."""
+        """Gather the evidence for peak `chosen`.
+
+        step: how far it is from where it was expected, in target sizes. before: what was found in the last frame, when
+        what the verifier said then will do.
+        """
         cx, cy, w, h, logit, penalty, agreement = peaks[chosen].tolist()
         box = window.to_frame(Box.from_centre(cx, cy, w, h))
         others = np.delete(peaks[:, 4], chosen)
         second = float(others.max()) if len(others) else -8.0
         change = abs(math.log(box.w * box.h / (target.box.w * target.box.h))) / 2
         box = keep_inside(box, frame.shape[1], frame.shape[0])
-        embedding = self._embed(frame, box, target.fill)
-        first, *rest = self._alike(embedding, [target.first, *target.memory])
-        memory = max([first, *rest])
+        if before:
+            embedding, (first, memory) = before.embedding, before.evidence[-2:].tolist()
+        else:
+            embedding = self._embed(frame, box, target.fill)
+            first, *rest = self._alike(embedding, [target.first, *target.memory])
+            memory = max([first, *rest])
         clipped = min(max(logit, -8.0), 8.0)
         margin = min(max(logit - second, -8.0), 16.0)
         evidence = np.array([clipped, margin, agreement, min(change, 1.0), min(step, 2.0), first, memory])
@@ -234,7 +243,7 @@ class Tracker(ShortTermTracker):
             target.state = "tracking"
             target.box = keep_inside(found.smoothed(target.box), frame.shape[1], frame.shape[0])
             target.calm += 1
-            if p >= rules.remember and not target.rivals and target.calm >= rules.every:
+            if p >= rules.remember and not (target.rivals or target.unchecked) and target.calm >= rules.every:
                 self.remember(target, found)
         elif target.belief > rules.lost:
             target.state = "uncertain"
@@ -252,13 +261,20 @@ class Tracker(ShortTermTracker):
         window: CropWindow,
         maps: tuple[NDArray[np.float32], ...],
     ) -> tuple[Found, NDArray[np.float64], int]:
-        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is."""
-        tracking, last_crop = self.config.tracking, window.to_crop(last)
+        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is.
+
+        Mutates `target.unchecked`.
+        """
+        tracking, rules, last_crop = self.config.tracking, self.long_term, window.to_crop(last)
         assert isinstance(tracking, BoxTracking)
         peaks = self._peaks(maps, 0, last_crop, tracking)
         chosen = self._choose(target, window, peaks)
         step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
-        return self._examine(frame, target, window, peaks, chosen, step), peaks, chosen
+        well = target.belief >= rules.strongest and peaks[chosen, 4] >= rules.check_below
+        rests = well and target.unchecked + 1 < rules.check_every
+        target.unchecked = target.unchecked + 1 if rests else 0
+        found = self._examine(frame, target, window, peaks, chosen, step, target.seen if rests else None)
+        return found, peaks, chosen
 
     def remember(self, target: KnownTarget, found: Found) -> None:
         """Add a patch to the memory of a target; mutates it. The first frame's never fades, the oldest other does."""

@@ -132,7 +132,7 @@ def calibrate(
     """
     never_lost = Confidence((0.0,) * len(EVIDENCE), 20.0)
     tracker = Tracker(_with(net, never_lost), device="cpu")
-    tracker.long_term = replace(LongTerm(), remember=1.1)
+    tracker.long_term = replace(LongTerm(), remember=1.1, check_every=1)
     rng = np.random.default_rng(seed)
     happened = events.all_events(sequences, seed=seed)
     chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]

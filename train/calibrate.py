@@ -98,7 +98,7 @@ def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], ND
         assert target.seen
         note(target.seen, truth)
         if right[-1] and index % tracker.long_term.every == 0:
-            tracker.remember(target, target.seen)
+            tracker.remember(frame, target, target.seen)
     return np.array(rows), np.array(right)
 
 

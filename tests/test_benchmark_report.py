@@ -4,11 +4,13 @@ import argparse
 import base64
 import csv
 import html
+import importlib.util
 import json
 import math
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -301,3 +303,27 @@ def test_got10k_measures_pool_frames_and_success_averages_sequences(done):
         np.mean([s["average_overlap"] for s in floor["sequences"].values()])
     )
     assert len(set(pictures.COLOURS)) == len(pictures.COLOURS)
+
+
+def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
+    path = Path(__file__).parents[1] / "docs" / "update_results.py"
+    spec = importlib.util.spec_from_file_location("update_results", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = tmp_path / "results.md"
+    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    for _ in range(2):  # again changes nothing
+        assert script.main([str(done), "--docs", str(tmp_path)]) == 0
+        text = page.read_text()
+        assert text.startswith("before\n") and text.endswith("\nafter\n")
+        assert "old" not in text
+        assert (done / "tables.md").read_text() in text
+    for name in re.findall(r"\]\((bench/.*?)\)", text):
+        assert cv2.imread(str(tmp_path / name)) is not None
+    assert {p.suffix for p in (tmp_path / "bench").iterdir()} == {".png", ".svg", ".json", ".csv", ".tex"}
+    page.write_text("no marks")
+    assert script.main([str(done), "--docs", str(tmp_path)]) == 2
+    assert "marks" in capsys.readouterr().err
+    assert page.read_text() == "no marks"
+    real = (path.parent / "results.md").read_text()
+    assert real.count(script.BEGIN) == real.count(script.END) == 1

@@ -24,13 +24,13 @@ th:first-child, td:first-child, td.text, th.text { text-align: left; } td.wrap {
 table.sort th { cursor: pointer; user-select: none; } table.sort th[data-way]::after { content: " \\25be"; }
 table.sort th[data-way=up]::after { content: " \\25b4"; } tbody tr:hover { background: var(--soft); }
 .best { font-weight: 700; } .lost { color: var(--lost); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem; }
 .plots img { width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
 .strip { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; } figure { margin: 0; }
 .loss { margin: 1rem 0; } .loss p { margin: .2rem 0; } .loss b { margin-right: .6rem; }
 figcaption { font-size: .8rem; opacity: .75; } .strip img { display: block; width: 100%; border-radius: 4px; }
-.key span { margin-right: 1rem; white-space: nowrap; }
+.key > span { margin-right: 1rem; white-space: nowrap; }
 .key { position: sticky; top: 0; background: Canvas; padding: .3rem 0; z-index: 1; }
 code { overflow-wrap: anywhere; } .note { opacity: .75; } [hidden] { display: none; } select { font: inherit; }
 """

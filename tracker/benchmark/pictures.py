@@ -25,7 +25,7 @@ COLOURS = (
 TRUTH = "#ffffff"
 STRIP_OFFSETS = (-10, -3, 0, 5, 10, 20)
 NEAR = 10  # frames: losses so near each other share a strip
-PICTURE = (320, 240)  # width, height of one picture of a strip, px
+PICTURE = (360, 270)  # width, height of one picture of a strip, px
 AROUND = 4.0  # a picture shows at least so many target sizes
 
 
@@ -174,8 +174,9 @@ def draw_strip(loss: Loss, runs: dict[str, Runs], colours: dict[str, str]) -> St
         quality = cv2.INTER_AREA if w > PICTURE[0] else cv2.INTER_LINEAR
         picture = cv2.resize(part.sequence.image(frame)[y : y + h, x : x + w], PICTURE, interpolation=quality)
         for name, (_, run) in sorted(made.items(), key=lambda item: item[0] in loss.trackers):
-            _rectangle(picture, run.boxes[frame], window, colours[name], 3 if name in loss.trackers else 1)
-        _rectangle(picture, part.sequence.boxes[frame], window, TRUTH, 1)
+            lost = name in loss.trackers
+            _rectangle(picture, run.boxes[frame], window, colours[name], 4 if lost else 2, edge=lost)
+        _rectangle(picture, part.sequence.boxes[frame], window, TRUTH, 2, edge=True)
         jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
         pictures.append((f"frame {frame}" + (", lost" if frame == loss.frame else ""), jpeg))
     return Strip(tuple(loss.trackers), loss.sequence.name, part.label, loss.frame, pictures)
@@ -198,12 +199,13 @@ def _window(loss: Loss, made: dict[str, tuple[Part, Run]], part: Part, chosen: l
     return x, y, w, h
 
 
-def _rectangle(image: Any, box: Floats, window: tuple[int, ...], colour: str, thick: int) -> None:
-    """Draw a box given in frame px with a dark edge around it; mutates image."""
+def _rectangle(image: Any, box: Floats, window: tuple[int, ...], colour: str, thick: int, edge: bool) -> None:
+    """Draw a box given in frame px, with a dark edge or without; mutates image."""
     if not np.isfinite(box).all():
         return
     corners = (np.array([box[:2], box[:2] + box[2:]]) - window[:2]) * PICTURE / window[2:]
     (x0, y0), (x1, y1) = np.clip(np.round(corners), -1e5, 1e5).astype(int).tolist()
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    cv2.rectangle(image, (x0, y0), (x1, y1), (0, 0, 0), thick + 2)
+    if edge:
+        cv2.rectangle(image, (x0, y0), (x1, y1), (0, 0, 0), thick + 2)
     cv2.rectangle(image, (x0, y0), (x1, y1), (blue, green, red), thick)

@@ -10,7 +10,6 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,12 @@ def write_report(
     colours = pick_colours([score.name for score in scores])
     named = {score.name: runs[score.spec] for score in scores}
     tried = {score.name: runs[score.spec] for score in scores if score.spec.rpartition(":=")[2] != "identity"}
-    losses = list(find_all(tried, sequences, protocol)) if tried else []
-    pictures = [draw_strip(loss, named, colours) for loss in islice(losses, strips)]
     rank = main_column(protocol).read
     scores.sort(key=lambda score: -rank(score) if math.isfinite(rank(score)) else math.inf)
+    losses = list(find_all(tried, sequences, protocol)) if tried else []
+    place = {score.name: index for index, score in enumerate(scores)}
+    losses.sort(key=lambda loss: min(place[name] for name in loss.trackers))  # those of the best tracker tell most
+    pictures = [draw_strip(loss, named, colours) for loss in losses[:strips]]
     about = _about(sequences, protocol, rule, data, command, eao)
     machine = describe_machine()
     plots: dict[str, bytes] = {}

@@ -17,7 +17,7 @@ Read = Callable[[TrackerScore], float]
 
 
 class Column(NamedTuple):
-    """One measure of a tracker: heading, LaTeX heading, how to read it, format, what it is; better: 1 more, -1 less."""
+    """One measure of a tracker: headings, how to read it, format, what it is; better: 1 more, -1 less, 0 neither."""
 
     heading: str
     latex: str
@@ -28,7 +28,7 @@ class Column(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """One measure of a tracker on a sequence: heading, field of `SequenceScore`, format; better: 1 more, -1 less."""
+    """One measure of a tracker on a sequence: heading, field of `SequenceScore`, format; better: 1 more, -1 less, 0."""
 
     heading: str
     key: str
@@ -42,7 +42,7 @@ SEQUENCE_MEASURES = (
     Measure("norm. precision @0.2", "normalised_precision_20", ".3f", 1),
     Measure("average overlap", "average_overlap", ".3f", 1),
     Measure("losses", "losses", ".0f", -1),
-    Measure("update ms, p50", "ms_p50", ".2f", -1),
+    Measure("update ms, p50", "ms_p50", ".2f", 0),
 )
 
 
@@ -63,7 +63,7 @@ def columns(protocol: Protocol) -> list[Column]:
         key = f"p{percent}"
         return Column(
             f"ms {key}", f"ms {key}", lambda s: s.latency_ms.get("update", {}).get(key, math.nan), ".2f",
-            f"milliseconds of one update without decoding, {percent}th percentile", -1,
+            f"milliseconds of one update without decoding, {percent}th percentile", 0,
         )  # fmt: skip
 
     common = [

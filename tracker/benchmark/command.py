@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   siamtrack bench OTB100/ --data otb100 --trackers swift,siamfc,opencv-mil --rule otb --workers 4 --out report/
   siamtrack bench sequences/ --trackers swift,nanotrack=onnx/,fear=onnx/ --protocol realtime --fps 30 --out report/
   siamtrack bench LaSOT/ --data lasot --trackers swift,ncc,mine:=trax='python mine.py' --ray auto --out report/
+  siamtrack bench sequences/ --trackers swift,fear=onnx/ --events --out lost/
   siamtrack bench GOT-10k/val --data got10k --check
 """
 
@@ -58,6 +59,11 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
     show.add_argument("--strips", type=int, metavar="N", help="show at most N losses as pictures (default all)")
     bare = "leave all footage out of the report, so that it may be passed on"
     show.add_argument("--no-frames", dest="strips", action="store_const", const=0, help=bare)
+    happen = (
+        "judge what the trackers do when the target is painted out, cut away, copied .. (tracker/benchmark/events.py)"
+    )
+    parser.add_argument("--events", action="store_true", help=happen)
+    parser.add_argument("--seed", type=int, default=0, help="of the events (default 0)")
     parser.add_argument("--eao", type=int, nargs=2, metavar=("LOW", "HIGH"), help=EAO)
     parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
 
@@ -115,6 +121,8 @@ def _bench(args: argparse.Namespace) -> int:
     if args.eao and not 0 < args.eao[0] < args.eao[1]:
         raise ValueError(f"--eao must be two numbers of frames, the second more than the first, got {args.eao}")
     sequences = _select(data.load(args.path, args.data, args.one_based), args)
+    if args.events:
+        return _bench_events(args, specs, sequences, workers)
     need_matplotlib()  # what is missing is said before the long run, not after it
     _load_all(specs)
     problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
@@ -125,6 +133,39 @@ def _bench(args: argparse.Namespace) -> int:
     scores = write_report(args.out, specs, sequences, args.protocol, args.rule, name, args.strips, command, eao)
     print(text_table(scores, args.protocol))
     print(f"protocol {args.protocol}, success rule {args.rule}; report: {args.out / 'report.html'}")
+    return 0
+
+
+def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[data.Sequence], workers: int) -> int:
+    """Make events in the sequences, run the trackers over them, and say what became of each."""
+    from tracker.benchmark import events, fates
+    from tracker.benchmark.jobs import result_path
+    from tracker.benchmark.pictures import need_matplotlib
+    from tracker.benchmark.results import load
+
+    need_matplotlib()
+    _load_all(specs)
+    happened = events.all_events(sequences, seed=args.seed)
+    if not happened:
+        raise ValueError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
+    folder = args.out / f"events-{args.seed}"
+    events.write_events(happened, folder)
+    names = {event.name for event in happened}
+    written = [one for one in events.load_events(folder) if one.sequence.name in names]
+    for line in run_all(
+        specs, [one.sequence for one in written], "ope", args.out, workers, args.timeout, args.fresh, ray=args.ray
+    ):
+        print(f"failed: {line}")
+    runs = {
+        tracker_name(spec): [
+            load(result_path(args.out, "ope", tracker_name(spec), one.sequence.name))[0] for one in written
+        ]
+        for spec in specs
+    }
+    judged = {name: fates.judge(written, some) for name, some in runs.items()}
+    fates.write_fates(args.out, judged, {name: fates.knowledge(written, some) for name, some in runs.items()})
+    print(fates.table(judged))
+    print(f"{len(written)} events; by kind: {args.out / 'events.md'}; diagram: {args.out / 'reliability.png'}")
     return 0
 
 

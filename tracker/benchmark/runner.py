@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tracker.benchmark import metrics, results, vot
 from tracker.benchmark.protocols import Part, Protocol, plan
-from tracker.benchmark.results import FAILED, STARTED, TRACKED, Run
+from tracker.benchmark.results import FAILED, LOST, STARTED, TRACKED, Run
 from tracker.benchmark.sequence import DataError, Sequence
 
 RESTART_AFTER = 5  # frames skipped after a failure in the supervised protocol
@@ -100,7 +100,7 @@ def _follow(tracker: Any, image: NDArray[np.uint8], row: Rows, index: int, error
     try:
         answer = tracker.update(image)
         row[5] = (time.perf_counter() - begin) * 1e3
-        row[9] = TRACKED
+        row[9] = LOST if getattr(answer, "state", "") == "lost" else TRACKED
         if answer is None:
             errors.append(f"frame {index}: update returned nothing")
             return

@@ -80,7 +80,7 @@ def supervised(
     """Return accuracy, robustness and EAO of supervised runs (VOT 2015 to 2019).
 
     boxes, states, truths, sizes: a (N, 4), (N,), (N, 4) and image size for each sequence; states as in `results`: 0
-        tracked, 1 started, 2 failed, 3 skipped.
+        tracked, 1 started, 2 failed, 3 skipped, 4 tracked and said to be lost.
     interval: first and last fragment length of the EAO, frames, both counted; None takes `eao_interval`. Lengths that
         no fragment reaches are left out, as in the toolkit, unless none reaches any.
     burn_in: frames after a start, with it, that accuracy leaves out.
@@ -91,7 +91,7 @@ def supervised(
         codes = np.asarray(state, int)
         found = overlaps(predicted, truth, size)
         starts, fails = np.flatnonzero(codes == 1), np.flatnonzero(codes == 2)
-        counted = (codes == 0) & present(truth)
+        counted = np.isin(codes, (0, 4)) & present(truth)
         for start in starts:
             counted[start : start + burn_in] = False
         accuracies.append(float(found[counted].mean()) if counted.any() else 0.0)

@@ -1,5 +1,7 @@
 """Adapters of other trackers: their specs, their geometry on toy networks with known answers, their contract."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from tracker.benchmark import metrics
 from tracker.benchmark.contract import check_tracker
 from tracker.benchmark.peers import load_tracker, split_spec, tracker_name
 from tracker.benchmark.runner import evaluate, run_ope
+from tracker.benchmark.sequences import load_folder
+from tracker.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,78 @@ def test_opencv_mil_keeps_the_contract(sequence):
     check_tracker(load_tracker("opencv-mil"), sequence.part(0, 3))
 
 
+def vit(folder, cell=(8, 8)):
+    """A file for TrackerVit that always answers: the target is at this cell, a quarter of the search region."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    confidence = np.full((1, 1, 16, 16), 0.01, np.float32)
+    confidence[0, 0, cell[0], cell[1]] = 0.9
+    answers = {"output1": confidence, "output2": np.full((1, 2, 16, 16), 0.25, np.float32),
+               "output3": np.zeros((1, 2, 16, 16), np.float32), "none": np.zeros((1, 1, 1, 1), np.float32)}  # fmt: skip
+    nodes = [
+        helper.make_node("Constant", [], [f"{name} c"], value=onnx.numpy_helper.from_array(value))
+        for name, value in answers.items()
+    ]
+    nodes += [  # nothing of both inputs, so that they are used
+        helper.make_node("GlobalAveragePool", ["template"], ["a"]),
+        helper.make_node("GlobalAveragePool", ["search"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("ReduceMean", ["sum"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "none c"], ["nothing"]),
+        *(helper.make_node("Add", [f"{name} c", "nothing"], [name]) for name in list(answers)[:3]),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in side]
+        for side in (
+            [("template", [1, 3, 128, 128]), ("search", [1, 3, 256, 256])],
+            [(name, list(answers[name].shape)) for name in list(answers)[:3]],
+        )
+    ]
+    graph = helper.make_graph(nodes, "toy", *ends)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), folder / "vit.onnx")
+    return load_tracker(f"opencv-vit={folder}")
+
+
+@pytest.mark.skipif(not hasattr(cv2, "TrackerVit_create"), reason="this OpenCV has no TrackerVit")
+def test_opencv_vit_reads_its_file_and_keeps_the_contract(tmp_path, sequence):
+    tracker = vit(tmp_path)
+    check_tracker(tracker, sequence)
+    tracker.init(sequence.image(0), (120.0, 100.0, 20.0, 20.0))
+    assert tracker.update(sequence.image(0)).box == (120, 100, 20, 20)
+    moved = vit(tmp_path, cell=(8, 9))  # a sixteenth of a search region of four targets
+    moved.init(sequence.image(0), (120.0, 100.0, 20.0, 20.0))
+    assert moved.update(sequence.image(0)).box == pytest.approx((125, 100, 20, 20), abs=1)
+
+
+@pytest.mark.parametrize("kind", ["csrt", "kcf"])
+@pytest.mark.skipif(not hasattr(cv2, "TrackerCSRT_create"), reason="opencv-contrib-python is not installed")
+def test_the_trackers_of_opencv_contrib_keep_the_contract(kind, sequence):
+    check_tracker(load_tracker(f"opencv-{kind}"), sequence)
+
+
+def test_ours_keeps_the_contract(tmp_path):
+    scene = Scene((320, 240), 6, seed=1)
+    (tmp_path / "scene" / "img").mkdir(parents=True)
+    for t in range(6):
+        cv2.imwrite(str(tmp_path / "scene" / "img" / f"{t}.png"), scene.render(t))
+    np.savetxt(tmp_path / "scene" / "groundtruth_rect.txt", [scene.box(t) for t in range(6)])
+    check_tracker(load_tracker("swift"), load_folder(tmp_path / "scene", one_based=False)[0])
+
+
+def test_result_files_and_python_classes_keep_the_contract(tmp_path, sequence):
+    np.savetxt(tmp_path / "moving.txt", np.repeat(sequence.boxes[:1], len(sequence), axis=0))  # it sees no picture
+    sys.path.insert(0, str(tmp_path))
+    (tmp_path / "still_peer.py").write_text(
+        "class Still:\n    def init(self, frame, box):\n        self.box = box\n"
+        "    def update(self, frame):\n        return self.box\n"
+    )
+    try:
+        for spec in (f"results={tmp_path}", "still_peer:Still"):
+            check_tracker(load_tracker(spec), sequence)
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
 @pytest.mark.skipif(hasattr(cv2, "TrackerCSRT_create"), reason="this OpenCV has CSRT")
 def test_a_tracker_of_opencv_contrib_says_what_to_install():
     with pytest.raises(ValueError, match="opencv-contrib-python"):
@@ -161,6 +237,8 @@ def test_names_of_specs():
         ("fear=/no/such/folder", "expected =FOLDER"),
         ("opencv-nothing", "expected one of opencv-mil"),
         ("opencv-nano", "no .*backbone"),
+        ("opencv-vit", "no .*onnx"),
+        ("opencv-dasiamrpn=/tmp", "no dasiamrpn_model"),
         ("no_such_module:Class", "No module named"),
         ("math:pi", "not callable"),
         ("fractions:Fraction", "has no init"),

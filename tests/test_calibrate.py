@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tracker.benchmark.fates import calibration_error
-from tracker.config import Confidence
+from tracker.config import Logistic
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
@@ -16,7 +16,7 @@ from train.readers import Tally
 def test_fit_finds_the_model_that_made_the_data():
     rng = np.random.default_rng(0)
     evidence = rng.normal(0, 2, (20_000, 7)) * np.array([1, 5, 0.1, 1, 1, 3, 1]) + 1
-    truth = Confidence((0.8, 0.1, 3.0, -1.0, 0.0, 0.3, -0.2), -1.5)
+    truth = Logistic((0.8, 0.1, 3.0, -1.0, 0.0, 0.3, -0.2), -1.5)
     p = np.array([truth.probability(row) for row in evidence])
     found = fit(evidence, rng.random(len(p)) < p, ridge=0.0)
     assert found.weights == pytest.approx(truth.weights, abs=0.05, rel=0.15)

@@ -44,11 +44,8 @@ class BoxTracking:
 
 
 @dataclass(frozen=True)
-class Confidence:
-    """From evidence to the probability that a box is right (IoU of at least 0.5): logistic regression.
-
-    p = 1 / (1 + exp(-(weights . evidence + bias))); evidence: `lost.EVIDENCE`. `python -m train calibrate` fits it.
-    """
+class Logistic:
+    """Logistic regression: p = 1 / (1 + exp(-(weights . evidence + bias)))."""
 
     weights: tuple[float, ...]
     bias: float
@@ -57,6 +54,18 @@ class Confidence:
         """Probability in [0, 1]."""
         z = sum(w * e for w, e in zip(self.weights, evidence, strict=True)) + self.bias
         return (1 + math.tanh(z / 2)) / 2
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """From evidence to the probability that a box is right (IoU of at least 0.5); `python -m train calibrate` fits it.
+
+    following: of the box that is followed, from `lost.EVIDENCE`. finding: of a candidate for a lost target, from the
+    same and what the verifier says, `lost.VERIFIED`.
+    """
+
+    following: Logistic
+    finding: Logistic
 
 
 @dataclass(frozen=True)
@@ -71,19 +80,14 @@ class LongTerm:
     doubt: float = 1.5  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost
-    hold: float = 0.05  # while uncertain, a box less probable than this is not followed
-    widest: float = (
-        1.5  # growth of the search window while belief falls to `lost`; windows of the whole frame are so wide
-    )
+    coarse: float = 1.5  # how much wider than usual the windows are that search the whole frame
     windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
     near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
     far: float = 0.3  # and elsewhere
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
-    check_every: int = 5  # frames between the verifier's looks while the belief is strongest
-    check_below: float = 4.0  # and the logit is at least this
-    remember: float = 0.9  # probability from which a patch may join the memory
+    remember: float = 0.9  # probability from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one
     blend: float = 0.3  # share of later frames in the template; the rest is the first frame's

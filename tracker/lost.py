@@ -31,7 +31,8 @@ __all__ = ["EVIDENCE", "KnownTarget", "Result", "Target", "Tracker"]
 
 PEAKS = 4  # of a score map that are looked at
 CLOSER_LOOK = BoxTracking(penalty_k=0.0, size_lr=1.0, window_influence=0.2)  # at a candidate
-EVIDENCE = ("logit", "margin", "agreement", "change", "step", "first", "memory")
+EVIDENCE = ("logit", "margin", "agreement", "change", "step")
+VERIFIED = (*EVIDENCE, "first", "memory")
 
 
 @dataclass
@@ -42,7 +43,7 @@ class KnownTarget(Target):
     original: template of the first frame. recent: mean of those of later frames that were sure. The target is searched
     with `template`, a blend of both.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
-    calm, unchecked: frames since the memory grew, and since the verifier looked.
+    calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
@@ -54,7 +55,6 @@ class KnownTarget(Target):
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
-    unchecked: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
     trial: Trial | None = None
@@ -82,13 +82,12 @@ class Trial:
 class Found:
     """What was found in one window.
 
-    box: frame px. evidence: (7,) for it, see `EVIDENCE`. embedding: (1, D) of its patch. rate: [0, 1], how far the size
-    of the target may follow it.
+    box: frame px. evidence: for it, (5,) as in `EVIDENCE` or (7,) as in `VERIFIED`. rate: [0, 1], how far the size of
+    the target may follow it.
     """
 
     box: Box
     evidence: NDArray[np.float64]
-    embedding: Tensor
     rate: float
 
     def smoothed(self, last: Box) -> Box:
@@ -104,9 +103,9 @@ class Tracker(ShortTermTracker):
     than a `ShortTermTracker`: always tracking, with a score that is no probability.
 
     The belief that the target is being followed gathers the log-odds of each frame and forgets old ones. States:
-    tracking; uncertain (belief at `LongTerm.uncertain`: the size is frozen, the position held unless the box has some
-    probability, and a wider window is searched); lost (belief at `LongTerm.lost`: the whole frame is searched; the box
-    of the result is a mere guess, that of the target the last one that was followed).
+    tracking; uncertain (belief at `LongTerm.uncertain`: the box stays as it is, and what may be the target is followed
+    on trial); lost (belief at `LongTerm.lost`: the whole frame is searched, too; the box of the result is a mere guess,
+    that of the target the last one that was followed).
     """
 
     long_term = LongTerm()  # may be replaced on an instance
@@ -157,19 +156,17 @@ class Tracker(ShortTermTracker):
     def _where_to_look(self, target: KnownTarget, frame: Image) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame."""
         cfg, rules = self.config, self.long_term
-        side = self._side(target.box) * cfg.search_size / cfg.exemplar_size
+        ratio = cfg.search_size / cfg.exemplar_size
+        near = target.trial.box if target.trial else target.box
+        yield CropWindow.around(*near.centre, self._side(near) * ratio, cfg.search_size)
         if target.state != "lost":
-            side *= rules.widest ** min(max(target.belief / rules.lost, 0.0), 1.0)
-            yield CropWindow.around(*target.box.centre, side, cfg.search_size)
             return
-        if target.trial:
-            trial = self._side(target.trial.box) * cfg.search_size / cfg.exemplar_size
-            yield CropWindow.around(*target.trial.box.centre, trial, cfg.search_size)
+        side = self._side(target.box) * ratio
         yield CropWindow.around(*target.box.centre, side, cfg.search_size)
-        tiles = whole_frame(target.box, side * rules.widest, frame.shape[1], frame.shape[0])
+        tiles = whole_frame(target.box, side * rules.coarse, frame.shape[1], frame.shape[0])
         for k in range(rules.windows):
             cx, cy = tiles[(target.scan + k) % len(tiles)]
-            yield CropWindow.around(cx, cy, side * rules.widest, cfg.search_size)
+            yield CropWindow.around(cx, cy, side * rules.coarse, cfg.search_size)
         target.scan = (target.scan + rules.windows) % len(tiles)
 
     def _peaks(
@@ -186,35 +183,30 @@ class Tracker(ShortTermTracker):
         self,
         frame: Image,
         target: KnownTarget,
+        last: Box,
         window: CropWindow,
         peaks: NDArray[np.float64],
         chosen: int,
         step: float,
-        before: Found | None = None,
+        verify: bool,
     ) -> Found:
         """Gather the evidence for peak `chosen`.
 
-        step: how far it is from where it was expected, in target sizes. before: what was found in the last frame, when
-        what the verifier said then will do.
+        last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
         cx, cy, w, h, logit, penalty, agreement = peaks[chosen].tolist()
         box = window.to_frame(Box.from_centre(cx, cy, w, h))
         others = np.delete(peaks[:, 4], chosen)
-        second = float(others.max()) if len(others) else -8.0
-        change = abs(math.log(box.w * box.h / (target.box.w * target.box.h))) / 2
+        margin = logit - float(others.max()) if len(others) else 16.0
+        change = abs(math.log(box.w * box.h / (last.w * last.h))) / 2
         box = keep_inside(box, frame.shape[1], frame.shape[0])
-        if before:
-            embedding, (first, memory) = before.embedding, before.evidence[-2:].tolist()
-        else:
-            embedding = self._embed(frame, box, target.fill)
-            first, *rest = self._alike(embedding, [target.first, *target.memory])
-            memory = max([first, *rest])
-        clipped = min(max(logit, -8.0), 8.0)
-        margin = min(max(logit - second, -8.0), 16.0)
-        evidence = np.array([clipped, margin, agreement, min(change, 1.0), min(step, 2.0), first, memory])
+        evidence = [bounded(logit, 8.0), bounded(margin, 16.0), agreement, min(change, 1.0), min(step, 2.0)]
+        if verify:
+            first, *rest = self._alike(self._embed(frame, box, target.fill), [target.first, *target.memory])
+            evidence += [first, max([first, *rest])]
         score = (1 + math.tanh(logit / 2)) / 2
         assert isinstance(self.config.tracking, BoxTracking)
-        return Found(box, evidence, embedding, self.config.tracking.size_lr * score * penalty)
+        return Found(box, np.array(evidence), self.config.tracking.size_lr * score * penalty)
 
     def _embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
         """(1, D) embedding of the patch in `box`."""
@@ -230,34 +222,35 @@ class Tracker(ShortTermTracker):
         return scores.clamp(-8, 8).tolist()
 
     def probability(self, evidence: NDArray[np.float64]) -> float:
-        """Probability in [0, 1] that a box with this evidence is right. evidence: (7,), see `EVIDENCE`."""
+        """Probability in [0, 1] that a box with this evidence is right. evidence: as in `EVIDENCE` or `VERIFIED`."""
         confidence = self.config.confidence
         assert confidence is not None
-        return confidence.probability(evidence)
+        model = confidence.following if len(evidence) == len(EVIDENCE) else confidence.finding
+        return model.probability(evidence.tolist())
 
     def _follow(
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
     ) -> Result:
-        """One frame of a target that is in view; mutates it."""
-        rules = self.long_term
-        found, peaks, chosen = self._track(frame, target, target.box, window, maps)
+        """One frame of a target that is tracked or uncertain; mutates it.
+
+        While it is uncertain its box stays, and what may be it is followed on trial.
+        """
+        rules, last = self.long_term, target.trial.box if target.trial else target.box
+        found, peaks, chosen = self._track(frame, target, last, window, maps, verify=False)
         p = self.probability(found.evidence)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
         belief = rules.fading * target.belief + max(log_odds(p), -rules.doubt)
         target.belief = min(max(belief, rules.lost), rules.strongest)
         if target.belief > rules.uncertain:
-            target.state = "tracking"
-            target.box = keep_inside(found.smoothed(target.box), frame.shape[1], frame.shape[0])
+            target.state, target.trial = "tracking", None
+            target.box = keep_inside(found.smoothed(last), frame.shape[1], frame.shape[0])
             target.calm += 1
-            if p >= rules.remember and not (target.rivals or target.unchecked) and target.calm >= rules.every:
-                self.remember(frame, target, found)
-        elif target.belief > rules.lost:
-            target.state = "uncertain"
-            if p >= rules.hold:
-                target.box = Box.from_centre(*found.box.centre, target.box.w, target.box.h)
+            if p >= rules.remember and not target.rivals and target.calm >= rules.every:
+                self.remember(frame, target)
         else:
-            target.state, target.scan, target.trial = "lost", 0, Trial(found.smoothed(target.box), 0.0)
+            target.state = "uncertain" if target.belief > rules.lost else "lost"
+            target.scan, target.trial = 0, Trial(found.smoothed(last), 0.0)
         return Result(target.box, p, target.state)
 
     def _track(
@@ -267,40 +260,34 @@ class Tracker(ShortTermTracker):
         last: Box,
         window: CropWindow,
         maps: tuple[NDArray[np.float32], ...],
+        verify: bool,
     ) -> tuple[Found, NDArray[np.float64], int]:
-        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is.
-
-        Mutates `target.unchecked`.
-        """
-        tracking, rules, last_crop = self.config.tracking, self.long_term, window.to_crop(last)
+        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is."""
+        tracking, last_crop = self.config.tracking, window.to_crop(last)
         assert isinstance(tracking, BoxTracking)
         peaks = self._peaks(maps, 0, last_crop, tracking)
-        chosen = self._choose(target, window, peaks)
+        chosen = self._choose(target, last, window, peaks)
         step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
-        well = target.belief >= rules.strongest and peaks[chosen, 4] >= rules.check_below
-        rests = well and target.unchecked + 1 < rules.check_every
-        target.unchecked = target.unchecked + 1 if rests else 0
-        found = self._examine(frame, target, window, peaks, chosen, step, target.seen if rests else None)
-        return found, peaks, chosen
+        return self._examine(frame, target, last, window, peaks, chosen, step, verify), peaks, chosen
 
-    def remember(self, frame: Image, target: KnownTarget, found: Found) -> None:
-        """Add what was found to the memory of a target; mutates it. The first frame never fades, the others do."""
+    def remember(self, frame: Image, target: KnownTarget) -> None:
+        """Add what is in the box to the memory of a target; mutates it. The first frame never fades, the others do."""
         rules, new = self.long_term, self._template(frame, target.box, target.fill)
         assert target.original is not None
         target.calm = 0
-        target.memory = [*target.memory, found.embedding][-rules.memory :]
+        target.memory = [*target.memory, self._embed(frame, target.box, target.fill)][-rules.memory :]
         target.recent = mix(target.recent, new, 0.5) if target.recent else new
         target.template = mix(target.original, target.recent, rules.blend)
 
     # --- rivals
 
-    def _choose(self, target: KnownTarget, window: CropWindow, peaks: NDArray[np.float64]) -> int:
+    def _choose(self, target: KnownTarget, last: Box, window: CropWindow, peaks: NDArray[np.float64]) -> int:
         """The peak that is the target: the best one that no rival has a better claim to."""
         known = [np.array(rival.box) for rival in target.rivals if rival.age > 2]
         if not known or len(peaks) < 2:
             return 0
         boxes = np.array([window.to_frame(Box.from_centre(*p[:4])) for p in peaks])
-        own = iou(boxes, np.array(target.box))
+        own = iou(boxes, np.array(last))
         for k in range(len(peaks)):
             if peaks[k, 4] < peaks[0, 4] - self.long_term.rival_logit:
                 break
@@ -336,8 +323,8 @@ class Tracker(ShortTermTracker):
     ) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
-        The candidate on trial is followed with the belief that it has gathered; at first it is what was followed when
-        the target was lost. One from elsewhere takes its place when there is more belief in it from the start.
+        What is on trial is followed with the belief that it has gathered; at first that is what was followed when the
+        target was lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
         """
         rules, before = self.long_term, target.trial
         assert before is not None
@@ -348,11 +335,11 @@ class Tracker(ShortTermTracker):
             odds = max(log_odds(self.probability(found.evidence)), -rules.doubt)
             return odds + (rules.near if near else rules.far)
 
-        followed, _, _ = self._track(frame, target, before.box, windows[0], maps)
+        followed, _, _ = self._track(frame, target, before.box, windows[0], maps, verify=True)
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
         target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
         for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
-            if overlap(found.box, followed.box) < 0.3 and judge(found) > target.trial.belief:
+            if overlap(found.box, followed.box) < 0.3 and judge(found) > max(target.trial.belief, 0.0):
                 target.seen, target.trial = found, Trial(found.box, judge(found))
         p = self.probability(target.seen.evidence)
         if target.seen is not followed or belief < rules.adopt:
@@ -387,7 +374,10 @@ class Tracker(ShortTermTracker):
         group = [CropWindow.around(*box.centre, s, cfg.search_size) for box, s in zip(closer, sides, strict=True)]
         again = self._look(frame, [target], [group], clock)
         peaks = [self._peaks(again, i, w.to_crop(target.box), CLOSER_LOOK) for i, w in enumerate(group)]
-        return [self._examine(frame, target, w, p, 0, 0.0) for w, p in zip(group, peaks, strict=True)]
+        return [
+            self._examine(frame, target, target.box, w, p, 0, 0.0, verify=True)
+            for w, p in zip(group, peaks, strict=True)
+        ]
 
 
 def mix(a: Template, b: Template, share: float) -> Template:
@@ -398,6 +388,11 @@ def mix(a: Template, b: Template, share: float) -> Template:
 def overlap(a: Box, b: Box) -> float:
     """IoU of two boxes, [0, 1]."""
     return float(iou(np.array(a), np.array(b)))
+
+
+def bounded(value: float, most: float) -> float:
+    """`value` within +- `most`."""
+    return min(max(value, -most), most)
 
 
 def log_odds(p: float) -> float:

@@ -102,8 +102,10 @@ def command_calibrate(args: argparse.Namespace) -> None:
     net.config = replace(net.config, confidence=confidence)
     save_network(net, out)
     print(
-        f"{said['rows']:.0f} boxes of {len(sequences)} clips, {100 * said['right']:.0f} % of them right;"
-        f" expected calibration error on them {said['ece']:.3f}; wrote {out}"
+        f"{said['rows']:.0f} boxes of {len(sequences)} clips, {100 * said['right']:.0f} % of them right:"
+        f" calibration error {said['ece']:.3f}, AUROC {said['auroc']:.3f};"
+        f" {said['candidates']:.0f} candidates, {100 * said['candidates_right']:.0f} % right:"
+        f" {said['candidates_ece']:.3f}, {said['candidates_auroc']:.3f}; wrote {out}"
     )
 
 

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,19 +20,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.benchmark import events
-from tracker.benchmark.fates import calibration_error
+from tracker.benchmark.fates import auroc, calibration_error
 from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
-from tracker.config import Confidence, LongTerm
+from tracker.config import Confidence, Logistic, LongTerm
 from tracker.loop import Clock
-from tracker.lost import EVIDENCE, Found, KnownTarget, Tracker
+from tracker.lost import EVIDENCE, VERIFIED, Found, KnownTarget, Tracker
 from tracker.network import SiameseNet
 from train.readers import Tally, detect, look, read
 
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
-SEARCH_EVERY = 8  # frames between searches of the whole frame
+SEARCH_EVERY = 3  # frames between searches of the whole frame
+GOOD_LOGIT = 5.0  # from which a right box is remembered
 
 
 def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage]:
@@ -72,17 +74,28 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
             begin = i
 
 
-def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Evidence (N, 7) and whether the box was right (N,), from one run over `sequence` in which nothing is ever lost.
+class Gathered(NamedTuple):
+    """Evidence (N, 5) for boxes that were followed and (M, 7) for candidates, and whether each was right."""
 
-    tracker: one that is always sure and remembers nothing by itself: here only patches that are right are remembered.
+    following: NDArray[np.float64]
+    followed_right: NDArray[np.bool_]
+    finding: NDArray[np.float64]
+    found_right: NDArray[np.bool_]
+
+
+def gather(tracker: Tracker, sequence: Footage) -> Gathered:
+    """Evidence from one run over `sequence` in which nothing is ever lost.
+
+    tracker: one that is always sure and remembers nothing by itself. Here it remembers what is right and, as when it
+    tracks, looks good.
     """
-    rows: list[NDArray[np.float64]] = []
-    right: list[bool] = []
+    rows: dict[bool, list[NDArray[np.float64]]] = {True: [], False: []}
+    right: dict[bool, list[bool]] = {True: [], False: []}
 
-    def note(found: Found, truth: NDArray[np.float64]) -> None:
-        rows.append(found.evidence)
-        right.append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
+    def note(found: Found, truth: NDArray[np.float64], verified: bool) -> bool:
+        rows[verified].append(found.evidence)
+        right[verified].append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
+        return right[verified][-1]
 
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
@@ -94,17 +107,20 @@ def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], ND
             windows = list(tracker._where_to_look(searching, frame))
             maps = tracker._look(frame, [searching], [windows], Clock())
             for found in tracker._candidates(frame, searching, windows, maps, Clock()):
-                note(found, truth)
+                note(found, truth, verified=True)
         tracker.update(frame, target)
         assert target.seen
-        note(target.seen, truth)
-        if right[-1] and index % tracker.long_term.every == 0:
-            tracker.remember(frame, target, target.seen)
-    return np.array(rows), np.array(right)
+        good = note(target.seen, truth, verified=False) and target.seen.evidence[0] >= GOOD_LOGIT
+        if good and target.calm >= tracker.long_term.every:
+            tracker.remember(frame, target)
+    return Gathered(
+        np.array(rows[False]).reshape(-1, len(EVIDENCE)), np.array(right[False], bool),
+        np.array(rows[True]).reshape(-1, len(VERIFIED)), np.array(right[True], bool),
+    )  # fmt: skip
 
 
-def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-3) -> Confidence:
-    """Logistic regression of `right` (N,) on `evidence` (N, 7), with a ridge on the standardised weights."""
+def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-3) -> Logistic:
+    """Logistic regression of `right` (N,) on `evidence` (N, D), with a ridge on the standardised weights."""
     mean, deviation = evidence.mean(0), evidence.std(0) + 1e-6
     x = torch.from_numpy((evidence - mean) / deviation)
     y = torch.from_numpy(right.astype(np.float64))
@@ -121,7 +137,7 @@ def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 
     optimiser.step(closure)
     weights = w[:-1].detach().numpy() / deviation
     bias = float(w[-1].detach()) - float(weights @ mean)
-    return Confidence(tuple(round(float(v), 6) for v in weights), round(bias, 6))
+    return Logistic(tuple(round(float(v), 6) for v in weights), round(bias, 6))
 
 
 def calibrate(
@@ -131,19 +147,30 @@ def calibrate(
 
     folder: where the footage with events is written, and kept.
     """
-    never_lost = Confidence((0.0,) * len(EVIDENCE), 20.0)
-    tracker = Tracker(_with(net, never_lost), device="cpu")
-    tracker.long_term = replace(LongTerm(), remember=1.1, check_every=1)
+    sure = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), Logistic((0.0,) * len(VERIFIED), 20.0))
+    tracker = Tracker(_with(net, sure), device="cpu")
+    tracker.long_term = replace(LongTerm(), remember=1.1)
     rng = np.random.default_rng(seed)
     happened = events.all_events(sequences, seed=seed)
     chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]
     events.write_events(chosen, folder)
-    runs = [*sequences, *(w.sequence for w in events.load_events(folder))]
+    names = {event.name for event in chosen}
+    runs = [*sequences, *(w.sequence for w in events.load_events(folder) if w.sequence.name in names)]
     gathered = [gather(tracker, s) for s in tqdm(runs, "calibrate", unit="sequence", mininterval=1)]
-    evidence, right = (np.concatenate(part) for part in zip(*gathered, strict=True))
-    confidence = fit(evidence, right)
-    p = np.array([confidence.probability(row) for row in evidence])
-    return confidence, {"rows": len(right), "right": float(right.mean()), "ece": calibration_error(p, right)}
+    following, followed_right, finding, found_right = (np.concatenate(part) for part in zip(*gathered, strict=True))
+    confidence = Confidence(fit(following, followed_right), fit(finding, found_right))
+    p = np.array([confidence.following.probability(row) for row in following.tolist()])
+    q = np.array([confidence.finding.probability(row) for row in finding.tolist()])
+    return confidence, {
+        "rows": len(following),
+        "right": float(followed_right.mean()),
+        "ece": calibration_error(p, followed_right),
+        "auroc": auroc(p, followed_right),
+        "candidates": len(finding),
+        "candidates_right": float(found_right.mean()),
+        "candidates_ece": calibration_error(q, found_right),
+        "candidates_auroc": auroc(q, found_right),
+    }
 
 
 def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:

@@ -255,6 +255,6 @@ def pick_device(name: str) -> torch.device:
 
 
 def weight_names() -> list[str]:
-    """Names of the weights that come with the package."""
-    folder = files("tracker") / "weights"
-    return sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))
+    """Names of the trackers' weights that come with the package."""
+    names = [f.name for f in (files("tracker") / "weights").iterdir() if f.name.endswith(".safetensors")]
+    return sorted(name.removesuffix(".safetensors") for name in names if name != "verifier.safetensors")

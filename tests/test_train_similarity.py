@@ -44,6 +44,7 @@ from train.similarity.evaluate import (
     equal_error_rate,
     evaluate,
     fpr_at_recall,
+    kinds,
     one_shot,
     one_shot_runs,
     roc,
@@ -443,6 +444,12 @@ def test_backgrounds_show_no_target(store, rng):
     assert (first < 16).all()
     assert (second[same] < 16).all()
     assert (second >= 16).sum() == 10
+    sorts = kinds(got, first, second, same)
+    assert sum(some.astype(int) for some in [same, *sorts.values()]).tolist() == [1] * 60
+    assert list(np.flatnonzero(sorts["background"])) == list(range(1, 60, 6))
+    assert sorts["group"][3::6].all()
+    found, _ = evaluate(PixelDistance(replace(CONV, channels=3)), got, 60, [2], 5)
+    assert {"auc_background", "auc_group", "auc_other"} < set(found)
     classes = got.labels[second[3::6]]  # another target of the clip
     assert (classes != got.labels[first[3::6]]).all()
     assert (got.groups[classes] == got.groups[got.labels[first[3::6]]]).all()
@@ -714,6 +721,19 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
         Run(replace(cfg, seed=9), letters, letters, tmp_path / "parts")
 
 
+def test_a_run_may_be_as_long_as_told(letters, tmp_path):
+    cfg = replace(CONFIG, optim=replace(CONFIG.optim, lr=4e-3, lr_end=1e-3, steps=100_000))
+    run = Run(cfg, letters, letters, tmp_path)
+    run.train(minutes=0.01)
+    assert 0.6 <= run.seconds < 60
+    assert 0 < run.step < 100_000
+    assert run.optimiser.param_groups[0]["lr"] < 3e-3  # the schedule follows the clock
+    assert run.best > 0  # the end is validated
+    steps = run.step
+    assert Run(cfg, letters, letters, tmp_path).train(minutes=0.01) == run.best
+    assert run.step == steps
+
+
 def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
     run = Run(replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000)), letters, None, tmp_path)
 
@@ -793,6 +813,29 @@ def test_fit_then_evaluate(tmp_path, letters, capsys):
     }  # fmt: skip
     for name in ("roc", "scores", "one-shot"):
         assert cv2.imread(str(tmp_path / "figures" / f"{name}.png")).std() > 5
+
+
+def test_sweep(tmp_path, letters, capsys):
+    for i, (image, label) in enumerate(zip(letters.images, letters.labels, strict=True)):
+        (tmp_path / "set" / letters.names[label]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "set" / letters.names[label] / f"{i}.png"), image)
+    recipes = [str(write_yaml(tmp_path / f"{name}.yaml", config_of(name))) for name in ("contrastive", "triplet")]
+    words = ["sweep", "--config", *recipes, "--data", str(tmp_path / "set"), "--embeddings", "2", "4", "--steps", "6"]
+    words += ["--ways", "2", "5", "--trials", "20", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines()[1:5]] == [
+        ["contrastive", "2"], ["contrastive", "4"], ["triplet", "2"], ["triplet", "4"]
+    ]  # fmt: skip
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert all(0 <= v <= 1 for own in found.values() for ways in own.values() for v in ways.values())
+    assert list(found["triplet"]["4"]) == ["2", "5"]
+    assert load_similarity(tmp_path / "out" / "triplet-4" / "best.safetensors").config.embedding == 4
+    assert cv2.imread(str(tmp_path / "out" / "sweep.png")).std() > 5
+    before = (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns
+    assert main(words) == 0  # nothing is trained again
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found
+    assert (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):

@@ -101,6 +101,14 @@ def accuracy(scores: Scores, same: NDArray[np.bool_], threshold: float) -> float
     return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(same, bool)))
 
 
+def kinds(images: ImageSet, first: Index, second: Index, same: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Which of the different pairs are a target and a background, targets of one group, targets of two: (N,) each."""
+    background = second >= len(images.images)
+    group = images.groups[images.labels]
+    near = ~same & ~background & (group[first] == group[np.where(background, first, second)])
+    return {"background": background, "group": near, "other": ~(same | background | near)}
+
+
 # --- scores of a network ---------------------------------------------------------------------------------------------
 
 
@@ -228,6 +236,9 @@ def evaluate(
         kept = PairScores(score_pairs(net, images, first, second), same)
         curve = roc(*kept)
         found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
+        if images.beside:
+            for name, some in kinds(images, first, second, same).items():
+                found[f"auc_{name}"] = auc(roc(kept.scores[same | some], same[same | some]))
         if isinstance(net, SimilarityNet):
             if net.config.threshold is None:
                 raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")
@@ -328,6 +339,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 def _flat(values: dict[str, Any]) -> dict[str, float]:
     named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95"}
+    named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
     return out | ({"published runs": values["one_shot_runs"]} if "one_shot_runs" in values else {})

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tracker.config import SWIFT, ConfigError, from_dict, to_dict
+from tracker.loop import weight_names
 from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
@@ -310,6 +311,22 @@ def test_compare_prints_similarity_threshold_and_decision(shots, capsys):
     line = capsys.readouterr().out.splitlines()[1]
     assert line.split()[1] == "different"
     assert float(line.split()[0]) == pytest.approx(1 / (1 - net(a, other).item()), abs=1e-4)
+
+
+def test_compare_without_weights_takes_the_shipped_verifier(photo, tmp_path, capsys):
+    boxes = {"a": (60, 50, 90, 80), "b": (65, 46, 92, 82), "c": (200, 130, 90, 80)}  # b slips a little, c shows another
+    net = load_similarity()
+    assert (net.config.reader, net.config.pairing) == ("network", "siamese")
+    for name, box in boxes.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), patch(photo, box, net.config))
+    decisions = []
+    for other in "bc":
+        assert compare(tmp_path / "a.png", tmp_path / f"{other}.png") == 0
+        head, line = capsys.readouterr().out.splitlines()
+        assert head == f"threshold {net.similarity(net.config.threshold):.4f}"
+        decisions.append(line.split()[1])
+    assert decisions == ["same", "different"]
+    assert "verifier" not in weight_names()
 
 
 def test_compare_ranks_a_gallery(shots, capsys):

@@ -16,12 +16,25 @@ import torch
 import yaml
 
 from tracker.config import ConfigError, load_yaml, to_dict
+from tracker.geometry import Box, iou
 from tracker.network import save_network
 from tracker.similarity import SimilarityConfig, SimilarityNet, load_similarity
 from train.similarity import losses
 from train.similarity.__main__ import main
 from train.similarity.config import BatchConfig, DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
-from train.similarity.data import DataError, ImageSet, collect, folder, omniglot, omniglot_runs, read, split, targets
+from train.similarity.data import (
+    DataError,
+    ImageSet,
+    away,
+    collect,
+    folder,
+    jittered,
+    omniglot,
+    omniglot_runs,
+    read,
+    split,
+    targets,
+)
 from train.similarity.evaluate import (
     PixelDistance,
     accuracy,
@@ -31,6 +44,7 @@ from train.similarity.evaluate import (
     equal_error_rate,
     evaluate,
     fpr_at_recall,
+    kinds,
     one_shot,
     one_shot_runs,
     roc,
@@ -45,8 +59,8 @@ CONV = SimilarityConfig("siamese", "conv", (8, 16), False, (), 24, 1, True, 16, 
 CONFIG = TrainConfig(
     seed=3,
     model=CONV,
-    data=DataConfig("folder", "images", 0.2, 0.2, 20),
-    batch=BatchConfig(6, 4, 0.0, (24,), False, False, 0.5, 8.0, 0.05, 0.1, 0.05, 0.0, 0.0),
+    data=DataConfig("folder", "images", 0.2, 0.2, 20, False, 0.0, 0.0, 0),
+    batch=BatchConfig(6, 4, 0.0, (24,), False, False, 0.5, 8.0, 0.05, 0.1, 0.05, 0.0, 0.0, 0.0, 0),
     loss=LossConfig("bce", 1.0, 1.0, "random"),
     optim=OptimConfig("adam", 5e-3, 2e-3, 0.9, 1e-5, 1e-5, 5.0, "torch", 45),
     validation=ValidationConfig(20, 100, "auc", 5, 40),
@@ -191,8 +205,13 @@ def test_batches_hold_classes_and_are_the_same_each_time(letters):
     classes, counts = np.unique(batch["labels"].numpy(), return_counts=True)
     assert len(classes) == 6
     assert (counts == 4).all()
-    one_group = draw(letters, replace(cfg, same_group=1.0), np.random.default_rng(0))
-    assert len(np.unique(letters.groups[letters.labels[one_group]])) == 1
+    for near, most in ((1.0, 2), (0.0, 4)):  # two letters a group
+        seen = []
+        for k in range(20):
+            drawn = letters.labels[draw(letters, replace(cfg, classes=4, same_group=near), np.random.default_rng(k))]
+            assert len(np.unique(drawn)) == 4
+            seen.append(len(np.unique(letters.groups[drawn])))
+        assert max(seen) == most
     sizes = {make_batch(letters, CONV, replace(cfg, sizes=(16, 20)), 1, s)["images"].shape[-1] for s in range(8)}
     assert sizes == {16, 20}
 
@@ -341,7 +360,9 @@ def test_class_folders(tmp_path, letters):
         folder(tmp_path / "gone", 9)
 
 
-def test_targets_are_cut_from_the_clips_of_a_store(tmp_path):
+@pytest.fixture
+def store(tmp_path):
+    """Two clips, each with a green square that goes right and a blue one that goes left, as a store."""
     for clip in ("one", "two"):
         home = tmp_path / "clips" / clip
         home.mkdir(parents=True)
@@ -355,7 +376,12 @@ def test_targets_are_cut_from_the_clips_of_a_store(tmp_path):
                 cv2.imwrite(str(home / f"{t:03d}.png"), frame)
                 writer.writerows([[t, "a", 10 + 5 * t, 20, 20, 20], [t, "b", 60 - 5 * t, 50, 20, 20]])
     prepare([tmp_path / "clips"], tmp_path / "store")
-    got = targets(tmp_path / "store", 4, replace(CONV, channels=3, context_amount=0.25))
+    return tmp_path / "store"
+
+
+def test_targets_are_cut_from_the_clips_of_a_store(store):
+    data = replace(CONFIG.data, reader="store", per_class=4)
+    got = targets(store, data, replace(CONV, channels=3, context_amount=0.25))
     assert (len(got.images), len(got.names), got.group_names) == (16, 4, ("one", "two"))
     for image, label in zip(got.images, got.labels, strict=True):
         assert image.shape == (24, 24, 3)
@@ -366,7 +392,108 @@ def test_targets_are_cut_from_the_clips_of_a_store(tmp_path):
     assert test is None
     assert set(train.used_groups()) | set(validation.used_groups()) == {"one", "two"}
     with pytest.raises(StoreError, match="not a finished store"):
-        targets(tmp_path / "clips", 4, CONV)
+        targets(store.parent / "clips", data, CONV)
+
+
+def test_margins_are_there_for_shifts_and_are_cut_away(store):
+    model = replace(CONV, channels=3)
+    data = replace(CONFIG.data, reader="store", per_class=4)
+    plain, wide = targets(store, data, model), targets(store, replace(data, margin=0.25), model)
+    assert (wide.margin, wide.wide(0).shape, wide.image(0).shape) == (6, (36, 36, 3), (24, 24, 3))
+    for i in range(len(plain.images)):  # the same pixels but for rounding in the resampling
+        assert np.abs(wide.image(i).astype(int) - plain.image(i)).max() <= 1
+    still = replace(CONFIG.batch, affine=0.0)
+    assert make_batch(wide, model, still, 0, 0)["images"].shape[-1] == 24
+    moved = replace(CONFIG.batch, affine=1.0, rotation=0.0, shear=0.0, scale=0.0, shift=0.25)
+    batch = make_batch(wide, model, moved, 0, 0)["images"]
+    assert (batch.amin((1, 2, 3)) < 31 / 255).all()  # background comes in, not the target's border repeated
+
+
+def test_boxes_are_put_off_by_no_more_than_asked(rng):
+    box = Box(10, 20, 40, 10)
+    boxes = np.array([jittered(box, 0.1, rng) for _ in range(300)])
+    centres = (boxes[:, :2] + boxes[:, 2:] / 2 - box.centre) / box[2:]
+    scales = np.log(boxes[:, 2:] / box[2:])
+    for values in (centres, scales):
+        assert np.abs(values).max() <= 0.1
+        assert (np.abs(values).max(0) > 0.09).all()
+    assert jittered(box, 0.0, rng) == pytest.approx(box)
+
+
+def test_backgrounds_show_no_target(store, rng):
+    for number in range(40):
+        others = np.array([[20, 20, 20, 20], [60, 40, 20, 30]], np.float32)
+        one = away(Box(20, 20, 20, 20), others, 100, 80, number, rng)
+        assert iou(np.array(one), others).max() < 0.3
+        if number % 2 == 0:
+            assert np.hypot(*(np.array(one.centre) - 30)) <= 30
+        assert 0 <= one.centre[0] <= 100
+        assert 0 <= one.centre[1] <= 80
+    got = targets(store, replace(CONFIG.data, reader="store", backgrounds=3, per_class=4), replace(CONV, channels=3))
+    assert [len(own) for own in got.beside] == [3] * 16
+    assert list(got.backgrounds(2)) == [22, 23, 24]
+    for i in range(16):
+        for number in got.backgrounds(i):
+            assert (
+                np.abs(got.image(number).astype(int) - 30).max(2) < 9
+            ).mean() > 0.4  # grey nothing for the most part
+    part = got.keep(got.labels == 1)
+    assert all(part.image(part.backgrounds(0)[k]) is got.beside[4][k] for k in range(3))
+    first, second, same = draw_pairs(got, 60, rng)
+    assert same.sum() == 30
+    assert (first < 16).all()
+    assert (second[same] < 16).all()
+    assert (second >= 16).sum() == 10
+    sorts = kinds(got, first, second, same)
+    assert sum(some.astype(int) for some in [same, *sorts.values()]).tolist() == [1] * 60
+    assert list(np.flatnonzero(sorts["background"])) == list(range(1, 60, 6))
+    assert sorts["group"][3::6].all()
+    found, _ = evaluate(PixelDistance(replace(CONV, channels=3)), got, 60, [2], 5)
+    assert {"auc_background", "auc_group", "auc_other"} < set(found)
+    classes = got.labels[second[3::6]]  # another target of the clip
+    assert (classes != got.labels[first[3::6]]).all()
+    assert (got.groups[classes] == got.groups[got.labels[first[3::6]]]).all()
+
+
+def test_backgrounds_and_photos_join_a_batch(store):
+    model = replace(CONV, channels=3)
+    data = replace(CONFIG.data, reader="store", backgrounds=2, per_class=4)
+    got = targets(store, data, model)
+    cfg = replace(CONFIG.batch, classes=3, per_class=2, backgrounds=5)
+    labels = make_batch(got, model, cfg, 0, 0)["labels"].numpy()
+    assert (labels[:6] >= 0).all()
+    assert list(labels[6:]) == [-1] * 5
+    for mining in ("random", "all"):
+        first, second, same = pairs(labels, mining, np.random.default_rng(0))
+        assert (same == (labels[first] == labels[second])).all()
+        assert (np.maximum(labels[first], labels[second]) >= 0).all()
+    photos = got.keep(np.isin(np.arange(16), [0, 4, 8, 9]))  # two classes with one image, one with two
+    for share, wanted in ((0.0, {2}), (1.0, {0, 1})):
+        drawn = photos.labels[draw(photos, replace(cfg, photos=share, backgrounds=0), np.random.default_rng(0))]
+        assert set(drawn) == wanted
+    parts = split(photos, replace(CONFIG.data, hold_out="groups", validation=0.0, test=0.0), 0)
+    assert len(parts[0].images) == 4
+
+
+def test_photos_serve_training_only(store):
+    data = replace(CONFIG.data, reader="store", hold_out="groups", per_class=4, validation=0.4, test=0.4)
+    got = targets(store, data, replace(CONV, channels=3))
+    items = [
+        (got.group_names[got.groups[c]], got.names[c], image) for image, c in zip(got.images, got.labels, strict=True)
+    ]
+    more = collect([*items, *[(f"photos/{k}", f"thing {k}", items[0][2]) for k in range(9)]])
+    with pytest.raises(DataError, match="training part"):
+        split(more.keep(more.labels < 4), data, 0)
+    clips = collect(
+        [
+            *items,
+            *[(f"clip {g}", name + g, i) for g in "xyz" for _, name, i in items],
+            *[("photos", f"{k}", items[0][2]) for k in range(9)],
+        ]
+    )
+    training, validation, test = split(clips, data, 0)
+    assert "photos" in training.used_groups()
+    assert "photos" not in validation.used_groups() + test.used_groups()
 
 
 def test_parts_share_only_what_they_may(letters):
@@ -514,7 +641,7 @@ KINDS = {  # model, loss, mining, steps
     "two-channel two-stream": (replace(CONV, pairing="two-channel", two_stream=True), "hinge", "random", 90),
     "spp": (replace(CONV, pyramid=(3, 2, 1)), "hinge", "all", 45),
     "all three": (replace(CONV, pairing="two-channel", two_stream=True, pyramid=(3, 1)), "hinge", "random", 90),
-    "contrastive": (replace(CONV, reader="euclidean"), "contrastive", "all", 45),
+    "contrastive": (replace(CONV, reader="euclidean"), "contrastive", "all", 90),
     "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
     "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
     "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),
@@ -592,6 +719,19 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     assert rest.net.config.threshold is not None
     with pytest.raises(ConfigError, match="another config"):
         Run(replace(cfg, seed=9), letters, letters, tmp_path / "parts")
+
+
+def test_a_run_may_be_as_long_as_told(letters, tmp_path):
+    cfg = replace(CONFIG, optim=replace(CONFIG.optim, lr=4e-3, lr_end=1e-3, steps=100_000))
+    run = Run(cfg, letters, letters, tmp_path)
+    run.train(minutes=0.01)
+    assert 0.6 <= run.seconds < 60
+    assert 0 < run.step < 100_000
+    assert run.optimiser.param_groups[0]["lr"] < 3e-3  # the schedule follows the clock
+    assert run.best > 0  # the end is validated
+    steps = run.step
+    assert Run(cfg, letters, letters, tmp_path).train(minutes=0.01) == run.best
+    assert run.step == steps
 
 
 def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
@@ -675,8 +815,31 @@ def test_fit_then_evaluate(tmp_path, letters, capsys):
         assert cv2.imread(str(tmp_path / "figures" / f"{name}.png")).std() > 5
 
 
+def test_sweep(tmp_path, letters, capsys):
+    for i, (image, label) in enumerate(zip(letters.images, letters.labels, strict=True)):
+        (tmp_path / "set" / letters.names[label]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "set" / letters.names[label] / f"{i}.png"), image)
+    recipes = [str(write_yaml(tmp_path / f"{name}.yaml", config_of(name))) for name in ("contrastive", "triplet")]
+    words = ["sweep", "--config", *recipes, "--data", str(tmp_path / "set"), "--embeddings", "2", "4", "--steps", "6"]
+    words += ["--ways", "2", "5", "--trials", "20", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines()[1:5]] == [
+        ["contrastive", "2"], ["contrastive", "4"], ["triplet", "2"], ["triplet", "4"]
+    ]  # fmt: skip
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert all(0 <= v <= 1 for own in found.values() for ways in own.values() for v in ways.values())
+    assert list(found["triplet"]["4"]) == ["2", "5"]
+    assert load_similarity(tmp_path / "out" / "triplet-4" / "best.safetensors").config.embedding == 4
+    assert cv2.imread(str(tmp_path / "out" / "sweep.png")).std() > 5
+    before = (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns
+    assert main(words) == 0  # nothing is trained again
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found
+    assert (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns == before
+
+
 def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):
-    cfg = replace(CONFIG, data=DataConfig("omniglot", "groups", 0.0, 0.0, 20))
+    cfg = replace(CONFIG, data=replace(CONFIG.data, reader="omniglot", hold_out="groups", validation=0.0, test=0.0))
     recipe = write_yaml(tmp_path / "recipe.yaml", cfg)
     net = tmp_path / "net.safetensors"
     save_network(SimilarityNet(CONV), net)

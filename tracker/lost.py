@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -113,7 +111,7 @@ class Tracker(ShortTermTracker):
 
     def _warm_up_network(self) -> None:
         if self._knows:
-            self.verifier = load_similarity(Path(str(files("tracker") / "weights" / "verifier.safetensors")))
+            self.verifier = load_similarity()
         super()._warm_up_network()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -255,12 +256,14 @@ class SimilarityNet(nn.Module):
         return 1 / (1 - score) if self.config.reader in DISTANCES else float(torch.tensor(score).double().sigmoid())
 
 
-def load_similarity(file: str | Path) -> SimilarityNet:
+def load_similarity(file: str | Path = "verifier") -> SimilarityNet:
     """Read a network that `network.save_network` wrote, in evaluation mode.
 
+    file: a path, or verifier: the network for patches of targets that comes with the package.
     Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of network).
     """
-    path = Path(file)
+    shipped = Path(str(files("tracker") / "weights" / "verifier.safetensors"))
+    path = shipped if str(file) == "verifier" else Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"no weight file {path}")
     config, state = read_safetensors(path, SimilarityConfig)
@@ -358,7 +361,9 @@ def read_image(path: str | Path) -> Image:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `compare_command`."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="two images, or queries for the gallery")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a network that train.similarity wrote")
+    parser.add_argument(
+        "--weights", default="verifier", metavar="FILE", help="a network that train.similarity wrote [shipped]"
+    )
     parser.add_argument("--gallery", metavar="DIR", help="rank the images in this folder by likeness to each IMAGE")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="lines for each query [5]")
     parser.add_argument(
@@ -380,8 +385,8 @@ def compare_command(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.weights} has no threshold: fit with validation data, or give --threshold")
         threshold = net.similarity(net.config.threshold)
     names = list(args.images)
-    files = image_files(args.gallery) if args.gallery else []
-    images = _same_size([read_image(path) for path in [*names, *files]], net.config, args.resize)
+    references = image_files(args.gallery) if args.gallery else []
+    images = _same_size([read_image(path) for path in [*names, *references]], net.config, args.resize)
     print(f"threshold {threshold:.4f}")
 
     def say(left: object, right: object, score: float) -> None:
@@ -392,7 +397,7 @@ def compare_command(args: argparse.Namespace) -> int:
         with torch.inference_mode():
             say(names[0], names[1], float(net(images[0], images[1])))
     if args.gallery:
-        gallery = Gallery(net, images[len(names) :], [str(path) for path in files])
+        gallery = Gallery(net, images[len(names) :], [str(path) for path in references])
         for name, query in zip(names, images, strict=False):
             scores = gallery.scores(query)
             for i in np.argsort(-scores, kind="stable")[: args.top]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from tracker.config import load_yaml
 from tracker.similarity import load_similarity
 from train.similarity.config import TrainConfig
 from train.similarity.data import omniglot_runs, read, split
-from train.similarity.evaluate import Net, PixelDistance, draw_plots, evaluate, need_matplotlib, table
+from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
 from train.similarity.loop import Run
 
 
@@ -28,7 +29,7 @@ def command_fit(args: argparse.Namespace) -> None:
     run = Run(cfg, training, validation, args.out)
     if run.step:
         print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
-    best = run.train()
+    best = run.train(args.minutes)
     print(f"step {run.step}, {run.seconds / 60:.1f} minutes, weights in {args.out}")
     print(f"best validation {best:.4f}" if best >= 0 else "no validation yet: the weights have no threshold")
 
@@ -60,37 +61,78 @@ def command_evaluate(args: argparse.Namespace) -> None:
             kept[name] = scores
     print(table(found))
     if args.out:
-        partial = args.out / ".figures.json.part"
-        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, args.out / "figures.json")
+        write_json(args.out / "figures.json", found)
         draw_plots(found, kept, args.out)
         print(f"wrote figures.json and plots to {args.out}")
+
+
+def command_sweep(args: argparse.Namespace) -> None:
+    """Train recipes with embeddings of several lengths; table and plots of their N-way accuracy."""
+    need_matplotlib()
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for path in args.config:
+        whole = load_yaml(TrainConfig, path)
+        optim = dataclasses.replace(whole.optim, steps=args.steps or whole.optim.steps)
+        cfg = dataclasses.replace(whole, optim=optim)
+        training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+        if test is None or validation is None:
+            raise ValueError(f"{path}: a sweep needs data.validation and data.test above 0")
+        for length in args.embeddings:
+            one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
+            folder = args.out / f"{path.stem}-{length}"
+            run = Run(one, training, validation, folder)
+            run.train()
+            if run.step < optim.steps:
+                raise KeyboardInterrupt
+            figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, args.ways, args.trials)
+            found.setdefault(path.stem, {})[length] = figures["one_shot"]
+    print(table({f"{name} {n}": {"one_shot": v} for name, own in found.items() for n, v in own.items()}))
+    write_json(args.out / "sweep.json", found)
+    print(f"wrote sweep.json and {draw_sweep(found, args.out / 'sweep.png').name} to {args.out}")
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m train.similarity", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in (("fit", command_fit), ("evaluate", command_evaluate)):
-        p = commands.add_parser(name, help=run.__doc__)
+    added = {}
+    for name, run in (("fit", command_fit), ("evaluate", command_evaluate), ("sweep", command_sweep)):
+        p = added[name] = commands.add_parser(name, help=run.__doc__)
         p.set_defaults(run=run)
-        p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/similarity/")
+        several = {"nargs": "+"} if name == "sweep" else {}
+        p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **several)
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
         p.add_argument("--threads", type=int, default=1, help="CPU threads")
-        if name == "fit":
-            p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
+        if name != "fit":
+            p.add_argument("--ways", type=int, nargs="+", default=[2, 5, 10, 20], help="N of N-way [2 5 10 20]")
+            p.add_argument("--trials", type=int, default=400, help="one-shot trials for each N [400]")
+    p = added["fit"]
+    p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
+    p.add_argument("--minutes", type=float, help="length of the whole run, in place of optim.steps")
+    p = added["evaluate"]
     p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
     p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")
     p.add_argument("--runs", type=Path, help="Omniglot's one_shot_runs.zip")
     p.add_argument("--pairs", type=int, default=2000, help="test pairs, half of them the same [2000]")
-    p.add_argument("--ways", type=int, nargs="+", default=[2, 5, 10, 20], help="N of N-way one-shot [2 5 10 20]")
-    p.add_argument("--trials", type=int, default=400, help="one-shot trials for each N [400]")
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")
+    p = added["sweep"]
+    p.add_argument("--embeddings", type=int, nargs="+", required=True, help="lengths of the embedding")
+    p.add_argument("--steps", type=int, help="in place of optim.steps")
+    p.add_argument("--out", type=Path, required=True, help="folder of the runs, sweep.json and sweep.png")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     try:
         args.run(args)
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"train.similarity: error: {error}", file=sys.stderr)
         return 2

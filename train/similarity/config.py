@@ -18,6 +18,9 @@ class DataConfig:
     hold_out: what validation and test share with training. images: the classes, not their images; classes: the groups
     (alphabets, clips), not their classes; groups: nothing.
     validation, test: shares held out, in [0, 1). per_class: most images kept of a class.
+    Of the store only: photos: targets on photos too, as classes with one image. margin: share of the side that is kept
+    around each patch, so that shifts and turns show what is there. jitter: share of its size by which a box is put off.
+    backgrounds: patches without a target that are cut from the frame of each patch.
     """
 
     reader: Literal["omniglot", "mnist", "digits", "folder", "store"]
@@ -25,17 +28,24 @@ class DataConfig:
     validation: float
     test: float
     per_class: int
+    photos: bool
+    margin: float
+    jitter: float
+    backgrounds: int
 
 
 @dataclass(frozen=True)
 class BatchConfig:
     """How a batch of classes x per_class images is drawn; pairs and triplets are formed within it.
 
-    same_group: share of the batches whose classes come from one group. sizes: sides in px, one drawn for each batch.
+    same_group: probability that a class comes from the group of the class before it, while that has one left. sizes:
+    sides in px, one drawn for each batch.
     flip, turn: mirror, turn by multiples of 90 degrees, the whole batch alike, so both of a pair.
     affine: each of four distortions of each image is applied with this probability: up to `rotation` degrees, `shear`,
     `scale` (0.2 gives 0.8 to 1.2) and `shift` (share of the side). colour: strength of a change of light and colour;
     blur: probability of blur, noise or compression.
+    photos: share of the classes that have one image (two distortions of it are then a pair). backgrounds: how many join
+    the batch, from the frames of its images; they differ from every class and are not compared with each other.
     """
 
     classes: int
@@ -51,6 +61,8 @@ class BatchConfig:
     shift: float
     colour: float
     blur: float
+    photos: float
+    backgrounds: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class OptimConfig:
     """Optimiser and schedule: the learning rate falls geometrically from lr to lr_end in `steps` steps.
 
     momentum: SGD's; PyTorch's ASGD has none, Adam keeps its own. clip: largest gradient norm. init: PyTorch's, that of
-    He et al. 2015 for the convolutions, or that of Koch et al. 2015.
+    He et al. 2015 for the convolutions (and a logistic reader that begins as a distance), or that of Koch et al. 2015.
     conv_l2, dense_l2: L2 term l2 / 2 |w|^2 on the weights (not biases) of convolutions and fully-connected layers.
     """
 
@@ -131,6 +143,10 @@ class TrainConfig:
             raise ConfigError(f"batch.sizes: these layers need at least {model.smallest} px, got {min(batch.sizes)}")
         if data.validation < 0 or data.test < 0 or data.validation + data.test >= 1 or data.per_class < 2:
             raise ConfigError("data: validation and test are shares >= 0 with a sum below 1, per_class >= 2")
+        if min(data.margin, data.jitter, data.backgrounds, batch.photos, batch.backgrounds) < 0 or batch.photos > 1:
+            raise ConfigError("data.margin, jitter, backgrounds and batch.backgrounds must be >= 0, photos in [0, 1]")
+        if (batch.backgrounds and not data.backgrounds) or (batch.photos and not data.photos):
+            raise ConfigError("batch.backgrounds and batch.photos draw from data.backgrounds and data.photos")
         if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 1:
             raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 1")
         if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:

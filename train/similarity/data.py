@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.similarity import SimilarityConfig, image_files, patch, read_image
+from tracker.crop import crop
+from tracker.geometry import Box, CropWindow, context_side, iou
+from tracker.similarity import SimilarityConfig, image_files, read_image
 from train.similarity.config import DataConfig
 from train.store import Store
 
@@ -30,7 +33,9 @@ class ImageSet:
     """Images with classes, and groups of classes (alphabets, clips).
 
     images: (H, W) grey or (H, W, 3) BGR uint8 each. labels: (N,) class of each image. names: of the classes.
-    groups: (classes,) group of each class. group_names: of the groups.
+    groups: (classes,) group of each class. group_names: of the groups. margin: px on each side of every image that are
+    there for shifts and turns only. beside: for each image, the same number K of backgrounds: patches of the same frame
+    that show no target. Background k of image i has the number N + K i + k.
     """
 
     images: Sequence[Image]
@@ -38,18 +43,43 @@ class ImageSet:
     names: tuple[str, ...]
     groups: NDArray[np.int64]
     group_names: tuple[str, ...]
+    margin: int = 0
+    beside: Sequence[Sequence[Image]] = ()
 
     @cached_property
     def by_class(self) -> list[NDArray[np.int64]]:
         """Indices of the images of each class."""
         return [np.flatnonzero(self.labels == c) for c in range(len(self.names))]
 
+    def wide(self, number: int) -> Image:
+        """An image or background with its margin."""
+        if number < len(self.images):
+            return self.images[number]
+        i, k = divmod(number - len(self.images), len(self.beside[0]))
+        return self.beside[i][k]
+
+    def image(self, number: int) -> Image:
+        """An image or background without its margin."""
+        return trim(self.wide(number), self.margin)
+
+    def backgrounds(self, i: int) -> NDArray[np.int64]:
+        """Numbers of the backgrounds of image i."""
+        count = len(self.beside[0]) if self.beside else 0
+        return np.arange(count) + len(self.images) + count * i
+
     def keep(self, chosen: NDArray[np.bool_]) -> ImageSet:
         """The images where `chosen` (N,) is true, and the classes that still have some."""
         index = np.flatnonzero(chosen)
         classes, labels = np.unique(self.labels[index], return_inverse=True)
         names = tuple(self.names[c] for c in classes)
-        return ImageSet([self.images[i] for i in index.tolist()], labels, names, self.groups[classes], self.group_names)
+        return dataclasses.replace(
+            self,
+            images=[self.images[i] for i in index.tolist()],
+            labels=labels,
+            names=names,
+            groups=self.groups[classes],
+            beside=[self.beside[i] for i in index.tolist()] if self.beside else (),
+        )
 
     def without_groups(self, names: Sequence[str]) -> ImageSet:
         """The images whose group is not named: what a network trained on those groups has not seen."""
@@ -62,6 +92,11 @@ class ImageSet:
 
     def __str__(self) -> str:
         return f"{len(self.images)} images, {len(self.names)} classes, {len(np.unique(self.groups))} groups"
+
+
+def trim(image: Image, margin: int) -> Image:
+    """The image without `margin` px on each side."""
+    return image[margin:-margin, margin:-margin] if margin else image
 
 
 class OneShotRun(NamedTuple):
@@ -102,7 +137,7 @@ def read(paths: Sequence[Path], cfg: DataConfig, model: SimilarityConfig) -> Ima
         return omniglot(paths, cfg.per_class)
     if len(paths) > 1:
         raise DataError(f"reader {cfg.reader} takes one path, got {len(paths)}")
-    return folder(paths[0], cfg.per_class) if cfg.reader == "folder" else targets(paths[0], cfg.per_class, model)
+    return folder(paths[0], cfg.per_class) if cfg.reader == "folder" else targets(paths[0], cfg, model)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -195,22 +230,75 @@ def folder(path: Path, per_class: int) -> ImageSet:
     return collect([(name, name, read_image(file)) for name, own in kept.items() for file in _spread(own, per_class)])
 
 
-def targets(path: Path, per_class: int, model: SimilarityConfig) -> ImageSet:
-    """Patches of the targets of the video clips in a store: a target is a class, a clip is a group."""
+def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
+    """Patches of the targets in a store: a target is a class, a clip (or a kind of object on photos) is a group.
+
+    The boxes are put off by cfg.jitter, as those of a tracker are. A target on a photo is a class with one image.
+    """
     store = Store(path)
-    items = []
-    for number in store.by_source.get("video", []):
-        track = store.tracks[number]
-        if len(track.images) < 2:
+    boxes: dict[int, list[NDArray[np.float32]]] = defaultdict(list)  # of all targets on an image
+    for track in store.tracks:
+        for image, box in zip(track.images.tolist(), track.boxes, strict=True):
+            boxes[image].append(box)
+    rng = np.random.default_rng(1)
+    wide = dataclasses.replace(model, size=model.size + 2 * round(cfg.margin * model.size))
+    items: list[tuple[str, str, Image]] = []
+    beside: list[list[Image]] = []
+
+    def cut(image: int, box: Box) -> Image:
+        centre, scale = box.centre, wide.size / model.size
+        side = context_side(box.w, box.h, model.context_amount) * scale
+        return crop(store.image(image), CropWindow.around(*centre, side, wide.size), store.mean_colour(image))
+
+    for number, track in enumerate(store.tracks):
+        photo = len(track.images) < 2
+        if photo and not cfg.photos:
             continue
-        for i in _spread(range(len(track.images)), per_class):
+        group = track.label if photo else track.label.rsplit("/", 1)[0]
+        for i in _spread(range(len(track.images)), cfg.per_class):
             image = int(track.images[i])
-            box = [float(v) for v in track.boxes[i]]
-            cut = patch(store.image(image), box, model, store.mean_colour(image))
-            items.append((track.label.rsplit("/", 1)[0], f"{track.label} {number}", cut))
-    if not items:
+            box = Box(*map(float, track.boxes[i]))
+            items.append((group, f"{track.label} {number}", cut(image, jittered(box, cfg.jitter, rng))))
+            height, width = store.image(image).shape[:2]
+            beside.append([cut(image, away(box, boxes[image], width, height, k, rng)) for k in range(cfg.backgrounds)])
+    if not any(len(track.images) > 1 for track in store.tracks):
         raise DataError(f"{path}: this store has no target that is seen twice in a video clip")
-    return collect(items)
+    found = collect(items)
+    return dataclasses.replace(found, margin=(wide.size - model.size) // 2, beside=beside if cfg.backgrounds else ())
+
+
+def jittered(box: Box, jitter: float, rng: np.random.Generator) -> Box:
+    """The box moved by up to `jitter` of its size, and its sides longer or shorter by up to that share."""
+    w, h = (np.array(box[2:]) * np.exp(rng.uniform(-jitter, jitter, 2))).tolist()
+    x, y = (np.array(box.centre) + rng.uniform(-jitter, jitter, 2) * box[2:]).tolist()
+    return Box.from_centre(x, y, w, h)
+
+
+def away(
+    box: Box, others: Sequence[NDArray[np.float32]], width: int, height: int, number: int, rng: np.random.Generator
+) -> Box:
+    """A box of about the same size with IoU < 0.3 to every box of the frame.
+
+    number: even ones lie close by, about where a tracker that slipped off would be; odd ones anywhere in the frame.
+    width, height: of the frame, px. Where the frame is too full, the box of 100 tries that overlaps least.
+    """
+    best, least = box, np.inf
+    for _ in range(100):
+        w, h = (np.array(box[2:]) * np.exp(rng.uniform(-0.3, 0.3, 2))).tolist()
+        if number % 2 == 0:
+            angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
+            x, y = box.centre[0] + box.w * reach * np.cos(angle), box.centre[1] + box.h * reach * np.sin(angle)
+        else:
+            x, y = rng.uniform(0, width), rng.uniform(0, height)
+        if not (0 <= x <= width and 0 <= y <= height):
+            continue
+        one = Box.from_centre(float(x), float(y), w, h)
+        overlap = float(np.max(iou(np.array(one), np.array(others))))
+        if overlap < least:
+            best, least = one, overlap
+        if overlap < 0.3:
+            break
+    return best
 
 
 def _spread(items: Sequence, count: int) -> list:
@@ -242,7 +330,11 @@ def split(images: ImageSet, cfg: DataConfig, seed: int) -> tuple[ImageSet, Image
     elif cfg.hold_out == "classes":
         part = parts(len(images.names))[images.labels]
     else:
-        part = parts(len(images.group_names))[images.groups[images.labels]]
+        often = np.array([len(own) > 1 for own in images.by_class])
+        seen_often = np.unique(images.groups[often])  # the others, kinds of photos, can only serve training
+        of_group = np.zeros(len(images.group_names), np.int64)
+        of_group[seen_often] = parts(len(seen_often))
+        part = of_group[images.groups[images.labels]]
     made = [images.keep(part == i) if share else None for i, share in enumerate((1, cfg.validation, cfg.test))]
     for name, some in zip(("training", "validation", "test"), made, strict=True):
         if some is not None and (len(some.names) < 2 or max(map(len, some.by_class)) < 2):

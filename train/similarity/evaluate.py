@@ -101,13 +101,22 @@ def accuracy(scores: Scores, same: NDArray[np.bool_], threshold: float) -> float
     return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(same, bool)))
 
 
+def kinds(images: ImageSet, first: Index, second: Index, same: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Which of the different pairs are a target and a background, targets of one group, targets of two: (N,) each."""
+    background = second >= len(images.images)
+    group = images.groups[images.labels]
+    near = ~same & ~background & (group[first] == group[np.where(background, first, second)])
+    return {"background": background, "group": near, "other": ~(same | background | near)}
+
+
 # --- scores of a network ---------------------------------------------------------------------------------------------
 
 
 def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[Index, Index, NDArray[np.bool_]]:
     """First and second image of `count` pairs, every other one of the same class.
 
-    Raises ValueError for fewer than two classes or no class with two images.
+    Where there are backgrounds, the different ones are in turn: a target and a background beside it, two targets of one
+    group (as far as there are), any two. Raises ValueError for fewer than two classes or no class with two images.
     """
     often = [own for own in images.by_class if len(own) > 1]
     if len(images.names) < 2 or not often:
@@ -117,9 +126,15 @@ def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[
         if k % 2 == 0:
             own = often[rng.integers(len(often))]
             rows.append(rng.choice(own, 2, replace=False))
-        else:
-            c, d = rng.choice(len(images.names), 2, replace=False)
-            rows.append(np.array([rng.choice(images.by_class[c]), rng.choice(images.by_class[d])]))
+            continue
+        c, d = rng.choice(len(images.names), 2, replace=False)
+        near = np.flatnonzero((images.groups == images.groups[c]) & (np.arange(len(images.names)) != c))
+        if images.beside and k % 6 == 3 and len(near):
+            d = rng.choice(near)
+        second = rng.choice(images.by_class[d])
+        if images.beside and k % 6 == 1:
+            second = rng.choice(images.backgrounds(rng.choice(images.by_class[c])))
+        rows.append(np.array([rng.choice(images.by_class[c]), second]))
     first, second = np.array(rows).T
     return first, second, np.arange(count) % 2 == 0
 
@@ -148,7 +163,7 @@ def score_pairs(net: Net, images: ImageSet, first: Index, second: Index) -> Scor
     sides = []
     for index, is_second in ((first, False), (second, True)):
         used, row = np.unique(index, return_inverse=True)
-        sides.append((embed_all(net, [images.images[i] for i in used.tolist()], is_second), row))
+        sides.append((embed_all(net, [images.image(i) for i in used.tolist()], is_second), row))
     (a, i), (b, j) = sides
     return join_all(net, a, b, i, j)
 
@@ -221,6 +236,9 @@ def evaluate(
         kept = PairScores(score_pairs(net, images, first, second), same)
         curve = roc(*kept)
         found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
+        if images.beside:
+            for name, some in kinds(images, first, second, same).items():
+                found[f"auc_{name}"] = auc(roc(kept.scores[same | some], same[same | some]))
         if isinstance(net, SimilarityNet):
             if net.config.threshold is None:
                 raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")
@@ -269,13 +287,42 @@ def draw_plots(found: dict[str, dict[str, Any]], kept: dict[str, PairScores], fo
         for name, values in found.items():
             axes.plot([int(n) for n in values["one_shot"]], list(values["one_shot"].values()), marker="o", label=name)
         axes.legend()
-    written = []
-    for name, figure in figures.items():
-        partial, path = folder / f".{name}.part.png", folder / f"{name}.png"
-        figure.savefig(partial, dpi=120)
-        partial.replace(path)
-        written.append(path)
-    return written
+    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def draw_sweep(found: dict[str, dict[int, dict[str, float]]], path: Path) -> Path:
+    """Write a plot of N-way accuracies against N (a line for each length) and against the length of the embedding.
+
+    found: for each recipe, for each length, for each N, the accuracy.
+    """
+    figure = need_matplotlib()(figsize=(10, 4), layout="constrained")
+    by_ways, by_length = figure.subplots(1, 2, sharey=True)
+    by_ways.set(xlabel="N (ways)", ylabel="one-shot accuracy")
+    by_length.set(xlabel="length of the embedding", xscale="log")
+    for (name, own), line in zip(found.items(), ("-", "--", ":", "-.") * len(found), strict=False):
+        for k, (length, values) in enumerate(own.items()):
+            by_ways.plot(
+                [int(n) for n in values],
+                list(values.values()),
+                line,
+                marker="o",
+                color=f"C{k}",
+                label=f"{name}, {length}",
+            )
+        for k, n in enumerate(next(iter(own.values()))):
+            accuracies = [values[n] for values in own.values()]
+            by_length.plot(list(own), accuracies, line, marker="o", color=f"C{k}", label=f"{name}, {n}-way")
+    by_length.set_xticks(list(next(iter(found.values()))), list(next(iter(found.values()))), minor=False)
+    for axes in (by_ways, by_length):
+        axes.legend(fontsize=7)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    partial = path.with_name(f".{path.stem}.part.png")
+    figure.savefig(partial, dpi=120)
+    partial.replace(path)
+    return path
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
@@ -292,6 +339,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 def _flat(values: dict[str, Any]) -> dict[str, float]:
     named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95"}
+    named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
     return out | ({"published runs": values["one_shot_runs"]} if "one_shot_runs" in values else {})

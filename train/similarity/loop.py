@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from train.similarity.sampling import make_batch, pairs, triplets
 
 SAVE_SECONDS = 120.0  # between checkpoints
 LOG_STEPS = 50
+BAR = "{desc} {n:.0f}% {elapsed}<{remaining} {postfix}"
 
 
 def init_koch(net: nn.Module) -> None:
@@ -42,13 +44,21 @@ def init_koch(net: nn.Module) -> None:
                 nn.init.normal_(module.bias, 0.5, 0.01)
 
 
-def init_he(net: nn.Module) -> None:
-    """Convolutions that keep the variance through ReLUs (He et al. 2015), without bias; mutates net."""
+def init_he(net: SimilarityNet) -> None:
+    """Convolutions that keep the variance through ReLUs (He et al. 2015), without bias; mutates net.
+
+    A logistic reader begins as a Manhattan distance: with weights of both signs, half of the features would at first
+    speak for the wrong answer.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    if net.config.reader == "logistic":
+        reader: Any = net.reader
+        nn.init.constant_(reader.weight, -20 / net.config.embedding)
+        nn.init.constant_(reader.bias, 3.2)  # untrained sigmoids of two images differ by 0.16
 
 
 def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
@@ -165,22 +175,25 @@ class Run:
         partial.replace(self.folder / "last.pt")
         save_network(self.net, self.folder / "last.safetensors")
 
-    def train(self, stop_at: int | None = None) -> float:
+    def train(self, minutes: float | None = None, stop_at: int | None = None) -> float:
         """Train to the end of the schedule; returns the best validation score (-1 without validation).
 
+        minutes: length of the whole run, counting what earlier calls have trained; None takes `optim.steps`.
         stop_at: stop early, before this step. Ctrl-C or SIGTERM saves and returns.
         """
         cfg, optim = self.cfg, self.cfg.optim
         batches = prefetch(lambda step: make_batch(self.training, cfg.model, cfg.batch, cfg.seed, step), self.step)
         average: float | None = None
         saved = self.seconds
-        last = optim.steps if stop_at is None else min(stop_at, optim.steps)
-        bar = tqdm(total=optim.steps, initial=self.step, desc=self.folder.name, mininterval=5, unit="step")
+        progress = 0.0
+        bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
         with asked_to_stop() as stop:
             try:
-                while self.step < last and not stop():
+                while not stop():
+                    progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                    if progress >= 1 or self.step == stop_at:
+                        break
                     begin = time.perf_counter()
-                    progress = self.step / optim.steps
                     for group in self.optimiser.param_groups:
                         group["lr"] = optim.lr * (optim.lr_end / optim.lr) ** progress
                     torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
@@ -197,15 +210,18 @@ class Run:
                     self.step += 1
                     self.seconds += time.perf_counter() - begin
                     average = value if average is None else 0.98 * average + 0.02 * value
-                    bar.set_postfix({"loss": f"{average:.4f}", "best": f"{self.best:.4f}"}, refresh=False)
-                    bar.update()
+                    shown = {"step": self.step, "loss": f"{average:.4f}", "best": f"{self.best:.4f}"}
+                    bar.set_postfix(shown, refresh=False)
+                    bar.update(100 * progress - bar.n)
                     if self.step % LOG_STEPS == 0:
                         self._log(loss=average)
-                    if self.validation and (self.step % cfg.validation.every == 0 or self.step == optim.steps):
+                    if self.validation and self.step % cfg.validation.every == 0:
                         self._validate(self.validation)
                     if self.seconds - saved > SAVE_SECONDS:
                         self.save()
                         saved = self.seconds
+                if self.validation and progress >= 1 and self.step % cfg.validation.every:
+                    self._validate(self.validation)
             finally:
                 batches.close()  # type: ignore[attr-defined]
                 bar.close()

@@ -13,39 +13,54 @@ from torch import Tensor
 from tracker.similarity import SimilarityConfig, to_pixels
 from train import augment
 from train.similarity.config import BatchConfig
-from train.similarity.data import ImageSet
+from train.similarity.data import ImageSet, trim
 
 Index = NDArray[np.int64]
 Mining = Literal["random", "all", "semi-hard", "hard"]
 
 
 def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:
-    """Indices of cfg.per_class images of each of cfg.classes classes; images are repeated where a class has too few."""
-    classes = np.flatnonzero([len(own) > 1 for own in images.by_class])
-    if rng.random() < cfg.same_group:
-        group = images.groups[rng.choice(classes)]
-        near = classes[images.groups[classes] == group]
-        classes = near if len(near) > 1 else classes
-    chosen = rng.choice(classes, min(cfg.classes, len(classes)), replace=False)
+    """Numbers of cfg.per_class images of each of cfg.classes classes, then of cfg.backgrounds backgrounds.
+
+    Images are repeated where a class has too few.
+    """
+    count = np.array([len(own) for own in images.by_class])
+    free = {False: count > 1, True: count == 1}  # not yet drawn: seen more than once, and once
+    chosen: list[int] = []
+    for _ in range(cfg.classes):
+        pool = free[bool(cfg.photos) and rng.random() < cfg.photos]
+        if not pool.any():
+            continue
+        near = pool & (images.groups == images.groups[chosen[-1]]) if chosen else pool
+        chosen.append(int(rng.choice(np.flatnonzero(near if rng.random() < cfg.same_group and near.any() else pool))))
+        pool[chosen[-1]] = False
     rows = []
     for c in chosen:
         own = images.by_class[c]
         rows.append(own[np.resize(rng.permutation(len(own)), cfg.per_class)])
-    return np.concatenate(rows)
+    found = np.concatenate(rows)
+    beside = [rng.choice(images.backgrounds(i)) for i in rng.permutation(np.resize(found, cfg.backgrounds))]
+    return np.concatenate([found, np.array(beside, np.int64)])
 
 
 def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed: int, step: int) -> dict[str, Tensor]:
-    """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,)."""
+    """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,).
+
+    The label of a background is -1.
+    """
     rng = np.random.default_rng((seed, step))
     index = draw(images, cfg, rng)
     size = int(rng.choice(cfg.sizes))
-    pixels = torch.cat([to_pixels(distort(images.images[i], cfg, rng), model, size) for i in index])
+    pixels = torch.cat(
+        [to_pixels(trim(distort(images.wide(i), cfg, rng), images.margin), model, size) for i in index.tolist()]
+    )
     if cfg.turn:
         pixels = torch.rot90(pixels, int(rng.integers(4)), (2, 3))
     for axis in (2, 3):
         if cfg.flip and rng.random() < 0.5:
             pixels = pixels.flip(axis)
-    return {"images": pixels.contiguous(), "labels": torch.from_numpy(images.labels[index])}
+    labels = np.where(index < len(images.images), images.labels[np.minimum(index, len(images.images) - 1)], -1)
+    return {"images": pixels.contiguous(), "labels": torch.from_numpy(labels)}
 
 
 def distort(image: NDArray[np.uint8], cfg: BatchConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -82,8 +97,8 @@ def distort(image: NDArray[np.uint8], cfg: BatchConfig, rng: np.random.Generator
 
 
 def positives(labels: Index) -> tuple[Index, Index]:
-    """Every pair (i < j) of one class."""
-    i, j = np.nonzero(np.triu(labels[:, None] == labels, 1))
+    """Every pair (i < j) of one class, -1 being none."""
+    i, j = np.nonzero(np.triu((labels[:, None] == labels) & (labels >= 0), 1))
     return i, j
 
 

@@ -21,7 +21,7 @@ def main(source_name: str, box: str, weights: str = "swift") -> None:
             x, _, w, _ = result.box
             width = frame.image.shape[1]
             error = (x + w / 2) / (width / 2) - 1  # -1: at the left edge, 1: at the right edge
-            command = f"turn {error:+.3f}" if result.score >= SURE else "stop"
+            command = f"turn {error:+.3f}" if result and result.score >= SURE else "stop"  # false when lost
             print(f"{frame.time:.3f} s {command} score {result.score:.2f} dropped {source.dropped}", flush=True)
 
 

@@ -19,7 +19,8 @@ def main(camera: str = "0", weights: str = "swift") -> None:
         for frame in source:
             result = tracker.update(frame.image)
             ms = result.crop_ms + result.network_ms + result.post_ms
-            if not window.show(draw(frame.image, result.box, result.score, label=f"{ms:.0f} ms")):
+            box = result.box if result else None  # false when lost
+            if not window.show(draw(frame.image, box, result.score, label=f"{result.state} {ms:.0f} ms")):
                 break
 
 

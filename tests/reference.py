@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracker.geometry import CropWindow
+from tracker.geometry import CropWindow, iou
 
 
 def crop(frame, window: CropWindow, fill):
@@ -43,10 +43,13 @@ def xcorr(template, search):
     return np.array([[(template * search[:, r : r + h, c : c + w]).sum() for c in range(cols)] for r in range(rows)])
 
 
-def decode_boxes(logits, box_map, window, first, stride, width, height, penalty_k, window_influence):
-    """Scores of all cells at once, then the arg max."""
+def decode_peaks(logits, box_map, window, first, stride, width, height, penalty_k, window_influence, count):
+    """Scores of all cells at once, then the arg max, again and again without the cells that it explains."""
     left, top, right, bottom = box_map.astype(np.float64)
     w, h = left + right, top + bottom
+    rows, cols = np.indices(logits.shape)
+    x, y = first + stride * cols, first + stride * rows
+    boxes = np.stack([x - left, y - top, w, h], axis=-1)
 
     def overall(a, b):
         return np.sqrt((a + (a + b) / 2) * (b + (a + b) / 2))
@@ -59,10 +62,17 @@ def decode_boxes(logits, box_map, window, first, stride, width, height, penalty_
     )
     score = 1 / (1 + np.exp(-logits.astype(np.float64)))
     total = (1 - window_influence) * penalty * score + window_influence * window
-    r, c = np.unravel_index(np.argmax(total), total.shape)
-    cx = first + stride * c + (right[r, c] - left[r, c]) / 2
-    cy = first + stride * r + (bottom[r, c] - top[r, c]) / 2
-    return cx, cy, w[r, c], h[r, c], score[r, c], penalty[r, c]
+    free, peaks = np.ones(logits.shape, bool), []
+    while free.any() and len(peaks) < count:
+        r, c = np.unravel_index(np.argmax(np.where(free, total, -1)), total.shape)
+        bx, by, bw, bh = boxes[r, c]
+        overlap = iou(boxes[r, c], boxes)
+        around = (abs(rows - r) <= 1) & (abs(cols - c) <= 1) & ((rows != r) | (cols != c))
+        agreement = (score * overlap)[around].sum() / score[around].sum()
+        peaks.append((bx + bw / 2, by + bh / 2, bw, bh, logits[r, c], penalty[r, c], agreement))
+        free &= (overlap <= 0.2) & ~((bx <= x) & (x <= bx + bw) & (by <= y) & (y <= by + bh))
+        free[r, c] = False
+    return np.array(peaks)
 
 
 def cubic_matrix(cells, factor, a=-0.75):

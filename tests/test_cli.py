@@ -74,8 +74,9 @@ def run(clip, *options, init="40,90,48,48"):
 def read_csv(path):
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["frame", "time", "x", "y", "w", "h", "score"]
-    return np.array(rows[1:], float)
+    assert rows[0] == ["frame", "time", "x", "y", "w", "h", "score", "state"]
+    assert {row[-1] for row in rows[1:]} <= {"tracking", "uncertain", "lost"}
+    return np.array([row[:-1] for row in rows[1:]], float)
 
 
 def names(folder):
@@ -110,8 +111,8 @@ def test_json_and_txt_say_the_same_as_csv(clip, tmp_path, loaded):
         assert run(clip, "--boxes", tmp_path / f"b.{suffix}", "--quiet") == 0
     rows = read_csv(tmp_path / "b.csv")
     data = json.loads((tmp_path / "b.json").read_text())
-    assert np.array_equal([list(box.values()) for box in data["boxes"]], rows)
-    assert list(data["boxes"][0]) == ["frame", "time", "x", "y", "w", "h", "score"]
+    assert np.array_equal([list(box.values())[:-1] for box in data["boxes"]], rows)
+    assert list(data["boxes"][0]) == ["frame", "time", "x", "y", "w", "h", "score", "state"]
     meta = data["meta"]
     assert meta["source"] == str(clip) and meta["weights"] == "swift" and meta["siamtrack"] == __version__
     assert "0-based" in meta["coordinates"] and meta["size"] == list(SIZE) and meta["fps"] == FPS

@@ -7,22 +7,23 @@ from tracker.geometry import hann_window
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_decode_boxes_equals_the_twin(seed):
+def test_decode_peaks_equals_the_twin(seed):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, (14, 14)).astype(np.float32)
     box_map = rng.uniform(1, 60, (4, 14, 14)).astype(np.float32)
     args = hann_window(14), 0.5, 16.0, *rng.uniform(10, 90, 2), *rng.uniform(0, 0.5, 2)
-    assert kernels.decode_boxes(logits, box_map, *args) == pytest.approx(
-        reference.decode_boxes(logits, box_map, *args), rel=1e-9
-    )
+    expected = reference.decode_peaks(logits, box_map, *args, 5)
+    assert len(expected) > 1
+    assert kernels.decode_peaks(logits, box_map, *args, 5) == pytest.approx(expected, rel=1e-9)
+    assert kernels.decode_peaks(logits, box_map, *args, 1) == pytest.approx(expected[:1], rel=1e-9)
 
 
-def test_decode_boxes_passes_over_cells_without_a_box():
+def test_decode_peaks_passes_over_cells_without_a_box():
     logits, box_map = np.zeros((3, 3), np.float32), np.full((4, 3, 3), np.nan, np.float32)
     box_map[:, 1, 2] = 5
     logits[0, 0] = 50
-    cx, cy, w, h, score, _ = kernels.decode_boxes(logits, box_map, np.ones((3, 3)), 0.0, 10.0, 10.0, 10.0, 0.1, 0.3)
-    assert (cx, cy, w, h, score) == (20, 10, 10, 10, 0.5)
+    peaks = kernels.decode_peaks(logits, box_map, np.ones((3, 3)), 0.0, 10.0, 10.0, 10.0, 0.1, 0.3, 5)
+    assert peaks[:, :5].tolist() == [[20, 10, 10, 10, 0]]
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -12,16 +12,16 @@ __version__ = "0.1.0"
 __all__ = ["Result", "Target", "Tracker", "frames"]
 
 if TYPE_CHECKING:
-    from tracker.loop import Result, Target, Tracker
+    from tracker.lost import Result, Target, Tracker
     from tracker.video import frames
 
 
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import; `siamtrack --help` and readers of video do without it.
     if name in ("Tracker", "Target", "Result"):
-        from tracker import loop
+        from tracker import lost
 
-        return getattr(loop, name)
+        return getattr(lost, name)
     if name == "frames":
         from tracker.video import frames
 

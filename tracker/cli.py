@@ -26,7 +26,7 @@ TRAIL = 30  # centres drawn behind the box
 
 
 class Row(NamedTuple):
-    """The box of one frame: frame and time as in video.Frame, box in frame pixels (0-based), score in [0, 1]."""
+    """The box of one frame: frame and time as in video.Frame, box in frame pixels (0-based), score in [0, 1], state."""
 
     frame: int
     time: float
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     w: float
     h: float
     score: float
+    state: str = "tracking"  # uncertain; lost: then the box is a guess
 
 
 def track(args: argparse.Namespace) -> int:
@@ -84,15 +85,19 @@ def track(args: argparse.Namespace) -> int:
         raise ended
     if not args.quiet:
         score = sum(row.score for row in rows) / len(rows)
-        print(f"{len(rows)} frames in {seconds:.1f} s, {len(rows) / seconds:.0f} frames/s; mean score {score:.2f}")
+        lost = sum(row.state == "lost" for row in rows)
+        known = f"; lost in {lost} frames" if lost else ""
+        print(
+            f"{len(rows)} frames in {seconds:.1f} s, {len(rows) / seconds:.0f} frames/s; mean score {score:.2f}{known}"
+        )
         for path in kept:
             print(f"wrote {path}")
     return 0
 
 
-def _row(frame: Frame, box: Sequence[float], score: float) -> Row:
+def _row(frame: Frame, box: Sequence[float], score: float, state: str = "tracking") -> Row:
     x, y, w, h = map(float, box)
-    return Row(frame.index, frame.time, x, y, w, h, float(score))
+    return Row(frame.index, frame.time, x, y, w, h, float(score), state)
 
 
 def _follow(
@@ -107,10 +112,15 @@ def _follow(
     window = Window() if args.show else None
 
     def out(frame: Frame, row: Row) -> bool:
-        trail.append((row.x + row.w / 2, row.y + row.h / 2))
+        lost = row.state == "lost"
+        if lost:
+            trail.clear()
+        else:
+            trail.append((row.x + row.w / 2, row.y + row.h / 2))
         if writer is None and window is None:
             return True
-        picture = draw(frame.image, row[2:6], row.score, trail)
+        label = None if row.state == "tracking" else row.state
+        picture = draw(frame.image, None if lost else row[2:6], row.score, trail, label)
         if writer is not None:
             # frames that were skipped or dropped are filled, so that the video keeps the time of its source
             for _ in range(row.frame - rows[0].frame + 1 - writer.count):
@@ -124,7 +134,7 @@ def _follow(
         for frame in source:
             result = engine.update(frame.image)
             bar.update(frame.index - rows[-1].frame)
-            rows.append(_row(frame, result.box, result.score))
+            rows.append(_row(frame, result.box, result.score, result.state))
             if not out(frame, rows[-1]):
                 return False
     return True
@@ -133,12 +143,12 @@ def _follow(
 def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
     """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
 
-    .csv: header frame,time,x,y,w,h,score. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
+    .csv: header frame,time,x,y,w,h,score,state. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
     .txt: x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or dropped.
     """
     from tracker.video import partial_path
 
-    records = [Row(r.frame, *(round(v, 4) for v in r[1:])) for r in rows]
+    records = [Row._make(round(v, 4) if isinstance(v, float) else v for v in r) for r in rows]
     suffix = path.suffix.lower()
     if suffix == ".csv":
         text = "\n".join([",".join(Row._fields), *(",".join(map(str, r)) for r in records)])
@@ -278,7 +288,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     sub.add_argument(
         "--boxes",
         metavar="OUT",
-        help="write the boxes: .csv (frame,time,x,y,w,h,score), .json, or .txt (x,y,w,h a line as OTB, but 0-based)",
+        help="write boxes: .csv (frame,time,x,y,w,h,score,state), .json, or .txt (x,y,w,h a line as OTB, but 0-based)",
     )
     sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -42,10 +44,55 @@ class BoxTracking:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """From evidence to the probability that a box is right (IoU of at least 0.5): logistic regression.
+
+    p = 1 / (1 + exp(-(weights . evidence + bias))); evidence: `lost.EVIDENCE`. `python -m train calibrate` fits it.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+
+    def probability(self, evidence: Iterable[float]) -> float:
+        """Probability in [0, 1]."""
+        z = sum(w * e for w, e in zip(self.weights, evidence, strict=True)) + self.bias
+        return (1 + math.tanh(z / 2)) / 2
+
+
+@dataclass(frozen=True)
+class LongTerm:
+    """When a target counts as uncertain and lost, and how it is found again; see `lost.Tracker`.
+
+    Probabilities in [0, 1]; logits of the score map; windows and frames are counts.
+    """
+
+    fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
+    strongest: float = 4.0
+    doubt: float = 1.5  # the most that one frame takes from the belief
+    lost: float = -3.0  # belief at which the target is lost; it is uncertain from 0 down to here
+    hold: float = 0.05  # while uncertain, a box less probable than this is not followed
+    widest: float = 1.5  # growth of the search window from belief 0 to `lost`; windows of the whole frame are so wide
+    windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
+    closer: int = 2  # candidates that get a closer look
+    candidate: float = -2.0  # least logit of a candidate
+    near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
+    far: float = 0.3  # and elsewhere
+    adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
+    check_every: int = 5  # frames between the verifier's looks while the belief is strongest
+    check_below: float = 4.0  # and the logit is at least this
+    remember: float = 0.9  # probability from which a patch may join the memory
+    every: int = 10  # frames between patches of the memory
+    memory: int = 6  # patches beside the first one
+    rival_least: float = -1.0  # logit from which a second peak is followed as a rival
+    rival_logit: float = 3.0  # a peak weaker than the best by more than this is not preferred for a rival's sake
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A network and how it tracks.
 
-    exemplar_size, search_size: crop px. context_amount: see `geometry.context_side`.
+    exemplar_size, search_size: crop px. context_amount: see `geometry.context_side`. confidence: None before it was
+    calibrated.
     """
 
     network: Literal["siamfc", "swift"]
@@ -53,6 +100,7 @@ class ModelConfig:
     search_size: int
     context_amount: float
     tracking: PyramidTracking | BoxTracking
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         wanted = PyramidTracking if self.network == "siamfc" else BoxTracking
@@ -69,7 +117,7 @@ T = TypeVar("T")
 
 
 def from_dict(cls: type[T], values: Any, path: str = "") -> T:
-    """Build the dataclass `cls` from nested dicts; every field must be given.
+    """Build the dataclass `cls` from nested dicts; every field must be given, but those whose default is None.
 
     path: where `values` stands, for messages ("train.data"). Raises ConfigError.
     """
@@ -83,10 +131,12 @@ def from_dict(cls: type[T], values: Any, path: str = "") -> T:
             near = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
             raise ConfigError(f"{_join(path, key)}: unknown key; {hint}")
-    missing = [name for name in known if name not in values]
+    optional = {f.name for f in dataclasses.fields(cls) if f.default is None}  # type: ignore[arg-type]
+    missing = [name for name in known if name not in values and name not in optional]
     if missing:
         raise ConfigError(f"{where}: missing key {', '.join(map(repr, missing))}")
-    return cls(**{name: _convert(hints[name], values[name], _join(path, name)) for name in known})
+    given = [name for name in known if name in values]
+    return cls(**{name: _convert(hints[name], values[name], _join(path, name)) for name in given})
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tracker.benchmark.metrics import success_auc
 from tracker.draw import Image, draw
 from tracker.geometry import Box, iou
-from tracker.loop import Tracker
+from tracker.lost import Tracker
 from tracker.scene import Scene
 from tracker.video import VideoWriter, check_output, frames, partial_path
 

@@ -16,7 +16,7 @@ F64 = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def decode_boxes(
+def decode_peaks(
     logits: F32,
     box_map: F32,
     window: F64,
@@ -26,38 +26,79 @@ def decode_boxes(
     height: float,
     penalty_k: float,
     window_influence: float,
-) -> tuple[float, float, float, float, float, float]:
-    """The best box of a score map and a box map.
+    count: int,
+) -> F64:
+    """The best boxes of a score map and a box map, each with little overlap with those before it.
 
     logits: (H, W). box_map: (4, H, W) distances to left, top, right, bottom, search px. window: (H, W) cosine window,
     peak 1. first: centre of cell 0; stride: between cells, search px. width, height: the target's last size, search px.
     penalty_k: p = exp(-k (r s - 1)) with r, s >= 1 the change of aspect and of overall size, (Li et al., SiamRPN, 2018,
-    section 4.3). window_influence: score <- (1 - w) p score + w window.
-    Returns cx, cy, w, h (search px), the score there in [0, 1] and its penalty p in (0, 1].
+    section 4.3). window_influence: total <- (1 - w) p score + w window. count: how many peaks at most, >= 1.
+    Returns (n, 7), 1 <= n <= count, the highest total first: cx, cy, w, h (search px), logit, penalty p in (0, 1], and
+    agreement in [0, 1]: the mean IoU of the box with those of the cells around, weighted by their scores. A cell whose
+    box overlaps a better one by an IoU above 0.2, or whose centre lies in it, makes no peak of its own.
     """
-    aspect = width / height
-    overall = _overall(width, height)
-    best, best_r, best_c, best_p = -1.0, 0, 0, 1.0
     rows, cols = logits.shape
+    total = np.full((rows, cols), -1.0)
     for r in range(rows):
         for c in range(cols):
             w = np.float64(box_map[0, r, c]) + np.float64(box_map[2, r, c])
             h = np.float64(box_map[1, r, c]) + np.float64(box_map[3, r, c])
-            if not (w > 0.0 and h > 0.0):
-                continue
-            ratio = w / h / aspect
-            size = _overall(w, h) / overall
-            p = math.exp(-penalty_k * (max(ratio, 1.0 / ratio) * max(size, 1.0 / size) - 1.0))
-            score = 1.0 / (1.0 + math.exp(-np.float64(logits[r, c])))
-            total = (1.0 - window_influence) * p * score + window_influence * window[r, c]
-            if total > best:
-                best, best_r, best_c, best_p = total, r, c, p
-    left, top = np.float64(box_map[0, best_r, best_c]), np.float64(box_map[1, best_r, best_c])
-    right, bottom = np.float64(box_map[2, best_r, best_c]), np.float64(box_map[3, best_r, best_c])
-    cx = first + stride * best_c + (right - left) / 2
-    cy = first + stride * best_r + (bottom - top) / 2
-    score = 1.0 / (1.0 + math.exp(-np.float64(logits[best_r, best_c])))
-    return cx, cy, left + right, top + bottom, score, best_p
+            if w > 0.0 and h > 0.0:
+                score = _penalty(w, h, width, height, penalty_k) * _sigmoid(logits[r, c])
+                total[r, c] = (1.0 - window_influence) * score + window_influence * window[r, c]
+    peaks = np.zeros((count, 7))
+    found = 0
+    while found < count:
+        best, row, col = -1.0, 0, 0
+        for r in range(rows):
+            for c in range(cols):
+                if total[r, c] > best:
+                    best, row, col = total[r, c], r, c
+        if best < 0.0 and found > 0:
+            break
+        left, top = np.float64(box_map[0, row, col]), np.float64(box_map[1, row, col])
+        right, bottom = np.float64(box_map[2, row, col]), np.float64(box_map[3, row, col])
+        w, h = left + right, top + bottom
+        x0, y0 = first + stride * col - left, first + stride * row - top
+        weight, agreement = 0.0, 0.0
+        for r in range(rows):
+            for c in range(cols):
+                x, y = first + stride * c, first + stride * r
+                other = _iou(x0, y0, w, h, x - np.float64(box_map[0, r, c]), y - np.float64(box_map[1, r, c]),
+                             np.float64(box_map[0, r, c]) + np.float64(box_map[2, r, c]),
+                             np.float64(box_map[1, r, c]) + np.float64(box_map[3, r, c]))  # fmt: skip
+                if abs(r - row) <= 1 and abs(c - col) <= 1 and (r != row or c != col):
+                    score = _sigmoid(logits[r, c])
+                    weight += score
+                    agreement += score * other
+                if other > 0.2 or (x0 <= x <= x0 + w and y0 <= y <= y0 + h):
+                    total[r, c] = -1.0
+        total[row, col] = -1.0
+        peaks[found, 0], peaks[found, 1], peaks[found, 2], peaks[found, 3] = x0 + w / 2, y0 + h / 2, w, h
+        peaks[found, 4] = logits[row, col]
+        peaks[found, 5] = _penalty(w, h, width, height, penalty_k)
+        peaks[found, 6] = agreement / weight if weight > 0.0 else 0.0
+        found += 1
+    return peaks[:found]
+
+
+@njit(cache=True, nogil=True)
+def _sigmoid(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-np.float64(logit)))
+
+
+@njit(cache=True, nogil=True)
+def _iou(ax: float, ay: float, aw: float, ah: float, bx: float, by: float, bw: float, bh: float) -> float:
+    w = min(ax + aw, bx + bw) - max(ax, bx)
+    h = min(ay + ah, by + bh) - max(ay, by)
+    return w * h / (aw * ah + bw * bh - w * h) if w > 0.0 and h > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _penalty(w: float, h: float, last_w: float, last_h: float, penalty_k: float) -> float:
+    ratio, size = w / h * last_h / last_w, _overall(w, h) / _overall(last_w, last_h)
+    return math.exp(-penalty_k * (max(ratio, 1.0 / ratio) * max(size, 1.0 / size) - 1.0))
 
 
 @njit(cache=True, nogil=True)
@@ -175,6 +216,6 @@ def parabola(before: float, peak: float, after: float) -> float:
 def warm_up() -> None:
     """Compile (or load from the cache) every kernel for the types that the loop uses."""
     maps = np.ones((1, 2, 2), np.float32)
-    decode_boxes(maps[0], np.ones((4, 2, 2), np.float32), np.ones((2, 2)), 0.5, 16.0, 8.0, 8.0, 0.1, 0.3)
+    decode_peaks(maps[0], np.ones((4, 2, 2), np.float32), np.ones((2, 2)), 0.5, 16.0, 8.0, 8.0, 0.1, 0.3, 2)
     index, weight = cubic_weights(2, 2)
     pyramid_peak(maps, np.ones((4, 4)), index, weight, 8.0, 2, 0.97, 0.2)

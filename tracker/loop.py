@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
 from tracker.heads import Template
-from tracker.kernels import cubic_weights, decode_boxes, pyramid_peak, warm_up
+from tracker.kernels import cubic_weights, decode_peaks, pyramid_peak, warm_up
 from tracker.network import SiameseNet, load_network, to_input
 
+State = Literal["tracking", "uncertain", "lost"]
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
 
 
 @dataclass
 class Target:
-    """What is known of one target: the whole state of tracking it. `Tracker.update` mutates it.
+    """What is known of one target: the whole state of tracking it. `update` mutates it.
 
     box: x, y, w, h, frame px. template: features of the exemplar. fill: mean BGR of the first frame.
     """
@@ -38,17 +40,23 @@ class Target:
 
 @dataclass(frozen=True)
 class Result:
-    """Where a target is in one frame.
+    """Where a target is in one frame; false when it is lost.
 
-    box: x, y, w, h, frame px. score: [0, 1], how sure the network is; not calibrated.
+    box: x, y, w, h, frame px; of a lost target a mere guess (the last good one is `Target.box`).
+    score: [0, 1], the probability that the box is right (IoU of at least 0.5); of a `ShortTermTracker` only how sure
+    the network is, which is too often 1. state: see `lost.Tracker`; a `ShortTermTracker` is always tracking.
     crop_ms, network_ms, post_ms: wall-clock time of the stages; with many targets in one pass, of the whole pass.
     """
 
     box: Box
     score: float
+    state: State = "tracking"
     crop_ms: float = 0.0
     network_ms: float = 0.0
     post_ms: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.state != "lost"
 
 
 def check_frame(frame: object) -> Image:
@@ -71,8 +79,27 @@ def check_frame(frame: object) -> Image:
     return np.ascontiguousarray(frame[:, :, :3])
 
 
-class Tracker:
-    """Follows targets with one network; holds no state but the target of the last `init`.
+class Clock:
+    """Sums wall-clock milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self.ms = {"crop_ms": 0.0, "network_ms": 0.0, "post_ms": 0.0}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Charge the time since the last lap to `stage`."""
+        now = time.perf_counter()
+        self.ms[stage] += 1e3 * (now - self._last)
+        self._last = now
+
+    def stamp(self, results: Sequence[Result]) -> list[Result]:
+        """Charge the rest to post-processing and write all times into the results."""
+        self.lap("post_ms")
+        return [replace(r, **self.ms) for r in results]  # type: ignore[arg-type]
+
+
+class ShortTermTracker:
+    """Follows targets with one network, whatever happens; holds no state but the target of the last `init`.
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
     for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
@@ -120,7 +147,7 @@ class Tracker:
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: Engine = "auto",
-    ) -> Tracker:
+    ) -> Self:
         """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
 
         Raises ValueError: no such name or file, a broken file, a device that is not there.
@@ -168,22 +195,16 @@ class Tracker:
         frame = check_frame(frame)
         if not targets:
             return []
-        started = time.perf_counter()
+        clock = Clock()
         windows = [self._search_windows(target.box) for target in targets]
-        crops = stack_rgb([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
-        cropped = time.perf_counter()
-        maps = self._forward([t.template for t in targets], crops)
-        ran = time.perf_counter()
+        maps = self._look(frame, targets, windows, clock)
         height, width = frame.shape[:2]
         found = []
         for i, (target, group) in enumerate(zip(targets, windows, strict=True)):
-            low = i * len(self._scales)
-            box, score = self._read(maps, low, target.box, group)
+            box, score = self._read(maps, i * len(self._scales), target.box, group)
             target.box = keep_inside(box, width, height)
             found.append(Result(target.box, score))
-        done = time.perf_counter()
-        ms = [1e3 * (b - a) for a, b in ((started, cropped), (cropped, ran), (ran, done))]
-        return [replace(r, crop_ms=ms[0], network_ms=ms[1], post_ms=ms[2]) for r in found]
+        return clock.stamp(found)
 
     def _side(self, box: Box) -> float:
         """Side of the exemplar's square, frame px."""
@@ -195,12 +216,21 @@ class Tracker:
         side = self._side(box) * cfg.search_size / cfg.exemplar_size
         return [CropWindow.around(*box.centre, side * s, cfg.search_size) for s in self._scales]
 
+    def _look(
+        self, frame: Image, targets: Sequence[Target], windows: Sequence[Sequence[CropWindow]], clock: Clock
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Maps of all windows of all targets, in their order, by one pass of the network."""
+        crops = stack_rgb([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
+        clock.lap("crop_ms")
+        maps = self._forward([t.template for t, group in zip(targets, windows, strict=True) for _ in group], crops)
+        clock.lap("network_ms")
+        return maps
+
     def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
-        """Maps of all crops as numpy: logits (N, H, W) and, if there is a box head, box_map (N, 4, H, W)."""
+        """Maps of N crops, each with its template: logits (N, H, W); box_map (N, 4, H, W) if there is a box head."""
         if len(crops) == 1:
             return self._compare(templates[0], to_input(crops, self.device))
-        repeat = len(crops) // len(templates)
-        features, summary = (torch.cat(list(t)).repeat_interleave(repeat, 0) for t in zip(*templates, strict=True))
+        features, summary = (torch.cat(t) for t in zip(*templates, strict=True))
         return self._compare(Template(features, summary), to_input(crops, self.device))
 
     def _read(
@@ -220,10 +250,11 @@ class Tracker:
             return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
         window = windows[0]
         last = window.to_crop(box)
-        cx, cy, w, h, score, penalty = decode_boxes(
+        cx, cy, w, h, logit, penalty, _ = decode_peaks(
             maps[0][low], maps[1][low], self._window, self.grid.first, stride, last.w, last.h,
-            tracking.penalty_k, tracking.window_influence,
-        )  # fmt: skip
+            tracking.penalty_k, tracking.window_influence, 1,
+        )[0].tolist()  # fmt: skip
+        score = (1 + math.tanh(logit / 2)) / 2
         rate = tracking.size_lr * score * penalty
         w, h = last.w + rate * (w - last.w), last.h + rate * (h - last.h)
         return window.to_frame(Box.from_centre(cx, cy, w, h)), score
@@ -255,6 +286,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def weight_names() -> list[str]:
-    """Names of the weights that come with the package."""
+    """Names of the trackers' weights that come with the package."""
     folder = files("tracker") / "weights"
-    return sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))
+    names = {f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")}
+    return sorted(names - {"verifier"})  # a network of similarity.py, which lost.py uses

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,12 +17,13 @@ import torch
 
 from tracker.benchmark.sequences import DataError
 from tracker.config import ConfigError, load_yaml
-from tracker.network import CheckpointError, SiameseNet, load_network
+from tracker.network import CheckpointError, SiameseNet, load_network, save_network
 from tracker.video import check_output
+from train.calibrate import calibrate, footage
 from train.config import TrainConfig
 from train.loop import Run
 from train.processes import Processes, join
-from train.readers import Layout, detect
+from train.readers import Layout, Tally, detect
 from train.render import render
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, StoreError, prepare
@@ -86,6 +88,23 @@ def command_tune(args: argparse.Namespace) -> None:
         train(args, tune_config(load_network(start).config, store, args.keep_share), store, start, processes)
         if processes.first:
             print(f"track with: siamtrack track VIDEO --select --weights {out / 'last.safetensors'}")
+
+
+def command_calibrate(args: argparse.Namespace) -> None:
+    """Make the score of weights a probability, and let them know when they have lost their target."""
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    out = check_output(args.out, (".safetensors",), force=True)
+    net, tally = load_network(weight_file(args.weights)), Tally()
+    sequences = footage(args.data, args.work / "footage", tally)[:: args.every]
+    net.config = replace(net.config, confidence=None)
+    confidence, said = calibrate(net, sequences, args.work / "events")
+    net.config = replace(net.config, confidence=confidence)
+    save_network(net, out)
+    print(
+        f"{said['rows']:.0f} boxes of {len(sequences)} clips, {100 * said['right']:.0f} % of them right;"
+        f" expected calibration error on them {said['ece']:.3f}; wrote {out}"
+    )
 
 
 def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
@@ -192,6 +211,16 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, help="length of the whole run; the schedule is fitted to it")
     add_training(p)
     p.set_defaults(run=command_fit)
+    p = commands.add_parser("calibrate", help=command_calibrate.__doc__)
+    p.add_argument("--weights", required=True, help="a name or a file")
+    p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
+    p.add_argument(
+        "--work", type=Path, required=True, help="folder for the footage with events; kept for the next time"
+    )
+    p.add_argument("--out", required=True, help="weights to write (.safetensors)")
+    p.add_argument("--every", type=positive, default=1, help="take every n-th clip only")
+    p.add_argument("--threads", type=positive, default=1, help="CPU threads")
+    p.set_defaults(run=command_calibrate)
     p = commands.add_parser("tune", help=command_tune.__doc__)
     p.add_argument("--from", dest="start_from", required=True, help="weights to begin with: a name or a file")
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")

@@ -16,6 +16,7 @@ class PairConfig:
     max_gap: int  # frames between exemplar and search
     max_shift: float  # the target lies up to this far from the centre of the search crop, along each axis
     scale_jitter: float  # log of the largest error in size of the search crop
+    turn: float  # radians by which search crops of real footage are turned at most; stretched by a quarter
     exemplar_jitter: float  # share of the target's size by which the exemplar may miss it
     absent: float  # the search crop does not show the target, but another place of its frame or one of its kind
     cutout: float  # the target is cut out by its mask and pasted onto other footage

@@ -120,7 +120,35 @@ class PairSampler:
         window = CropWindow(
             box.x - wanted.x / scale, box.y - wanted.y / scale, self.search_size / scale, self.search_size
         )
-        return crop(image, window, self.store.mean_colour(int(track.images[i]))), wanted
+        fill = self.store.mean_colour(int(track.images[i]))
+        if self.pairs.turn:
+            return self._turned(image, window, wanted, fill, rng)
+        return crop(image, window, fill), wanted
+
+    def _turned(
+        self, image: Image, window: CropWindow, box: Box, fill: tuple[float, float, float], rng: np.random.Generator
+    ) -> tuple[Image, Box]:
+        """The crop, turned about the target and stretched; and the box around the ellipse in `box` (search px) then.
+
+        Long targets are turned less: their corners say little of what fills their boxes.
+        """
+        most = self.pairs.turn
+        angle = rng.uniform(-most, most) * min(box.w / box.h, box.h / box.w)
+        stretch = np.exp(rng.uniform(-most, most) / 4)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = turn @ np.diag([stretch, 1 / stretch])
+        margin = round(0.2 * self.search_size)
+        share = margin * window.side / window.size
+        wide = CropWindow(window.x - share, window.y - share, window.side + 2 * share, self.search_size + 2 * margin)
+        centre = np.array(box.centre)
+        shift = (
+            centre - linear @ (centre + margin) + (linear @ [0.5, 0.5] - 0.5)
+        )  # cv2 puts pixel i at i, we at i + 0.5
+        matrix = np.column_stack([linear, shift])
+        size = (self.search_size, self.search_size)
+        turned = cv2.warpAffine(crop(image, wide, fill), matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
+        w, h = np.hypot(linear[:, 0] * box.w, linear[:, 1] * box.h).tolist()
+        return np.asarray(turned, np.uint8), Box.from_centre(*box.centre, w, h)
 
     def _search_without(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, Box]:
         """Another place of the frame, another target of the kind, or other footage; and the box it might have had."""

@@ -1,0 +1,63 @@
+"""Fitting the probability of a box, on numbers with known truth and on rendered footage."""
+
+import numpy as np
+import pytest
+
+from tracker.config import Confidence
+from tracker.network import load_network
+from tracker.scene import Scene
+from tracker.video import VideoWriter
+from train.__main__ import main
+from train.calibrate import calibration_error, fit, footage
+from train.readers import Tally
+
+
+def test_fit_finds_the_model_that_made_the_data():
+    rng = np.random.default_rng(0)
+    evidence = rng.normal(0, 2, (20_000, 7)) * np.array([1, 5, 0.1, 1, 1, 3, 1]) + 1
+    truth = Confidence((0.8, 0.1, 3.0, -1.0, 0.0, 0.3, -0.2), -1.5)
+    p = np.array([truth.probability(row) for row in evidence])
+    found = fit(evidence, rng.random(len(p)) < p, ridge=0.0)
+    assert found.weights == pytest.approx(truth.weights, abs=0.05, rel=0.15)
+    q = np.array([found.probability(row) for row in evidence])
+    assert np.abs(p - q).mean() < 0.01
+
+
+def test_calibration_error_by_hand():
+    p = np.array([0.05, 0.05, 0.95, 0.95])
+    assert calibration_error(p, np.array([False, False, True, True])) == pytest.approx(0.05)
+    assert calibration_error(p, np.array([True, False, True, False])) == pytest.approx(0.45)
+    assert calibration_error(np.array([1.0]), np.array([True])) == 0
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A rendered clip beside its boxes; the target is not labelled in frame 44."""
+    folder = tmp_path_factory.mktemp("clips") / "one"
+    folder.mkdir()
+    scene = Scene((240, 180), 60, seed=5)
+    with VideoWriter(folder / "clip.mp4", 25, (240, 180)) as writer:
+        for t in range(60):
+            writer.write(scene.render(t))
+    rows = [f"{t},{','.join(f'{v:.2f}' for v in scene.box(t))}" for t in range(60) if t != 44]
+    (folder / "boxes.csv").write_text("\n".join(["frame,x,y,w,h", *rows]) + "\n")
+    return folder.parent
+
+
+def test_footage_takes_the_longest_unbroken_track(clips, tmp_path):
+    (sequence,) = footage([clips], tmp_path, Tally())
+    assert len(sequence) == 44 and sequence.image(43).shape == (180, 240, 3)
+    (again,) = footage([clips], tmp_path, Tally())
+    assert again.frames == sequence.frames and np.array_equal(again.boxes, sequence.boxes)
+
+
+def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):
+    out = tmp_path / "mine.safetensors"
+    options = ["--weights", "swift", "--data", str(clips), "--work", str(tmp_path / "work"), "--out", str(out)]
+    assert main(["calibrate", *options]) == 0
+    said = capsys.readouterr().out
+    assert "boxes of 1 clips" in said and f"wrote {out}" in said
+    before, after = load_network("tracker/weights/swift.safetensors"), load_network(out)
+    assert after.config.confidence and after.config.confidence != before.config.confidence
+    assert all((a == b).all() for a, b in zip(after.state_dict().values(), before.state_dict().values(), strict=True))
+    assert main(["calibrate", *options[:2], "--data", str(tmp_path), *options[4:]]) == 2

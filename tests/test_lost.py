@@ -1,0 +1,185 @@
+"""The tracker that knows: evidence, belief, states, memory, rivals and the way back."""
+
+import numpy as np
+import pytest
+import torch
+
+from tracker import Tracker
+from tracker.config import SWIFT, Confidence
+from tracker.geometry import Box, iou
+from tracker.loop import ShortTermTracker
+from tracker.lost import EVIDENCE, KnownTarget, Rival, Trial, log_odds, overlap, whole_frame
+from tracker.network import SiameseNet, load_network
+from tracker.scene import Scene
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Tracker.load("swift", device="cpu", engine="torch")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene(SIZE, 100, seed=3)
+
+
+def follow(engine, monkeypatch, scene, probabilities):
+    """Results of an engine whose evidence is replaced: one frame of the scene for each probability."""
+    said = iter(probabilities)
+    target = engine.init(scene.render(0), scene.box(0))
+    now = [1.0]
+    monkeypatch.setattr(engine, "probability", lambda evidence: now[0])
+    results = []
+    for t, p in enumerate(said, 1):
+        now[0] = p
+        results.append((engine.update(scene.render(t), target), target.box, target.state))
+    return results
+
+
+def test_belief_makes_the_states(engine, monkeypatch, scene):
+    results = follow(engine, monkeypatch, scene, [1.0] * 3 + [0.0] * 20)
+    states = [state for *_, state in results]
+    assert states[:3] == ["tracking"] * 3
+    first = {state: states.index(state) for state in ("uncertain", "lost")}
+    assert 3 < first["uncertain"] < first["lost"] <= 3 + 8
+    assert all(bool(result) == (result.state != "lost") for result, *_ in results)
+    held = [box for _, box, state in results if state != "tracking"]
+    assert all(box == held[0] for box in held)  # nothing convinces: position and size stay, also when lost
+
+
+def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(engine, monkeypatch, scene):
+    results = follow(engine, monkeypatch, scene, [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.99, 1.0])
+    states = [state for *_, state in results]
+    assert "lost" not in states and states[1] == "tracking" and states[-1] == "tracking"
+
+
+def test_while_uncertain_the_size_is_frozen_and_a_probable_box_is_followed(engine, monkeypatch, scene):
+    results = follow(engine, monkeypatch, scene, [1.0, *[0.25] * 6])
+    uncertain = [(result.box, box) for result, box, state in results if state == "uncertain"]
+    sizes = {(round(box.w, 6), round(box.h, 6)) for _, box in uncertain}
+    assert len(uncertain) >= 2 and len(sizes) == 1
+    assert uncertain[0][1].centre != uncertain[-1][1].centre
+
+
+def test_a_blackout_is_noticed_and_the_target_found_again(engine, scene):
+    target = engine.init(scene.render(0), scene.box(0))
+    black = np.zeros_like(scene.render(0))
+    states, overlaps = [], []
+    for t in range(1, 80):
+        result = engine.update(black if 25 <= t < 50 else scene.render(t), target)
+        states.append(result.state)
+        overlaps.append(float(iou(np.array(result.box), np.array(scene.box(t)))))
+    assert "lost" not in states[:24]
+    assert states[24:49].count("lost") >= 15 and states[48] == "lost"
+    back = states.index("tracking", 49)
+    assert back <= 49 + 10 and overlaps[back] > 0.5
+    assert states[60:].count("tracking") >= 15
+
+
+def test_many_targets_equal_one_by_one_whatever_their_state(engine, scene):
+    boxes = [scene.box(0), (20, 20, 40, 40), (200, 150, 50, 40)]
+
+    def start():
+        targets = [engine.init(scene.render(0), box) for box in boxes]
+        targets[1].state, targets[1].belief = "lost", -3.0
+        targets[1].trial = Trial(targets[1].box, 0.0)
+        return targets
+
+    def go(targets, together):
+        found = []
+        for t in range(1, 4):
+            frame = scene.render(t)
+            if together:
+                found.append(engine.update_all(frame, targets))
+            else:
+                found.append([engine.update(frame, target) for target in targets])
+        return found
+
+    for one, many in zip(go(start(), False), go(start(), True), strict=True):
+        for a, b in zip(one, many, strict=True):
+            assert a.state == b.state
+            assert b.box == pytest.approx(a.box, abs=0.05) and b.score == pytest.approx(a.score, abs=1e-2)
+
+
+def test_without_confidence_it_is_a_short_term_tracker(scene):
+    torch.manual_seed(0)
+    net = SiameseNet(SWIFT)
+    long, short = Tracker(net, device="cpu", engine="torch"), ShortTermTracker(net, device="cpu", engine="torch")
+    for tracker in (long, short):
+        tracker.init(scene.render(0), scene.box(0))
+        assert not isinstance(tracker.target, KnownTarget)
+    for t in range(1, 4):
+        a, b = long.update(scene.render(t)), short.update(scene.render(t))
+        assert (a.box, a.score, a.state) == (b.box, b.score, "tracking")
+
+
+def test_the_first_patch_never_fades_and_the_memory_is_bounded(engine, scene):
+    frame = scene.render(0)
+    target = engine.init(frame, scene.box(0))
+    first = target.first.clone()
+    engine.update(scene.render(1), target)
+    for _ in range(3 * engine.long_term.memory):
+        engine.remember(target, target.seen)
+    assert len(target.memory) == engine.long_term.memory and torch.equal(target.first, first)
+    assert target.calm == 0
+
+
+def test_a_rival_keeps_its_own_peak(engine, scene):
+    target = engine.init(scene.render(0), Box(100, 100, 40, 40))
+    window = next(iter(engine._where_to_look(target, scene.render(0))))
+
+    def peak(box, logit):
+        x, y, w, h = window.to_crop(box)
+        return [x + w / 2, y + h / 2, w, h, logit, 1.0, 1.0]
+
+    own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
+    peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
+    assert engine._choose(target, window, peaks) == 0  # nothing is known: the better peak
+    target.rivals = [Rival(Box(148, 100, 40, 40), age=5)]
+    assert engine._choose(target, window, peaks) == 1  # the better peak is where the rival was
+    peaks[1, 4] = -3.0
+    assert engine._choose(target, window, peaks) == 0  # too weak to be preferred
+    engine._follow_rivals(target, window, peaks, 1)
+    assert len(target.rivals) == 1 and target.rivals[0].box == pytest.approx(other) and target.rivals[0].age == 6
+    for _ in range(7):
+        engine._follow_rivals(target, window, peaks[1:], 0)
+    assert not target.rivals  # out of sight for long
+
+
+def test_the_verifier_rests_while_all_is_well(engine, monkeypatch, scene):
+    looks = []
+    original = engine._embed
+    monkeypatch.setattr(engine, "_embed", lambda *args: looks.append(1) or original(*args))
+    follow(engine, monkeypatch, scene, [1.0] * 20)
+    every = engine.long_term.check_every
+    assert 20 // every <= len(looks) - 1 <= 14  # one for the first frame
+    looks.clear()
+    follow(engine, monkeypatch, scene, [0.4] * 10)
+    assert len(looks) - 1 >= 9  # in doubt it looks at every frame
+
+
+@pytest.mark.parametrize("side", [50.0, 200.0, 900.0])
+def test_windows_cover_the_whole_frame_the_nearest_first(side):
+    box = Box(30, 40, 20, 20)
+    centres = np.array(whole_frame(box, side, 640, 480))
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), (640, 480), (200, 2))
+    distance = np.abs(points[:, None] - centres[None]).max(2).min(1)
+    assert distance.max() <= side / 2
+    away = np.hypot(*(centres - np.array(box.centre)).T)
+    assert (np.diff(away) >= 0).all()
+
+
+def test_probability_and_log_odds():
+    confidence = Confidence((1.0, -2.0), 0.5)
+    assert confidence.probability([2.0, 1.0]) == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert confidence.probability([1e6, 0.0]) == 1 and confidence.probability([-1e6, 0.0]) == 0
+    assert log_odds(0.8) == pytest.approx(np.log(4)) and np.isfinite([log_odds(0.0), log_odds(1.0)]).all()
+    assert overlap(Box(0, 0, 2, 2), Box(1, 0, 2, 2)) == pytest.approx(1 / 3)
+
+
+def test_shipped_weights_come_with_a_confidence_for_this_evidence():
+    net = load_network("tracker/weights/swift.safetensors")
+    assert net.config.confidence and len(net.config.confidence.weights) == len(EVIDENCE)

@@ -1,0 +1,161 @@
+"""Make the score a probability: run the tracker on footage with events, and fit how often its box is right.
+
+Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
+lost. Each frame gives the evidence for the found box and whether its IoU with the truth is at least 0.5; every few
+frames the whole frame is searched as well, as after a loss, and the best candidate gives a row of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tracker.benchmark import events
+from tracker.benchmark.metrics import iou
+from tracker.benchmark.sequences import DataError
+from tracker.benchmark.sequences import Sequence as Footage
+from tracker.config import Confidence, LongTerm
+from tracker.loop import Clock
+from tracker.lost import EVIDENCE, Found, KnownTarget, Tracker
+from tracker.network import SiameseNet
+from train.readers import Tally, detect, look, read
+
+SHORTEST = 30  # frames of a track that is used
+LONGEST = 150  # frames of a clip that are used
+SEARCH_EVERY = 8  # frames between searches of the whole frame
+
+
+def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage]:
+    """The longest unbroken track of every clip as a sequence of image files in `folder`; what is there is kept."""
+    found = []
+    for source in sources:
+        for clip in tqdm(read(source, detect(source), tally), f"{source.name}", unit="clip", mininterval=1):
+            place = folder / clip.name.replace("/", "_")
+            tracks: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
+            files: dict[int, Path] = {}
+            for number, image, seen in look(clip, tally):
+                if number >= LONGEST:
+                    break
+                place.mkdir(parents=True, exist_ok=True)
+                files[number] = place / f"{number:06d}.jpg"
+                if not files[number].is_file():
+                    coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+                    files[number].write_bytes(coded.tobytes())
+                for one in seen:
+                    if not one.fault:
+                        tracks.setdefault(one.target.name, []).append((number, one.box))
+            runs = [run for track in tracks.values() for run in _unbroken(track)]
+            longest = max(runs, key=len, default=[])
+            if len(longest) >= SHORTEST:
+                boxes = np.array([box for _, box in longest], np.float64)
+                found.append(Footage(clip.name.replace("/", "_"), tuple(files[n] for n, _ in longest), boxes))
+    if not found:
+        raise DataError(f"no track of {SHORTEST} frames in a row in {', '.join(map(str, sources))}")
+    return found
+
+
+def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple[int, tuple[float, ...]]]]:
+    """Split a track where frames are missing."""
+    begin = 0
+    for i in range(1, len(track) + 1):
+        if i == len(track) or track[i][0] != track[i - 1][0] + 1:
+            yield track[begin:i]
+            begin = i
+
+
+def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Evidence (N, 7) and whether the box was right (N,), from one run over `sequence` in which nothing is ever lost.
+
+    tracker: one that is always sure and remembers nothing by itself: here only patches that are right are remembered.
+    """
+    rows: list[NDArray[np.float64]] = []
+    right: list[bool] = []
+
+    def note(found: Found, truth: NDArray[np.float64]) -> None:
+        rows.append(found.evidence)
+        right.append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
+
+    target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
+    assert isinstance(target, KnownTarget)
+    for index in range(1, len(sequence)):
+        frame, truth = sequence.image(index), sequence.boxes[index]
+        if index % SEARCH_EVERY == 0:
+            searching = copy.copy(target)
+            searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
+            windows = list(tracker._where_to_look(searching, frame))
+            maps = tracker._look(frame, [searching], [windows], Clock())
+            for found in tracker._candidates(frame, searching, windows, maps, Clock()):
+                note(found, truth)
+        tracker.update(frame, target)
+        assert target.seen
+        note(target.seen, truth)
+        if right[-1] and index % tracker.long_term.every == 0:
+            tracker.remember(target, target.seen)
+    return np.array(rows), np.array(right)
+
+
+def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-3) -> Confidence:
+    """Logistic regression of `right` (N,) on `evidence` (N, 7), with a ridge on the standardised weights."""
+    mean, deviation = evidence.mean(0), evidence.std(0) + 1e-6
+    x = torch.from_numpy((evidence - mean) / deviation)
+    y = torch.from_numpy(right.astype(np.float64))
+    w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([w], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = x @ w[:-1] + w[-1]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y) + ridge * w[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    weights = w[:-1].detach().numpy() / deviation
+    bias = float(w[-1].detach()) - float(weights @ mean)
+    return Confidence(tuple(round(float(v), 6) for v in weights), round(bias, 6))
+
+
+def calibrate(
+    net: SiameseNet, sequences: list[Footage], folder: Path, seed: int = 0
+) -> tuple[Confidence, dict[str, float]]:
+    """Fit a `Confidence` for `net`; returns it with counts and errors on the same footage.
+
+    folder: where the footage with events is written, and kept.
+    """
+    never_lost = Confidence((0.0,) * len(EVIDENCE), 20.0)
+    tracker = Tracker(_with(net, never_lost), device="cpu")
+    tracker.long_term = replace(LongTerm(), remember=1.1, check_every=1)
+    rng = np.random.default_rng(seed)
+    happened = events.all_events(sequences, seed=seed)
+    chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]
+    events.write_events(chosen, folder)
+    runs = [*sequences, *(w.sequence for w in events.load_events(folder))]
+    gathered = [gather(tracker, s) for s in tqdm(runs, "calibrate", unit="sequence", mininterval=1)]
+    evidence, right = (np.concatenate(part) for part in zip(*gathered, strict=True))
+    confidence = fit(evidence, right)
+    p = np.array([confidence.probability(row) for row in evidence])
+    return confidence, {"rows": len(right), "right": float(right.mean()), "ece": calibration_error(p, right)}
+
+
+def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:
+    net = copy.deepcopy(net)
+    net.config = replace(net.config, confidence=confidence)
+    return net
+
+
+def calibration_error(p: NDArray[np.float64], right: NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error (Guo et al. 2017, equation 3): mean over `bins` equal bins of |mean p - share right|.
+
+    p: (N,) in [0, 1]. right: (N,). Bins weigh as many rows as they hold.
+    """
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [abs(p[place == b].mean() - right[place == b].mean()) * (place == b).sum() for b in set(place.tolist())]
+    return float(sum(gaps) / len(p))

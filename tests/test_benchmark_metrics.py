@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tracker.benchmark import metrics, results
-from tracker.benchmark.runner import result_path, run_all
+from tracker.benchmark.jobs import result_path, run_all
 from tracker.benchmark.sequences import load_folder
 from tracker.scene import Scene
 
@@ -162,9 +162,11 @@ def test_equal_to_the_got10k_toolkit(real_results):
         np.testing.assert_allclose(metrics.precision_curve(errors), precision, rtol=0, atol=1e-9)
         assert metrics.success_auc(ious, "otb") == pytest.approx(np.mean(success), abs=1e-9)
 
-        bound = (200, 150)
-        clipped = reference.rect_iou(predicted[1:].copy(), truth[1:].copy(), bound=bound)
-        ours = metrics.iou(predicted, truth, bound=bound)
+        clipped = reference.rect_iou(predicted[1:].copy(), truth[1:].copy(), bound=(200, 150))
+        ours = metrics.iou(predicted, truth, bound=(0, 0, 200, 150))
+        zero_based = np.array([1, 1, 0, 0])  # as read from its one-based files
+        again = metrics.iou(predicted - zero_based, truth - zero_based, bound=(-1, -1, 199, 149))
+        np.testing.assert_allclose(again, ours, rtol=0, atol=1e-9)
         seen = np.isfinite(ours[1:])  # truth wholly outside the image is still a frame for both
         assert seen.all()
         np.testing.assert_allclose(ours[1:], clipped, rtol=0, atol=1e-9)
@@ -173,78 +175,11 @@ def test_equal_to_the_got10k_toolkit(real_results):
         assert metrics.success_rate_50(ours) == pytest.approx(rate, abs=1e-9)
 
 
-# --- VOT and long-term measures, derived by hand ---------------------------------------------------------------------
-
-HERE, AWAY = [0.0, 0, 10, 10], [500.0, 0, 10, 10]
-HALF = [0.0, 0, 10, 5]  # overlap 0.5 with HERE
-
-
-def test_vot_supervised_by_hand():
-    truth = [HERE] * 30
-    boxes, states = [HERE] + [HALF] * 14 + [AWAY] + [[NAN] * 4] * 4 + [HERE] + [HERE] * 9, [0] * 30
-    states[0] = states[20] = 1
-    states[15] = 2
-    states[16:20] = [3] * 4
-    score = metrics.vot_supervised([boxes], [states], [truth], interval=(2, 4))
-    # frames 10..14 are counted: burn-in is 0..9, the failure is 15, the second start burns 20..29
-    assert score.accuracy == pytest.approx(0.5)
-    assert (score.failures, score.robustness) == (1, 1.0)
-    assert score.eao == pytest.approx((0.5 + 1.0) / 2)  # both fragments are longer than 4
-    later = metrics.vot_supervised([boxes], [states], [truth], interval=(20, 20))
-    assert later.eao == pytest.approx(14 * 0.5 / 20)  # the failed one goes on with zeros, the finished one is out
-
-
-def test_vot_supervised_weights_sequences_by_length():
-    long, short = 30, 10
-    boxes = [[HALF] * long, [HERE] * short]
-    states = [[1] + [0] * (long - 1), [1] + [0] * (short - 1)]
-    score = metrics.vot_supervised(boxes, states, [[HERE] * long, [HERE] * short], interval=(1, 2), burn_in=2)
-    assert score.accuracy == pytest.approx((30 * 0.5 + 10 * 1) / 40)
-
-
-def test_vot_anchors_by_hand():
-    truth = [HERE] * 40
-    good, lost = [HERE] * 40, [HERE] * 11 + [AWAY] * 29
-    score = metrics.vot_anchors([[good, lost]], [[truth, truth]], interval=(5, 5))
-    assert score.failures == 1
-    assert score.robustness == pytest.approx((40 + 11) / 80)
-    assert score.accuracy == pytest.approx((39 + 10) / (40 + 11))
-    assert score.eao == pytest.approx(1.0)
-    blink = [HERE] * 11 + [AWAY] * 9 + [HERE] * 20
-    assert metrics.vot_anchors([[blink]], [[truth]], interval=(5, 5)).failures == 0
-
-
-def test_vot_measures_equal_the_toolkit():
-    supervised = pytest.importorskip("vot.analysis.supervised", reason="pip install vot-toolkit")
-    multistart = pytest.importorskip("vot.analysis.multistart")
-    rng = np.random.default_rng(0)
-    fragments = [(rng.random(n), bool(n % 2)) for n in (5, 8, 13, 21, 34)]
-    theirs = supervised.compute_eao_curve([o for o, _ in fragments], [1.0] * 5, [s for _, s in fragments])
-    sums, number = metrics._eao_sums(fragments, 34, 0)
-    np.testing.assert_allclose(sums[1:] / number[1:], np.asarray(theirs)[1:], atol=1e-6)
-    theirs, active = multistart.compute_eao_partial([o for o, _ in fragments], [s for _, s in fragments], 30)
-    sums, number = metrics._eao_sums(fragments, 30, 1)
-    np.testing.assert_allclose(sums[1:] / number[1:], theirs[1:], atol=1e-9)
-    np.testing.assert_array_equal(number[1:], active[1:])
-
-
-def test_the_eao_interval_is_the_quartiles_and_lengths_no_run_reaches_do_not_count():
-    assert metrics.eao_interval([11, 21, 31, 41, 51]) == (20, 40)
-    perfect = metrics.vot_supervised([[HERE] * 30], [[1] + [0] * 29], [[HERE] * 30], interval=(10, 200))
-    assert perfect.eao == pytest.approx(1.0)
-
-
-def test_long_term_by_hand():
-    truth = [HERE, HERE, HERE, [NAN] * 4, [NAN] * 4, HERE]
-    boxes = [HERE, HERE, HALF, AWAY, AWAY, [NAN] * 4]
-    scores = [NAN, 0.9, 0.8, 0.1, 0.2, NAN]
-    best = metrics.long_term([boxes], [scores], [truth])
-    # sure of frames 1 and 2: precision 1.5 / 2, recall 1.5 / 3 visible; a lower threshold only costs precision
-    assert best.precision == pytest.approx(0.75)
-    assert best.recall == pytest.approx(0.5)
-    assert best.threshold == pytest.approx(0.8)
-    assert best.f == pytest.approx(2 * 0.75 * 0.5 / 1.25)
-
-
-def test_long_term_without_an_answer_is_zero():
-    assert metrics.long_term([[HERE, [NAN] * 4]], [[NAN, NAN]], [[HERE, HERE]]).f == 0
+def test_the_confidence_auc_is_the_chance_of_a_right_order():
+    ious = [0.9, 0.8, 0.0, NAN, 0.3]
+    assert metrics.confidence_auc([0.9, 0.8, 0.1, 0.2, 0.99], ious) == 1.0  # an overlap between is neither
+    assert metrics.confidence_auc([0.1, 0.2, 0.8, 0.9, 0], ious) == 0.0
+    assert metrics.confidence_auc([0.5] * 5, ious) == 0.5
+    assert metrics.confidence_auc([0.9, 0.5, 0.5, 0.7, 0], ious) == pytest.approx((2 + 0.5) / 4)
+    assert np.isnan(metrics.confidence_auc([NAN] * 5, ious))
+    assert np.isnan(metrics.confidence_auc([0.5, 0.5], [1.0, 1.0]))

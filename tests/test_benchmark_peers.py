@@ -6,8 +6,9 @@ import pytest
 from test_benchmark_runner import make_sequence
 
 from tracker.benchmark import metrics
+from tracker.benchmark.contract import check_tracker
 from tracker.benchmark.peers import load_tracker, split_spec, tracker_name
-from tracker.benchmark.runner import check_tracker, evaluate, run_ope
+from tracker.benchmark.runner import evaluate, run_ope
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,24 @@
 import argparse
 import base64
 import csv
+import html
+import importlib.util
 import json
 import math
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from test_benchmark_runner import make_sequence
 
-from tracker.benchmark import command, report
-from tracker.benchmark.report import first_loss
-from tracker.benchmark.runner import run_all
+from tracker.benchmark import command, pictures, scores
+from tracker.benchmark.jobs import run_all
+from tracker.benchmark.pictures import PICTURE as SHAPE
+from tracker.benchmark.scores import losses
 
 pytest.importorskip("matplotlib")
 
@@ -38,6 +42,66 @@ def done(tmp_path_factory):
     return root / "out"
 
 
+class Still:
+    """Says the first box for ever, as identity does, whose losses are not shown."""
+
+    def init(self, frame, box):
+        self.box = box
+
+    def update(self, frame):
+        return self.box
+
+
+@pytest.fixture(scope="module")
+def lossy(done):
+    """A report with strips of losses."""
+    words = [done.parent / "data", "--trackers", "ncc,floor:=test_benchmark_report:Still", "--workers", 0]
+    assert bench(*words, "--out", done.parent / "lossy") == 0
+    return done.parent / "lossy"
+
+
+def test_every_loss_has_its_strip_and_footage_can_be_left_out(lossy):
+    page = (lossy / "report.html").read_text()
+    document = json.loads((lossy / "report.json").read_text())
+    floor = document["trackers"][1]
+    assert sum(row["losses"] for row in floor["sequences"].values()) == 2
+    strips = page.split('<div class="loss"')[1:]
+    assert len(strips) == 2
+    assert "All 2 places" in page
+    for strip in strips:
+        captions = re.findall("<figcaption>(.*?)</figcaption>", strip)
+        lost = floor["sequences"]["one"]["lost_at"]
+        assert captions == [f"frame {lost + at}{', lost' if at == 0 else ''}" for at in (-10, -3, 0, 5, 10, 20)]
+        pictures = [cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
+                    for jpeg in re.findall("data:image/jpeg;base64,([^\"]+)", strip)]  # fmt: skip
+        assert {picture.shape[1::-1] for picture in pictures} == {SHAPE}
+    words = [lossy.parent / "data", "--trackers", "ncc,floor:=test_benchmark_report:Still", "--workers", 0]
+    for option, count in ((["--no-frames"], 0), (["--strips", "1"], 1)):
+        assert bench(*words, "--out", lossy.parent / "bare", *option) == 0
+        bare = (lossy.parent / "bare" / "report.html").read_text()
+        assert bare.count('<div class="loss"') == count
+        assert bare.count("data:image/jpeg") == 6 * count
+
+
+def test_a_strip_shows_the_boxes_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "AROUND", 100)  # all of the 96 x 72 frame
+    sequence = make_sequence(tmp_path / "data", "one", 45)
+    out = tmp_path / "out"
+    run_all(["identity"], [sequence], "ope", out, workers=0, quiet=True)
+    runs = {"floor": scores.load_runs(out, "ope", "identity", [sequence])}
+    (loss,) = pictures.find_all(runs, [sequence], "ope")
+    strip = pictures.draw_strip(loss, runs, {"floor": "#ff0000"})
+    image = cv2.imdecode(np.frombuffer(strip.pictures[2][1], np.uint8), cv2.IMREAD_COLOR).astype(int)
+    scale = pictures.PICTURE[0] / 96
+    red = (image[:, :, 2] > 180) & (image[:, :, :2].max(axis=2) < 90)
+    x0, y0, x1, y1 = np.round(np.array([20, 20, 38, 34]) * scale).astype(int)  # the first box
+    for edge in (red[y0, x0:x1], red[y1, x0:x1], red[y0:y1, x0], red[y0:y1, x1]):
+        assert edge.mean() > 0.8
+    white = image.min(axis=2) > 200
+    at = sequence.boxes[loss.frame] * scale
+    assert white[round(at[1]) - 2 : round(at[1]) + 3, round(at[0]) : round(at[0] + at[2])].any(axis=0).mean() > 0.6
+
+
 def test_the_numbers_agree_in_json_csv_and_page(done):
     document = json.loads((done / "report.json").read_text())
     ncc, floor = document["trackers"]
@@ -53,6 +117,13 @@ def test_the_numbers_agree_in_json_csv_and_page(done):
     assert mean == pytest.approx(floor["success_auc"], abs=1e-6)
     page = (done / "report.html").read_text()
     assert f"<td>{floor['success_auc']:.3f}</td>" in page
+    assert f'<td class="best">{ncc["success_auc"]:.3f}</td>' in page
+    trackers = list(csv.DictReader((done / "trackers.csv").open()))
+    assert float(trackers[1]["success AUC"]) == pytest.approx(floor["success_auc"], abs=1e-6)
+    assert float(trackers[0]["update ms p50"]) == pytest.approx(ncc["latency_ms"]["update"]["p50"], abs=1e-6)
+    tables = (done / "tables.md").read_text()
+    assert f"| ncc | **{ncc['success_auc']:.3f}** |" in tables
+    assert f"- data fingerprint: `{document['about']['data fingerprint']}`" in tables
     assert "<td>FM</td>" in page
 
 
@@ -81,18 +152,66 @@ def test_plots_and_latex(done):
     assert len({line.count("&") for line in rows}) == 1
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
-def test_a_browser_shows_the_page_and_sorts_its_table(done, tmp_path):
-    page = (done / "report.html").read_text()
-    click = "<script>document.querySelectorAll('table.sort')[0].querySelectorAll('th')[1].click();"
-    click += "document.querySelectorAll('table.sort')[0].querySelectorAll('th')[1].click();</script></body>"
-    (tmp_path / "page.html").write_text(page.replace("</body>", click))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
-    command = ["chromium", *flags, "--dump-dom", str(tmp_path / "page.html")]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    first = shown.split("<tbody>")[1].split("</tbody>")[0]
-    assert first.index("floor") < first.index("ncc")  # the second click sorts upwards: the page itself has ncc first
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CLICKS = """<script>
+const heads = document.querySelectorAll("table.sort")[0].querySelectorAll("th"), found = {};
+const rows = document.querySelectorAll("table.sort")[0].tBodies[0].rows;
+const names = () => [...rows].map(row => row.cells[0].textContent);
+heads[1].click(); found.down = names();
+heads[1].click(); found.up = names();
+heads[0].click(); found.word = names();
+const pick = document.getElementById("sequence"), shown = () => [...document.querySelectorAll("[data-of=sequence]")]
+  .filter(part => !part.hidden).map(part => part.dataset.is);
+found.first = shown(); pick.value = "losses"; pick.dispatchEvent(new Event("change")); found.picked = shown();
+const who = document.getElementById("who"), visible = () => [...document.querySelectorAll(".loss")]
+  .filter(loss => !loss.hidden).length;
+found.all = visible(); who.value = "floor"; who.dispatchEvent(new Event("change")); found.floor = visible();
+found.broken = [...document.images].filter(image => !image.complete || !image.naturalWidth).length;
+document.title = JSON.stringify(found);
+</script></body>"""
+
+
+def browse(page, folder, *flags):
+    """Open a page in a headless browser without a network; returns its document."""
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        *flags,
+    ]
+    flags += [
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        f"--user-data-dir={folder / 'user'}",
+    ]
+    words = [BROWSER, *flags, "--proxy-server=127.0.0.1:9", "--virtual-time-budget=3000", "--dump-dom", str(page)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_a_browser_shows_the_page_sorts_its_tables_and_picks_losses(lossy, tmp_path):
+    page = (lossy / "report.html").read_text()
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>onload = () => {{}}</script>{CLICKS}"))
+    title = re.search("<title>(.*?)</title>", browse(tmp_path / "page.html", tmp_path), re.DOTALL)
+    found = json.loads(html.unescape(title[1]))
+    assert (found["down"], found["up"], found["word"]) == (["ncc", "floor"], ["floor", "ncc"], ["floor", "ncc"])
+    assert (found["first"], found["picked"]) == (["success AUC"], ["losses"])
+    assert found["all"] == found["floor"] == 2
+    assert found["broken"] == 0
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_the_picture_of_the_page_is_not_blank(lossy, tmp_path):
+    picture = tmp_path / "page.png"
+    browse(lossy / "report.html", tmp_path, f"--screenshot={picture}", "--window-size=1300,2400")
+    image = cv2.imread(str(picture))
+    assert image.shape[:2] == (2400, 1300)
+    bands = image.reshape(8, 300, 1300, 3).std(axis=(1, 2, 3))
+    assert (bands[:6] > 5).all()  # tables and plots all the way down
 
 
 @pytest.mark.parametrize("protocol", ["tre", "sre", "realtime", "anchors"])
@@ -103,7 +222,7 @@ def test_every_protocol_runs_and_scores(tmp_path, protocol):
     count = {"tre": 20, "sre": 12, "anchors": 2}.get(protocol, 1)
     assert len(list((out / "results" / protocol / "ncc").iterdir())) == count
     ncc, floor = (
-        report.score_tracker(spec, report.load_runs(out, protocol, spec, [sequence]), protocol, "inclusive")
+        scores.score_tracker(spec, scores.load_runs(out, protocol, spec, [sequence]), protocol, "inclusive")
         for spec in ("ncc", "identity")
     )
     assert ncc.success_auc > floor.success_auc
@@ -120,8 +239,9 @@ def test_a_vot_report_has_its_own_columns(tmp_path):
     assert (ncc["vot"]["failures"], ncc["vot"]["accuracy"]) == (0, pytest.approx(1))
     assert floor["vot"]["failures"] == 2
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<th>EAO</th>" in page
-    assert "success AUC</th>" not in page.split("<h2>")[0]
+    assert ">EAO</th>" in page
+    assert ">success AUC</th>" not in page.split("<h2>")[0]
+    assert floor["vot"]["eao"] < 0.5
 
 
 def test_bad_input_is_one_line_and_code_two(tmp_path, capsys):
@@ -165,13 +285,15 @@ def test_a_failed_sequence_is_named_in_the_page(tmp_path):
 def test_a_loss_is_ten_frames_in_a_row_or_the_end():
     ious = np.ones(40)
     ious[5:12] = 0
-    assert first_loss(ious) is None
+    assert losses(ious) == []
     ious[20:30] = 0.1
-    assert first_loss(ious) == 20
+    assert losses(ious) == [20]
     ious[3] = math.nan
     ious[20:] = 1
     ious[36:] = 0
-    assert first_loss(ious) == 36
+    assert losses(ious) == [36]
+    ious[12:25] = 0  # with 5 to 11
+    assert losses(ious) == [5, 36]
 
 
 def test_got10k_measures_pool_frames_and_success_averages_sequences(done):
@@ -180,4 +302,28 @@ def test_got10k_measures_pool_frames_and_success_averages_sequences(done):
     assert floor["average_overlap"] == pytest.approx(
         np.mean([s["average_overlap"] for s in floor["sequences"].values()])
     )
-    assert set(report.COLOURS) and len(set(report.COLOURS)) == 10
+    assert len(set(pictures.COLOURS)) == len(pictures.COLOURS)
+
+
+def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
+    path = Path(__file__).parents[1] / "docs" / "update_results.py"
+    spec = importlib.util.spec_from_file_location("update_results", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = tmp_path / "results.md"
+    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    for _ in range(2):  # again changes nothing
+        assert script.main([str(done), "--docs", str(tmp_path)]) == 0
+        text = page.read_text()
+        assert text.startswith("before\n") and text.endswith("\nafter\n")
+        assert "old" not in text
+        assert (done / "tables.md").read_text() in text
+    for name in re.findall(r"\]\((bench/.*?)\)", text):
+        assert cv2.imread(str(tmp_path / name)) is not None
+    assert {p.suffix for p in (tmp_path / "bench").iterdir()} == {".png", ".svg", ".json", ".csv", ".tex"}
+    page.write_text("no marks")
+    assert script.main([str(done), "--docs", str(tmp_path)]) == 2
+    assert "marks" in capsys.readouterr().err
+    assert page.read_text() == "no marks"
+    real = (path.parent / "results.md").read_text()
+    assert real.count(script.BEGIN) == real.count(script.END) == 1

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark import sequences
-from tracker.benchmark.sequences import DataError, check, load, load_folder
+from tracker.benchmark import layouts
+from tracker.benchmark.sequences import DataError, check, inspect, load, load_folder
 
 
 def write_images(folder, names, size=(24, 16)):
@@ -79,7 +79,7 @@ def test_otb_takes_the_official_frames(tmp_path):
     otb(tmp_path, "tiger1", 8, start=1)  # boxes from frame 1, official start at 6; a lower-case mirror
     otb(tmp_path, "BlurCar1", 3, start=247)
     found = {}
-    for name, build in sequences._otb(tmp_path, ["David", "Tiger1", "BlurCar1"], True):
+    for name, build in layouts.otb(tmp_path, ["David", "Tiger1", "BlurCar1"], True):
         found[name] = build()
     assert len(found["David"]) == 471
     assert (found["David"].frames[0].name, found["David"].frames[-1].name) == ("0300.jpg", "0770.jpg")
@@ -95,15 +95,19 @@ def test_otb_splits_two_targets_and_skips_the_empty_file_of_human4(tmp_path):
     otb(tmp_path, "Human4", 2, truth="groundtruth_rect.2.txt")
     write_text(tmp_path / "Human4" / "groundtruth_rect.1.txt", "\n")
     write_text(tmp_path / "anno" / "att" / "human4.txt", "1,0,1,0,0,0,0,0,0,0,1\n")
-    found = {name: build() for name, build in sequences._otb(tmp_path, ["Jogging", "Human4"], True)}
+    found = {name: build() for name, build in layouts.otb(tmp_path, ["Jogging", "Human4"], True)}
     assert list(found) == ["Human4", "Jogging-1", "Jogging-2"]
     assert found["Jogging-2"].boxes[0, 0] == 8
     assert found["Human4"].attributes == ("IV", "SV", "LR")
+    assert found["Human4"].omitted == frozenset()
+    write_text(tmp_path / "initOmit" / "Human4.txt", "2 9\n")
+    found = {name: build() for name, build in layouts.otb(tmp_path, ["Human4"], True)}
+    assert found["Human4"].omitted == {1}
 
 
 def test_the_otb_lists_have_the_published_sizes():
-    assert [len(text.split()) for text in (sequences.OTB2013, sequences.OTB50, sequences.OTB100)] == [50, 49, 98]
-    assert len(set(sequences.OTB100.split())) == 98  # and Jogging, Skating2 count twice
+    assert [len(text.split()) for text in (layouts.OTB2013, layouts.OTB50, layouts.OTB100)] == [50, 49, 98]
+    assert len(set(layouts.OTB100.split())) == 98  # and Jogging, Skating2 count twice
 
 
 def test_otb_names_a_missing_sequence(tmp_path):
@@ -122,7 +126,7 @@ def test_got10k_val_and_test(tmp_path):
     write_text(tmp_path / "V" / "meta_info.ini", "[METAINFO]\nanno_fps: 10Hz\nresolution: (1920, 1080)\n")
     val, test = load(tmp_path, "got10k")
     np.testing.assert_array_equal(np.isnan(val.boxes[:, 0]), [False, True, False])
-    assert (val.fps, val.bound) == (10.0, (1920.0, 1080.0))
+    assert (val.fps, val.bound) == (10.0, (-1.0, -1.0, 1919.0, 1079.0))  # its toolkit clips one-based boxes
     np.testing.assert_array_equal(np.isnan(test.boxes[:, 0]), [False, True, True])
 
 
@@ -190,6 +194,9 @@ def test_vot_polygons_masks_and_the_sequence_file(tmp_path):
     np.testing.assert_array_equal(mask.boxes[0], [6, 7, 2, 2])
     assert np.isnan(mask.boxes[1]).all()
     assert mask.fps == 25
+    assert mask.anchors == ()
+    write_text(tmp_path / "mask" / "anchor.value", "1\n-1\n")
+    assert load(tmp_path, "vot")[1].anchors == (0, -2)  # the second backwards
 
 
 def test_davis_makes_a_box_of_every_object(tmp_path):
@@ -228,6 +235,12 @@ def test_check_lists_every_problem_and_is_silent_on_good_data(tmp_path):
     assert "Outside: 1 boxes lie wholly outside" in text
     assert "groundtruth_rect.txt: cannot be read" in text
     assert "Good" not in text
+    good, no_truth = (next(f for f in inspect(tmp_path) if f.name == name) for name in ("Good", "NoTruth"))
+    assert good.summary == "3 frames, 3 boxes, first box 1, 2, 5, 6"
+    assert no_truth.summary == ""
+    otb(tmp_path, "Zero", 1, ["0,3,5,5"])
+    assert any("Zero: the first box starts at pixel 0" in line for line in check(tmp_path))
+    assert not any("Zero" in line for line in check(tmp_path, one_based=False))
 
 
 def test_bad_paths_and_layouts_are_named(tmp_path):

@@ -15,8 +15,10 @@ import pytest
 from test_benchmark_runner import make_sequence
 
 from tracker.benchmark import trax
+from tracker.benchmark.contract import check_tracker
+from tracker.benchmark.jobs import run_all
 from tracker.benchmark.peers import load_tracker, tracker_name
-from tracker.benchmark.runner import check_tracker, run_all, run_ope
+from tracker.benchmark.runner import run_ope
 
 ROOT = Path(__file__).parents[1]
 NAN = float("nan")

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from tracker.benchmark.fates import calibration_error
 from tracker.config import Confidence
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import calibration_error, fit, footage
+from train.calibrate import fit, footage
 from train.readers import Tally
 
 

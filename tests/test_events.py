@@ -1,14 +1,17 @@
 """Events made in footage: what is painted, what is written, how a tracker's answers are judged."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark.events import KINDS, Painter, Written, all_events, fate, happen, load_events, summarise
+from tracker.benchmark.events import KINDS, Painter, Written, all_events, happen, load_events
 from tracker.benchmark.events import write_events as write
+from tracker.benchmark.fates import auroc, fate, summarise
 from tracker.benchmark.sequences import DataError, Sequence
+from tracker.cli import main
 
 COUNT, SIZE = 48, (240, 160)
 
@@ -149,3 +152,29 @@ def test_fate_by_hand(sequences):
         total["absent_called_lost"] == 14 / 16 and total["came_back"] == 0.5 and total["frames_to_come_back"] == np.inf
     )
     assert np.isnan(fate(Written(walk, "freeze", 16, 24, np.empty((0, 4))), answers, lost).back)
+
+
+def test_auroc_by_hand():
+    assert auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
+    assert auroc(np.array([0.5, 0.5]), np.array([True, False])) == 0.5
+    assert np.isnan(auroc(np.array([0.5]), np.array([True])))
+
+
+def test_bench_events_judges_trackers_on_real_files(sequences, tmp_path, capsys):
+    """One that never says anything, one that knows all: through the command, its workers and its files."""
+    root = tmp_path / "data"
+    for sequence in sequences:
+        (root / sequence.name / "img").mkdir(parents=True)
+        for index in range(len(sequence)):
+            shutil.copy(sequence.frames[index], root / sequence.name / "img" / f"{index:04d}.png")
+        rows = [",".join(map(str, box)) for box in sequence.boxes.tolist()]
+        (root / sequence.name / "groundtruth_rect.txt").write_text("\n".join(rows))
+    out = tmp_path / "out"
+    command = ["bench", str(root), "--zero-based", "--trackers", "identity,ncc", "--events", "--out", str(out)]
+    assert main([*command, "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "12 events" in said and "| identity |" in said
+    judged = json.loads((out / "events.json").read_text())
+    assert judged["identity"]["all"]["absent_called_lost"] == 0 and judged["identity"]["all"]["false_alarms"] == 0
+    assert judged["ncc"]["blackout"]["absent_called_lost"] == 1
+    assert (out / "reliability.png").stat().st_size > 1000 and "imposter" in (out / "events.md").read_text()

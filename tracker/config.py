@@ -69,9 +69,12 @@ class LongTerm:
     fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
     strongest: float = 4.0
     doubt: float = 1.5  # the most that one frame takes from the belief
-    lost: float = -3.0  # belief at which the target is lost; it is uncertain from 0 down to here
+    uncertain: float = -1.0  # belief at which the target is uncertain
+    lost: float = -4.0  # belief at which it is lost
     hold: float = 0.05  # while uncertain, a box less probable than this is not followed
-    widest: float = 1.5  # growth of the search window from belief 0 to `lost`; windows of the whole frame are so wide
+    widest: float = (
+        1.5  # growth of the search window while belief falls to `lost`; windows of the whole frame are so wide
+    )
     windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
@@ -81,8 +84,9 @@ class LongTerm:
     check_every: int = 5  # frames between the verifier's looks while the belief is strongest
     check_below: float = 4.0  # and the logit is at least this
     remember: float = 0.9  # probability from which a patch may join the memory
-    every: int = 10  # frames between patches of the memory
+    every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one
+    blend: float = 0.3  # share of later frames in the template; the rest is the first frame's
     rival_least: float = -1.0  # logit from which a second peak is followed as a rival
     rival_logit: float = 3.0  # a peak weaker than the best by more than this is not preferred for a rival's sake
 

@@ -171,14 +171,16 @@ class ShortTermTracker:
         frame = check_frame(frame)
         checked = check_box(box, frame.shape[1], frame.shape[0])
         fill = mean_colour(frame)
-        cfg = self.config
-        window = CropWindow.around(*checked.centre, self._side(checked), cfg.exemplar_size)
-        extent = np.array([[checked.w, checked.h]], np.float32) / np.float32(window.side)
+        self.target = Target(checked, self._template(frame, checked, fill), fill)
+        return self.target
+
+    def _template(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Template:
+        """The template of what is in `box`, frame px."""
+        window = CropWindow.around(*box.centre, self._side(box), self.config.exemplar_size)
+        extent = np.array([[box.w, box.h]], np.float32) / np.float32(window.side)
         with torch.no_grad():
             exemplar = to_input(stack_rgb([crop(frame, window, fill)]), self.device)
-            template = self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
-        self.target = Target(checked, template, fill)
-        return self.target
+            return self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
 
     def update(self, frame: NDArray[np.uint8], target: Target | None = None) -> Result:
         """Follow `target` (by default that of the last `init`) into `frame`; mutates the target.

@@ -22,6 +22,7 @@ from torch import Tensor
 from tracker.config import BoxTracking, LongTerm
 from tracker.crop import Image, crop
 from tracker.geometry import Box, CropWindow, context_side, iou
+from tracker.heads import Template
 from tracker.kernels import decode_peaks
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, to_pixels
@@ -38,6 +39,8 @@ class KnownTarget(Target):
     """A target and what is known of its fate. Mutated by `update`.
 
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
+    original: template of the first frame. recent: mean of those of later frames that were sure. The target is searched
+    with `template`, a blend of both.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
     calm, unchecked: frames since the memory grew, and since the verifier looked.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
@@ -46,6 +49,8 @@ class KnownTarget(Target):
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     memory: list[Tensor] = field(default_factory=list)
+    original: Template | None = None
+    recent: Template | None = None
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
@@ -99,9 +104,9 @@ class Tracker(ShortTermTracker):
     than a `ShortTermTracker`: always tracking, with a score that is no probability.
 
     The belief that the target is being followed gathers the log-odds of each frame and forgets old ones. States:
-    tracking (belief above 0); uncertain (the size is frozen, the position held unless the box has some probability, and
-    a wider window is searched); lost (belief at `LongTerm.lost`: the whole frame is searched. The box of the result is
-    then a mere guess, that of the target the last one that was followed).
+    tracking; uncertain (belief at `LongTerm.uncertain`: the size is frozen, the position held unless the box has some
+    probability, and a wider window is searched); lost (belief at `LongTerm.lost`: the whole frame is searched; the box
+    of the result is a mere guess, that of the target the last one that was followed).
     """
 
     long_term = LongTerm()  # may be replaced on an instance
@@ -121,7 +126,9 @@ class Tracker(ShortTermTracker):
         target = super().init(frame, box)
         if self._knows:
             first = self._embed(check_frame(frame), target.box, target.fill)
-            target = self.target = KnownTarget(target.box, target.template, target.fill, first)
+            target = self.target = KnownTarget(
+                target.box, target.template, target.fill, first, original=target.template
+            )
         return target
 
     def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
@@ -239,12 +246,12 @@ class Tracker(ShortTermTracker):
         self._follow_rivals(target, window, peaks, chosen)
         belief = rules.fading * target.belief + max(log_odds(p), -rules.doubt)
         target.belief = min(max(belief, rules.lost), rules.strongest)
-        if target.belief > 0:
+        if target.belief > rules.uncertain:
             target.state = "tracking"
             target.box = keep_inside(found.smoothed(target.box), frame.shape[1], frame.shape[0])
             target.calm += 1
             if p >= rules.remember and not (target.rivals or target.unchecked) and target.calm >= rules.every:
-                self.remember(target, found)
+                self.remember(frame, target, found)
         elif target.belief > rules.lost:
             target.state = "uncertain"
             if p >= rules.hold:
@@ -276,10 +283,14 @@ class Tracker(ShortTermTracker):
         found = self._examine(frame, target, window, peaks, chosen, step, target.seen if rests else None)
         return found, peaks, chosen
 
-    def remember(self, target: KnownTarget, found: Found) -> None:
-        """Add a patch to the memory of a target; mutates it. The first frame's never fades, the oldest other does."""
+    def remember(self, frame: Image, target: KnownTarget, found: Found) -> None:
+        """Add what was found to the memory of a target; mutates it. The first frame never fades, the others do."""
+        rules, new = self.long_term, self._template(frame, target.box, target.fill)
+        assert target.original is not None
         target.calm = 0
-        target.memory = [*target.memory, found.embedding][-self.long_term.memory :]
+        target.memory = [*target.memory, found.embedding][-rules.memory :]
+        target.recent = mix(target.recent, new, 0.5) if target.recent else new
+        target.template = mix(target.original, target.recent, rules.blend)
 
     # --- rivals
 
@@ -377,6 +388,11 @@ class Tracker(ShortTermTracker):
         again = self._look(frame, [target], [group], clock)
         peaks = [self._peaks(again, i, w.to_crop(target.box), CLOSER_LOOK) for i, w in enumerate(group)]
         return [self._examine(frame, target, w, p, 0, 0.0) for w, p in zip(group, peaks, strict=True)]
+
+
+def mix(a: Template, b: Template, share: float) -> Template:
+    """(1 - share) a + share b."""
+    return Template(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
 
 
 def overlap(a: Box, b: Box) -> float:

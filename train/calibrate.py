@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.benchmark import events
+from tracker.benchmark.fates import calibration_error
 from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
@@ -98,7 +99,7 @@ def gather(tracker: Tracker, sequence: Footage) -> tuple[NDArray[np.float64], ND
         assert target.seen
         note(target.seen, truth)
         if right[-1] and index % tracker.long_term.every == 0:
-            tracker.remember(target, target.seen)
+            tracker.remember(frame, target, target.seen)
     return np.array(rows), np.array(right)
 
 
@@ -149,13 +150,3 @@ def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:
     net = copy.deepcopy(net)
     net.config = replace(net.config, confidence=confidence)
     return net
-
-
-def calibration_error(p: NDArray[np.float64], right: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error (Guo et al. 2017, equation 3): mean over `bins` equal bins of |mean p - share right|.
-
-    p: (N,) in [0, 1]. right: (N,). Bins weigh as many rows as they hold.
-    """
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    gaps = [abs(p[place == b].mean() - right[place == b].mean()) * (place == b).sum() for b in set(place.tolist())]
-    return float(sum(gaps) / len(p))

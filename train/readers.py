@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tracker.benchmark import sequences
+from tracker.benchmark import layouts, sequences
 from tracker.benchmark.sequences import DataError, list_images, read_image, read_numbers, read_text
 from tracker.geometry import Box
 from tracker.video import SourceError, SourceWarning, frames
@@ -239,9 +239,9 @@ def read(path: Path, layout: Layout | None, tally: Tally) -> Iterator[Clip]:
     if layout == "lasot":
         return _single(_lasot(path, tally), layout, tally)
     if layout in ("got10k", "trackingnet", "uav123", "uav20l"):
-        return _single(sequences._entries(path, layout, None), layout, tally)
+        return _single(sequences.entries(path, layout, None), layout, tally)
     if layout == "vot":
-        return _single(sequences._entries(path, layout, None), layout, tally, _anchors)
+        return _single(sequences.entries(path, layout, None), layout, tally, _anchors)
     if layout in ("davis", "youtubevos"):
         return _masked(path, layout, tally)
     if layout == "mot":
@@ -356,12 +356,12 @@ def _otb(root: Path) -> Iterator[sequences.Entry]:
     folders = [root] if alone else [p for p in _folders(root) if any(p.glob("groundtruth_rect*.txt"))]
     if not folders:
         raise DataError(f"{root}: no sequence in it; expected <name>/img/*.jpg and <name>/groundtruth_rect.txt")
-    official = {name.lower(): name for name in (sequences.OTB100 + " " + sequences.OTB2013).split()}
+    official = {name.lower(): name for name in (layouts.OTB100 + " " + layouts.OTB2013).split()}
     for folder in folders:
         if folder.name.lower() in official:
-            yield from sequences._otb(folder.parent, [official[folder.name.lower()]], one_based=True)
+            yield from layouts.otb(folder.parent, [official[folder.name.lower()]], one_based=True)
         else:
-            yield from sequences._folder(folder, one_based=True)
+            yield from layouts.folder(folder, one_based=True)
 
 
 def _lasot(root: Path, tally: Tally) -> Iterator[sequences.Entry]:
@@ -372,7 +372,7 @@ def _lasot(root: Path, tally: Tally) -> Iterator[sequences.Entry]:
     if not groups:
         raise DataError(f"{root}: no sequence in it; expected <class>/<name>/img/*.jpg and groundtruth.txt")
     for group in groups:
-        for name, build in sequences._lasot(group, one_based=True):
+        for name, build in layouts.lasot(group, one_based=True):
             if name in testing:
                 tally.drop("sequences kept for testing (testing_set.txt)", name)
             else:

@@ -19,8 +19,9 @@ import torch
 
 from tracker.benchmark.peers import load_tracker
 from tracker.benchmark.protocols import plan
-from tracker.benchmark.runner import Job, Worker, pause, run_part, warm_up
+from tracker.benchmark.runner import run_part, warm_up
 from tracker.benchmark.sequences import load_folder
+from tracker.benchmark.workers import Job, Worker, pause
 from tracker.scene import Scene
 
 

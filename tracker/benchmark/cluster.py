@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.benchmark.results import Run, new_rows
-from tracker.benchmark.runner import Job, Worker, one_thread, pause
+from tracker.benchmark.workers import Job, Worker, one_thread, pause
 
 TRIES = 3  # machines that a job may lose
 
@@ -22,7 +22,7 @@ def run_ray(jobs: list[Job], address: str, count: int, timeout: float, bar: Any)
 
     address: auto (the cluster of this machine), HOST:PORT or ray://HOST:PORT; local starts one for this run.
     count: actors, 0 for one a CPU of the cluster.
-    timeout: as in `runner.run_all`.
+    timeout: as in `jobs.run_all`.
     ValueError: Ray is missing, or there is no such cluster.
     """
     if not jobs:

@@ -3,21 +3,27 @@
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from tracker.benchmark import sequences as data
+from tracker.benchmark.jobs import run_all
 from tracker.benchmark.peers import load_tracker, tracker_name
 from tracker.benchmark.protocols import Protocol
-from tracker.benchmark.runner import run_all
 
 EXAMPLES = """examples:
   siamtrack bench sequences/ --trackers swift,ncc,identity --out report/
   siamtrack bench OTB100/ --data otb100 --trackers swift,siamfc,opencv-mil --rule otb --workers 4 --out report/
   siamtrack bench sequences/ --trackers swift,nanotrack=onnx/,fear=onnx/ --protocol realtime --fps 30 --out report/
   siamtrack bench LaSOT/ --data lasot --trackers swift,ncc,mine:=trax='python mine.py' --ray auto --out report/
+  siamtrack bench sequences/ --trackers swift,fear=onnx/ --events --out lost/
   siamtrack bench GOT-10k/val --data got10k --check
 """
+
+
+EAO = """fragment lengths over which the EAO is averaged, in frames: 108 371 for VOT2015 and 2016, 100 356 for VOT2017
+and 2018, 46 291 for VOT2019, 115 755 for VOT2020 to 2022 (default: the quartiles of the lengths)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +55,16 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
     parser.add_argument("--ray", default="", metavar="ADDRESS", help=ray)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds without an answer that end a run")
     parser.add_argument("--fresh", action="store_true", help="make results again that are there already")
-    parser.add_argument("--strips", type=int, default=24, help="losses shown as pictures in the report (default 24)")
+    show = parser.add_mutually_exclusive_group()
+    show.add_argument("--strips", type=int, metavar="N", help="show at most N losses as pictures (default all)")
+    bare = "leave all footage out of the report, so that it may be passed on"
+    show.add_argument("--no-frames", dest="strips", action="store_const", const=0, help=bare)
+    happen = (
+        "judge what the trackers do when the target is painted out, cut away, copied .. (tracker/benchmark/events.py)"
+    )
+    parser.add_argument("--events", action="store_true", help=happen)
+    parser.add_argument("--seed", type=int, default=0, help="of the events (default 0)")
+    parser.add_argument("--eao", type=int, nargs=2, metavar=("LOW", "HIGH"), help=EAO)
     parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
 
 
@@ -78,17 +93,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    problems = data.check(args.path, args.data, args.one_based)
-    for line in problems:
-        print(line)
-    print(f"{len(problems)} problems" if problems else "all well")
-    return 1 if problems else 0
+    count = sequences = 0
+    for found in data.inspect(args.path, args.data, args.one_based):
+        print(f"{found.name}: {found.summary}" if found.summary else f"{found.name}: cannot be used")
+        for problem in found.problems:
+            print(f"    {problem}")
+        sequences, count = sequences + 1, count + len(found.problems)
+    print(f"{sequences} sequences, {f'{count} problems' if count else 'all well'}")
+    return 1 if count else 0
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from tracker.benchmark.report import need_matplotlib, text_table, write_report
+    from tracker.benchmark.pictures import need_matplotlib
+    from tracker.benchmark.report import write_report
+    from tracker.benchmark.tables import text_table
 
     specs = [spec.strip() for spec in args.trackers.split(",") if spec.strip()]
     if not specs:
@@ -98,32 +116,77 @@ def _bench(args: argparse.Namespace) -> int:
         raise ValueError("--ray needs --workers of 1 or more, or none for all CPUs of the cluster")
     if workers < 0 or args.timeout <= 0 or (args.fps is not None and args.fps <= 0):
         raise ValueError("--workers must be 0 or more, --timeout and --fps more than 0")
-    sequences = data.load(args.path, args.data, args.one_based)
+    if args.strips is not None and args.strips < 0:
+        raise ValueError(f"--strips must be 0 or more, got {args.strips}")
+    if args.eao and not 0 < args.eao[0] < args.eao[1]:
+        raise ValueError(f"--eao must be two numbers of frames, the second more than the first, got {args.eao}")
+    sequences = _select(data.load(args.path, args.data, args.one_based), args)
+    if args.events:
+        return _bench_events(args, specs, sequences, workers)
+    need_matplotlib()  # what is missing is said before the long run, not after it
+    _load_all(specs)
+    problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
+    for line in problems:
+        print(f"failed: {line}")
+    name, command = args.path.resolve().name, shlex.join(["siamtrack", *sys.argv[1:]])
+    eao = tuple(args.eao) if args.eao else None
+    scores = write_report(args.out, specs, sequences, args.protocol, args.rule, name, args.strips, command, eao)
+    print(text_table(scores, args.protocol))
+    print(f"protocol {args.protocol}, success rule {args.rule}; report: {args.out / 'report.html'}")
+    return 0
+
+
+def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[data.Sequence], workers: int) -> int:
+    """Make events in the sequences, run the trackers over them, and say what became of each."""
+    from tracker.benchmark import events, fates
+    from tracker.benchmark.jobs import result_path
+    from tracker.benchmark.pictures import need_matplotlib
+    from tracker.benchmark.results import load
+
+    need_matplotlib()
+    _load_all(specs)
+    happened = events.all_events(sequences, seed=args.seed)
+    if not happened:
+        raise ValueError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
+    folder = args.out / f"events-{args.seed}"
+    events.write_events(happened, folder)
+    names = {event.name for event in happened}
+    written = [one for one in events.load_events(folder) if one.sequence.name in names]
+    for line in run_all(
+        specs, [one.sequence for one in written], "ope", args.out, workers, args.timeout, args.fresh, ray=args.ray
+    ):
+        print(f"failed: {line}")
+    runs = {
+        tracker_name(spec): [
+            load(result_path(args.out, "ope", tracker_name(spec), one.sequence.name))[0] for one in written
+        ]
+        for spec in specs
+    }
+    judged = {name: fates.judge(written, some) for name, some in runs.items()}
+    fates.write_fates(args.out, judged, {name: fates.knowledge(written, some) for name, some in runs.items()})
+    print(fates.table(judged))
+    print(f"{len(written)} events; by kind: {args.out / 'events.md'}; diagram: {args.out / 'reliability.png'}")
+    return 0
+
+
+def _select(sequences: list[data.Sequence], args: argparse.Namespace) -> list[data.Sequence]:
     if args.sequences:
         wanted = args.sequences.split(",")
         unknown = sorted(set(wanted) - {sequence.name for sequence in sequences})
         if unknown:
             raise ValueError(f"no sequence {', '.join(unknown)} in {args.path}")
         sequences = [sequence for sequence in sequences if sequence.name in wanted]
-    if args.fps:
-        sequences = [replace(sequence, fps=args.fps) for sequence in sequences]
-    need_matplotlib()  # what is missing is said before the long run, not after it
+    return [replace(sequence, fps=args.fps) for sequence in sequences] if args.fps else sequences
+
+
+def _load_all(specs: list[str]) -> None:
+    """Load every tracker once, so that all that is missing is said before the run."""
+    missing = []
     for spec in specs:
-        load_tracker(spec)
-        print(f"{tracker_name(spec)}: {spec}")
-    problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
-    for line in problems:
-        print(f"failed: {line}")
-    scores = write_report(
-        args.out,
-        specs,
-        sequences,
-        args.protocol,
-        args.rule,
-        args.path.resolve().name,
-        args.strips,
-        shlex.join(sys.argv),
-    )
-    print(text_table(scores, args.protocol))
-    print(f"protocol {args.protocol}, success rule {args.rule}; report: {args.out / 'report.html'}")
-    return 0
+        try:
+            load_tracker(spec)
+            print(f"{tracker_name(spec)}: {spec}")
+        except (ValueError, OSError) as error:
+            missing.append(str(error))
+    if missing:
+        raise ValueError("\n  ".join(missing))

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tracker.benchmark.metrics import iou, present
+from tracker.benchmark.metrics import present
 from tracker.benchmark.sequences import DataError, Sequence, load_folder
 
 Kind = Literal["erased", "cut", "blackout", "freeze", "lookalike", "imposter"]
@@ -315,66 +315,3 @@ def _fill(frame: Image, mask: NDArray[np.uint8]) -> Image:
     hole = cv2.dilate(cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
     filled = cv2.inpaint(small, hole, 3, cv2.INPAINT_TELEA)
     return np.asarray(cv2.resize(filled, frame.shape[1::-1]), np.uint8)
-
-
-class Fate(NamedTuple):
-    """What a tracker said of one event; counts of frames.
-
-    absent: without the target; noticed: those called lost.
-    present: with the target, before the event and after the tracker came back; alarms: those called lost.
-    watched: from the start of the event on; wrong: those on which it followed something else: the copy, or after the
-    event any place without overlap with the target.
-    back: frames from the end of the event until it followed the target again (IoU >= 0.5); inf when it never did; NaN
-    where the target was never absent.
-    """
-
-    absent: int
-    noticed: int
-    present: int
-    alarms: int
-    watched: int
-    wrong: int
-    back: float
-
-
-def fate(event: Written, boxes: NDArray[np.float64], lost: NDArray[np.bool_]) -> Fate:
-    """Judge one run over a sequence with an event.
-
-    boxes: (N, 4) of the tracker, px. lost: (N,) frames that it called lost; the first frame does not count.
-    """
-    truth, index = event.sequence.boxes, np.arange(len(event.sequence))
-    there = present(truth)
-    overlap = np.where(there, iou(boxes, np.where(there[:, None], truth, 0.0)), 0.0)
-    followed = np.flatnonzero((index >= event.stop) & there & ~lost & (overlap >= 0.5))
-    first = int(followed[0]) if len(followed) else len(index)
-    gone = not there[event.start : event.stop].any()
-    quiet = there & (index > 0) & ((index < event.start) | (index > first) | (not gone))
-    copied = np.zeros(len(index), bool)
-    if len(event.copies):
-        on_copy = iou(boxes[event.start : event.stop], event.copies)
-        copied[event.start : event.stop] = (on_copy >= 0.3) & (on_copy > overlap[event.start : event.stop])
-    elsewhere = (index >= event.stop) & there & (overlap <= 0)
-    watched = index >= event.start
-    return Fate(
-        int((~there).sum()),
-        int((~there & lost).sum()),
-        int(quiet.sum()),
-        int((quiet & lost).sum()),
-        int(watched.sum()),
-        int((watched & ~lost & (copied | elsewhere)).sum()),
-        (float(first - event.stop) if len(followed) else float("inf")) if gone else float("nan"),
-    )
-
-
-def summarise(fates: list[Fate]) -> dict[str, float]:
-    """Shares over all frames of all events, in [0, 1], and the median of the frames to come back (inf: most never)."""
-    totals = np.array([f[:6] for f in fates], np.float64).sum(0)
-    share = [float(totals[i + 1] / totals[i]) if totals[i] else float("nan") for i in (0, 2, 4)]
-    backs = [f.back for f in fates if not np.isnan(f.back)]
-    return {
-        "absent_called_lost": share[0],
-        "false_alarms": share[1],
-        "wrong": share[2],
-        "frames_to_come_back": float(np.median(backs)) if backs else float("nan"),
-        "came_back": float(np.mean(np.isfinite(backs))) if backs else float("nan"),
-    }

@@ -6,19 +6,19 @@ Rule of the success curve, stated once and never mixed in one table:
   reads 1.0, a run that never touches the target reads 0.0. Rounding below 1e-9 does not cost a success.
 - ``"otb"`` (Wu, Lim, Yang, CVPR 2013, and the toolkits after it): IoU > t strictly. A perfect run reads 20/21 = 0.952.
 
-Frames where the target is absent (a truth box that is not finite or has no area) are left out of every measure. A
-predicted box that is not finite counts as a failure: IoU 0, centre error infinite.
+Frames where the target is absent (a truth box that is not finite or has no area) are left out of every measure; the
+toolkits of OTB and UAV123 count them as failed in the success curve and as hit in precision. A predicted box that is
+not finite counts as a failure, IoU 0 and centre error infinite; the OTB toolkit repeats the box before it instead.
 """
 
-import itertools
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Rule = Literal["inclusive", "otb"]
 Floats = NDArray[np.float64]
+Bound = tuple[float, float, float, float]  # left, top, right, bottom, px
 
 SUCCESS_THRESHOLDS: Floats = np.linspace(0, 1, 21)
 PRECISION_THRESHOLDS: Floats = np.arange(0, 51, dtype=float)
@@ -43,23 +43,24 @@ def present(truth: ArrayLike) -> NDArray[np.bool_]:
         return np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
 
 
-def _pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
+def pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both as (N, 4) float64; ValueError: shapes differ or are not (N, 4)."""
     a, b = as_boxes(predicted, "predicted"), as_boxes(truth, "truth")
     if len(a) != len(b):
         raise ValueError(f"{len(a)} predicted boxes for {len(b)} truth boxes: they must be one a frame")
     return a, b
 
 
-def iou(predicted: ArrayLike, truth: ArrayLike, bound: tuple[float, float] | None = None) -> Floats:
+def iou(predicted: ArrayLike, truth: ArrayLike, bound: Bound | None = None) -> Floats:
     """Return the intersection over union of each frame, (N,) in [0, 1], NaN where the target is absent.
 
     predicted: (N, 4) x, y, w, h in px; a row that is not finite or has no area gives 0.
     truth: (N, 4), same frame of reference; a row that is not finite or has no area is an absent target and gives NaN.
-    bound: (width, height) of the image in px, or None. Clips both boxes exactly as the GOT-10k toolkit does: a corner
-        left of the image moves to 0 and the width stays.
+    bound: left, top, right, bottom px, or None. Clips both boxes exactly as the GOT-10k toolkit does: a corner left of
+        the bound moves to it and the width stays.
     ValueError: shapes differ or are not (N, 4).
     """
-    a, b = _pair(predicted, truth)
+    a, b = pair(predicted, truth)
     there = present(b)
     failed = ~present(a)
     a, b = np.where(failed[:, None], 0.0, a), np.where(there[:, None], b, 0.0)
@@ -75,9 +76,10 @@ def iou(predicted: ArrayLike, truth: ArrayLike, bound: tuple[float, float] | Non
     return result
 
 
-def _clip_got10k(boxes: Floats, bound: tuple[float, float]) -> Floats:
-    corner = np.clip(boxes[:, :2], 0, bound)
-    return np.hstack([corner, np.clip(boxes[:, 2:], 0, np.asarray(bound, float) - corner)])
+def _clip_got10k(boxes: Floats, bound: Bound) -> Floats:
+    low, high = np.asarray(bound[:2], float), np.asarray(bound[2:], float)
+    corner = np.clip(boxes[:, :2], low, high)
+    return np.hstack([corner, np.clip(boxes[:, 2:], 0, high - corner)])
 
 
 def center_error(predicted: ArrayLike, truth: ArrayLike) -> Floats:
@@ -86,7 +88,7 @@ def center_error(predicted: ArrayLike, truth: ArrayLike) -> Floats:
     predicted, truth: (N, 4) x, y, w, h in px. Infinite for a failed prediction, NaN where the target is absent.
     ValueError: shapes differ or are not (N, 4).
     """
-    a, b = _pair(predicted, truth)
+    a, b = pair(predicted, truth)
     return _distance(a, b, np.ones((len(b), 2)))
 
 
@@ -96,7 +98,7 @@ def normalised_center_error(predicted: ArrayLike, truth: ArrayLike) -> Floats:
     predicted, truth: (N, 4) x, y, w, h in px. Infinite for a failed prediction, NaN where the target is absent.
     ValueError: shapes differ or are not (N, 4).
     """
-    a, b = _pair(predicted, truth)
+    a, b = pair(predicted, truth)
     return _distance(a, b, b[:, 2:])
 
 
@@ -199,177 +201,17 @@ def _share(hits: NDArray[np.bool_]) -> Floats:
     return np.mean(hits, axis=0) if len(hits) else np.full(hits.shape[1], np.nan)
 
 
-# --- VOT and long-term measures --------------------------------------------------------------------------------------
+def confidence_auc(scores: ArrayLike, ious: ArrayLike, hit: float = 0.5, miss: float = 0.1) -> float:
+    """Return the chance that a frame on target has a higher score than a frame off target: how far a score can be used.
 
-
-class VotScore(NamedTuple):
-    """Measures of one tracker over a VOT data set.
-
-    accuracy: mean overlap while tracking, [0, 1]. failures: restarts in all (supervised), or runs that ended in a
-    failure (anchors). robustness: failures a sequence, weighted by its length (supervised, less is better), or the
-    share of frames before the failure (anchors, [0, 1], more is better). eao: expected average overlap, [0, 1].
+    scores: (N,); frames without a score are left out. ious: (N,), NaN where the target is absent.
+    On target: IoU > hit. Off target: IoU <= miss, or the target is absent. 0.5 is a score that says nothing; ties count
+    half. NaN when one of the two kinds is missing.
     """
-
-    accuracy: float
-    robustness: float
-    failures: int
-    eao: float
-
-
-def eao_interval(lengths: Sequence[int]) -> tuple[int, int]:
-    """Return the quartiles of the sequence lengths, less the first frame: the EAO interval where none is published."""
-    low, high = np.percentile(np.asarray(lengths) - 1, [25, 75])
-    return max(1, int(low)), max(1, int(high))
-
-
-def vot_supervised(
-    boxes: Sequence[ArrayLike],
-    states: Sequence[ArrayLike],
-    truths: Sequence[ArrayLike],
-    interval: tuple[int, int] | None = None,
-    burn_in: int = 10,
-) -> VotScore:
-    """Return accuracy, robustness and EAO of supervised runs (VOT 2015 to 2019, as the VOT toolkit computes them).
-
-    boxes, states, truths: a (N, 4), (N,) and (N, 4) for each sequence; states as in `results`: 0 tracked, 1 started,
-        2 failed, 3 skipped. Overlaps are not clipped to the image.
-    interval: first and last fragment length of the EAO, frames; None takes `eao_interval`.
-    burn_in: frames after a start, with it, that accuracy leaves out.
-    """
-    accuracies, counts, weights = [], [], []
-    fragments: list[tuple[Floats, bool]] = []
-    for predicted, state, truth in zip(boxes, states, truths, strict=True):
-        codes = np.asarray(state, int)
-        overlaps = np.nan_to_num(iou(predicted, truth))
-        starts, fails = np.flatnonzero(codes == 1), np.flatnonzero(codes == 2)
-        counted = (codes == 0) & present(truth)
-        for start in starts:
-            counted[start : start + burn_in] = False
-        accuracies.append(float(overlaps[counted].mean()) if counted.any() else 0.0)
-        counts.append(len(fails))
-        weights.append(len(codes))
-        for start, end in itertools.zip_longest(starts, fails):
-            fragments.append((overlaps[start:end], end is None))
-    low, high = interval or eao_interval(weights)
-    accuracy, robustness = np.average(accuracies, weights=weights), np.average(counts, weights=weights)
-    sums, active = _eao_sums(fragments, high + 1, 0)
-    return VotScore(float(accuracy), float(robustness), sum(counts), _eao(sums, active, low))
-
-
-def vot_anchors(
-    boxes: Sequence[Sequence[ArrayLike]],
-    truths: Sequence[Sequence[ArrayLike]],
-    interval: tuple[int, int] | None = None,
-    threshold: float = 0.1,
-    grace: int = 10,
-) -> VotScore:
-    """Return accuracy, robustness and EAO of runs from anchors (VOT 2020 and later, as the VOT toolkit computes them).
-
-    boxes, truths: for each sequence a list of (N, 4), one for each anchor, in the order in which the run saw frames.
-    threshold, grace: a run fails where the overlap stays at or below the threshold for so many frames.
-    The given first frame counts with overlap 0, as in the toolkit.
-    """
-    lengths = [max(len(np.asarray(run)) for run in runs) for runs in truths]
-    low, high = interval or eao_interval(lengths)
-    failures = 0
-    accuracies, good, robustnesses = [], [], []
-    curve, active = np.zeros(high + 1), np.zeros(high + 1)
-    for runs, run_truths, length in zip(boxes, truths, lengths, strict=True):
-        frames = tracked = 0
-        overlap_sum = 0.0
-        fragments = []
-        for predicted, truth in zip(runs, run_truths, strict=True):
-            overlaps = np.nan_to_num(iou(predicted, truth))
-            overlaps[0] = 0.0
-            progress = _progress(overlaps, present(truth), threshold, grace)
-            failures += progress < len(overlaps)
-            frames, tracked = frames + len(overlaps), tracked + progress
-            overlap_sum += float(overlaps[:progress].sum())
-            fragments.append((np.where(np.arange(len(overlaps)) < progress, overlaps, 0.0), progress == len(overlaps)))
-        accuracies.append(overlap_sum / tracked if tracked else 0.0)
-        good.append(tracked)
-        robustnesses.append((tracked / frames, length))
-        sums, number = _eao_sums(fragments, high + 1, 1)
-        curve, active = curve + sums, active + number
-    rates, weights = zip(*robustnesses, strict=True)
-    accuracy = np.average(accuracies, weights=good) if sum(good) else 0.0
-    robustness = np.average(rates, weights=weights)
-    return VotScore(float(accuracy), float(robustness), int(failures), _eao(curve, active, low))
-
-
-def _progress(overlaps: Floats, there: NDArray[np.bool_], threshold: float, grace: int) -> int:
-    """Return the frame at which a run failed, or its length."""
-    left = grace
-    for index, value in enumerate(overlaps):
-        left = left - 1 if value <= threshold and there[index] else grace
-        if left == 0:
-            return index + 1 - grace
-    return len(overlaps)
-
-
-def _eao_sums(fragments: Sequence[tuple[Floats, bool]], length: int, less: int) -> tuple[Floats, Floats]:
-    """Sum, at each fragment length, the mean overlap since the start; a failed fragment goes on with zeros.
-
-    less: what the toolkit's anchor measure takes off the count of frames after the end of a failed run.
-    """
-    sums, active = np.zeros(length), np.zeros(length)
-    for overlaps, finished in fragments:
-        total = np.cumsum(overlaps[1:])
-        inside = min(length, len(overlaps))
-        sums[1:inside] += total[: inside - 1] / np.arange(1, inside)
-        active[1:inside] += 1
-        if not finished and inside < length:
-            after = np.arange(inside, length)
-            sums[inside:] += (total[-1] if total.size else 0.0) / np.maximum(after - less, 1)
-            active[inside:] += 1
-    return sums, active
-
-
-def _eao(sums: Floats, active: Floats, low: int) -> float:
-    """Average the curve from `low` on, over the lengths that any run reaches; NaN when none does."""
-    reached = np.flatnonzero(active[low:]) + low
-    return float(np.mean(sums[reached] / active[reached])) if reached.size else float("nan")
-
-
-class LongTermScore(NamedTuple):
-    """Best F over all confidence thresholds, with precision, recall and the threshold there."""
-
-    f: float
-    precision: float
-    recall: float
-    threshold: float
-
-
-def long_term(
-    boxes: Sequence[ArrayLike], scores: Sequence[ArrayLike], truths: Sequence[ArrayLike], steps: int = 100
-) -> LongTermScore:
-    """Return the long-term measure of Lukezic et al. (2018), used by VOT-LT: the best F over confidence thresholds.
-
-    Precision is the mean overlap over the frames with a confident box (0 where the target is absent), recall the
-    overlap summed over those frames a frame with a visible target; both are averaged over sequences. The given first
-    frame is left out. A box that is not finite is no answer; a missing score is full confidence.
-    boxes, scores, truths: a (N, 4), (N,) and (N, 4) for each sequence.
-    steps: thresholds tried, evenly spread over the ranked scores.
-    """
-    runs = []
-    for predicted, score, truth in zip(boxes, scores, truths, strict=True):
-        overlaps = np.nan_to_num(iou(predicted, truth))[1:]
-        trust = np.nan_to_num(np.asarray(score, float), nan=1.0)[1:]
-        answered = np.all(np.isfinite(as_boxes(predicted)), axis=1)[1:]
-        trust = np.where(answered, trust, -np.inf)
-        runs.append((overlaps, trust, int(present(truth)[1:].sum())))
-    ranked = np.sort(np.concatenate([trust[np.isfinite(trust)] for _, trust, _ in runs] or [np.empty(0)]))
-    if not ranked.size:
-        return LongTermScore(0.0, 0.0, 0.0, float("nan"))
-    best = LongTermScore(-1.0, 0.0, 0.0, float("nan"))
-    for limit in np.unique(ranked[np.linspace(0, len(ranked) - 1, min(steps, len(ranked))).astype(int)]):
-        rates = []
-        for overlaps, trust, visible in runs:
-            sure = trust >= limit
-            total = overlaps[sure].sum()
-            rates.append((total / sure.sum() if sure.any() else 1.0, total / visible if visible else 0.0))
-        precision, recall = np.mean(rates, axis=0).tolist()
-        f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        if f > best.f:
-            best = LongTermScore(f, precision, recall, float(limit))
-    return best
+    trust, overlap = np.asarray(scores, float).ravel(), np.asarray(ious, float).ravel()
+    on = np.sort(trust[np.isfinite(trust) & (overlap > hit)])
+    off = trust[np.isfinite(trust) & ~(overlap > miss)]
+    if not on.size or not off.size:
+        return float("nan")
+    below, not_above = np.searchsorted(on, off, "left"), np.searchsorted(on, off, "right")
+    return float(np.mean(len(on) - (below + not_above) / 2) / len(on))

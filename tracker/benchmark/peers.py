@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.sequences import DataError, Sequence, read_boxes
+from tracker.benchmark.sequence import DataError, Sequence, read_boxes
 
+PACKAGE = Path(__file__).parent.parent
 Box = tuple[float, float, float, float]
 Image = NDArray[np.uint8]
 
@@ -68,10 +69,11 @@ def tracker_name(spec: str) -> str:
 
 
 def file_fingerprints(spec: str) -> dict[str, str]:
-    """Return the first 16 hex digits of the SHA-256 of every file that a spec names: weights, results, source."""
+    """Return the first 16 hex digits of the SHA-256 of what a spec runs: weights, results, source, and our own code."""
     _, kind, value = split_spec(spec)
     path = Path(value or kind)
-    shipped = Path(__file__).parent.parent / "weights" / f"{kind}.safetensors"
+    shipped = PACKAGE / "weights" / f"{kind}.safetensors"
+    code: list[Path] = []
     if kind == "trax":
         files = [Path(word) for word in shlex.split(value) if Path(word).is_file()]
     elif path.is_file():
@@ -83,7 +85,18 @@ def file_fingerprints(spec: str) -> dict[str, str]:
         files = [Path(found.origin)] if found and found.origin and Path(found.origin).is_file() else []
     else:
         files = [shipped] if shipped.is_file() else []
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    if ":" not in kind and kind != "trax" and not kind.startswith("results"):
+        ours = shipped.is_file() or path.suffix == ".safetensors"
+        code = sorted(PACKAGE.glob("*.py")) if ours else [Path(__file__)]
+    prints = {file.name: _digest([file]) for file in files}
+    return {**prints, "code": _digest(code)} if code else prints
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def load_tracker(spec: str) -> Any:
@@ -195,8 +208,9 @@ class OpenCV:
         title = f"Tracker{name[self.kind]}"
         if not hasattr(cv2, f"{title}_create"):
             raise ValueError(
-                f"opencv-{self.kind}: this OpenCV ({cv2.__version__}) has no {title}; it is in opencv-contrib-python, "
-                "which replaces opencv-python: pip uninstall opencv-python, pip install opencv-contrib-python"
+                f"opencv-{self.kind}: this OpenCV ({cv2.__version__}) has no {title}; it is in opencv-contrib-python. "
+                "Beside the installed one: pip install --no-deps --target contrib opencv-contrib-python, then run with "
+                "PYTHONPATH=contrib"
             )
         create = getattr(cv2, f"{title}_create")
         if self.kind in ("mil", "csrt", "kcf"):

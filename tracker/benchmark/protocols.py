@@ -6,7 +6,9 @@ sre         one pass from each of 12 perturbed first boxes: 8 shifts of 10 %, 4 
 realtime    the video runs at its own rate. A tracker that is late misses frames, and the box in force counts: the
             newest answer finished before the next frame arrives. A tracker faster than the video scores as in ope
 supervised  VOT 2013-2019: a failure (no overlap) restarts the tracker five frames later
-anchors     VOT 2020 and later: a run from every 50th frame, forward or backward, whichever is longer
+anchors     VOT 2020 and later: a run from each anchor of the data set (without them from every 50th frame), forward or
+            backward, whichever is longer
+longterm    the runs of ope, judged as VOT-LT does: the target may be absent, and the tracker's score should say so
 """
 
 import math
@@ -17,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark.metrics import present
-from tracker.benchmark.sequences import Sequence
+from tracker.benchmark.sequence import Sequence
 
-Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors"]
+Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors", "longterm"]
 Box = tuple[float, float, float, float]
 
 TRE_STARTS = 20
@@ -38,23 +40,30 @@ class Part:
     label: "" or the name of the start or perturbation, unique in its sequence.
     sequence: the frames to run over, with their truth.
     box: x, y, w, h, 0-based px, given to the tracker on the first frame.
+    length: frames of the whole sequence.
     """
 
     label: str
     sequence: Sequence
     box: Box
+    length: int
+
+
+def runs_of(protocol: Protocol) -> Protocol:
+    """Return the protocol under which the runs are made: the long-term measure judges those of ope."""
+    return "ope" if protocol == "longterm" else protocol
 
 
 def plan(protocol: Protocol, sequence: Sequence) -> list[Part]:
     """Return the runs that a protocol makes on a sequence; ValueError names an unknown protocol."""
-    if protocol in ("ope", "realtime", "supervised"):
-        return [Part("", sequence, _box(sequence.boxes[0]))]
+    if protocol in ("ope", "realtime", "supervised", "longterm"):
+        return [Part("", sequence, _box(sequence.boxes[0]), len(sequence))]
     if protocol == "tre":
-        return [_from(sequence, start) for start in tre_starts(sequence.boxes)]
+        return [_from(sequence, start) for start in tre_starts(sequence.boxes, sequence.omitted)]
     if protocol == "sre":
-        height, width = sequence.image(0).shape[:2]
+        width, height = sequence.size()
         boxes = {kind: sre_box(_box(sequence.boxes[0]), kind, width, height) for kind in SRE_KINDS}
-        return [Part(kind, sequence, box) for kind, box in boxes.items()]
+        return [Part(kind, sequence, box, len(sequence)) for kind, box in boxes.items()]
     if protocol == "anchors":
         return _anchors(sequence)
     raise ValueError(f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
@@ -67,15 +76,15 @@ def _box(row: NDArray[np.float64]) -> Box:
 
 def _from(sequence: Sequence, start: int) -> Part:
     part = sequence.part(start)
-    return Part(f"{start:05d}", part, _box(part.boxes[0]))
+    return Part(f"{start:05d}", part, _box(part.boxes[0]), len(sequence))
 
 
-def tre_starts(boxes: NDArray[np.float64]) -> list[int]:
-    """Return the 0-based start frames of TRE: 20 spread evenly over the frames whose target is present and whose corner
-    is in the image, the last at least 20 frames before the end; fewer when there are fewer such frames."""
+def tre_starts(boxes: NDArray[np.float64], omitted: frozenset[int] = frozenset()) -> list[int]:
+    """Return the 0-based start frames of TRE: 20 spread evenly over the frames whose target is present, whose corner is
+    in the image and which are not omitted, the last at least 20 frames before the end; fewer when there are fewer."""
     with np.errstate(invalid="ignore"):
         usable = np.flatnonzero(present(boxes) & (boxes[:, 0] > -1) & (boxes[:, 1] > -1))
-    usable = usable[len(boxes) - usable >= TRE_SHORTEST]
+    usable = usable[(len(boxes) - usable >= TRE_SHORTEST) & ~np.isin(usable, list(omitted))]
     if not usable.size:
         return [0]
     step = usable.size / (TRE_STARTS - 1)
@@ -115,14 +124,15 @@ def _round(value: float) -> float:
 
 def _anchors(sequence: Sequence) -> list[Part]:
     last = len(sequence) - 1
-    there = present(sequence.boxes)
+    spread = [at if at <= last - at else -1 - at for at in sorted({*range(0, last + 1, ANCHOR_EVERY), last})]
     parts = []
-    for anchor in sorted({*range(0, last + 1, ANCHOR_EVERY), last}):
-        if not there[anchor]:
+    for start in sequence.anchors or spread:
+        anchor = start if start >= 0 else -1 - start
+        if not present(sequence.boxes[anchor])[0]:
             continue
-        if anchor <= last - anchor:
+        if start >= 0:
             part = sequence.part(anchor)
         else:
             part = replace(sequence, frames=sequence.frames[anchor::-1], boxes=sequence.boxes[anchor::-1].copy())
-        parts.append(Part(f"{anchor:05d}", part, _box(part.boxes[0])))
+        parts.append(Part(f"{anchor:05d}", part, _box(part.boxes[0]), last + 1))
     return parts

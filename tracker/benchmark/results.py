@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
-TRACKED, STARTED, FAILED, SKIPPED = 0, 1, 2, 3
+TRACKED, STARTED, FAILED, SKIPPED, LOST = 0, 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Run:
 
     rows: (N, 10) float64, the COLUMNS: box x, y, w, h in 0-based px (NaN where the tracker gave none), score (NaN where
         it gives none), milliseconds of the whole call without decoding, of crop, network and post (NaN unknown), state
-        (0 tracked, 1 started here, 2 failed, 3 skipped).
+        (0 tracked, 1 started here, 2 failed, 3 skipped, 4 tracked, but the tracker says that the target is lost).
     error: what went wrong, or "".
     """
 
@@ -43,7 +43,7 @@ class Run:
 
     def milliseconds(self, column: str = "ms") -> NDArray[np.float64]:
         """Return the times of `update` calls, (M,) ms, without starts and frames that were not processed."""
-        times = self.rows[:, COLUMNS.index(column)][self.states == TRACKED]
+        times = self.rows[:, COLUMNS.index(column)][np.isin(self.states, (TRACKED, LOST))]
         return times[np.isfinite(times)]
 
 

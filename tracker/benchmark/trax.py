@@ -8,6 +8,7 @@ client speaks to programs up to version 4. Coordinates pass unchanged: 0-based p
 import argparse
 import base64
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -28,8 +29,9 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
+from tracker.benchmark.layouts import decode_runs, mask_box
 from tracker.benchmark.peers import Answer, Box, Image, load_tracker, tracker_name
-from tracker.benchmark.sequences import Sequence, decode_runs, mask_box, read_image
+from tracker.benchmark.sequence import Sequence, read_image
 
 HELLO_SECONDS = 120.0  # a program may take this long to load before it says hello
 QUIT_SECONDS = 3.0
@@ -182,7 +184,10 @@ def serve(tracker: Any, source: BinaryIO, sink: BinaryIO, name: str) -> None:
             if message.kind == "quit":
                 return
             if message.kind == "initialize" and len(message.arguments) == 2:
-                box, score = read_region(message.arguments[1]), 1.0
+                box, score = (
+                    read_region(message.arguments[1]),
+                    math.nan,
+                )  # on the frame given there is nothing to be sure of
                 if not np.isfinite(box).all():
                     raise ValueError(f"no target in the region {message.arguments[1][:60]!r}")
                 tracker.init(read_picture(message.arguments[0]), box)

@@ -1,0 +1,224 @@
+"""What becomes of a tracker when something happens to its target: does it notice, does it come back, does it know?
+
+Judges runs over the sequences of `events.py`. A tracker says that a target is lost by a `state` of "lost" in its
+answer; one that never does so, by a score below 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.benchmark import results
+from tracker.benchmark.events import KINDS, Written
+from tracker.benchmark.metrics import iou, present
+from tracker.benchmark.results import LOST, Run
+
+RIGHT = 0.5  # IoU from which a box is right
+BINS = 10
+
+
+class Fate(NamedTuple):
+    """What a tracker said of one event; counts of frames.
+
+    absent: without the target; noticed: those called lost.
+    present: with the target, before the event and after the tracker came back; alarms: those called lost.
+    watched: from the start of the event on; wrong: those on which it followed something else: the copy, or after the
+    event any place without overlap with the target.
+    back: frames from the end of the event until it followed the target again (IoU >= 0.5); inf when it never did; NaN
+    where the target was never absent.
+    """
+
+    absent: int
+    noticed: int
+    present: int
+    alarms: int
+    watched: int
+    wrong: int
+    back: float
+
+
+def fate(event: Written, boxes: NDArray[np.float64], lost: NDArray[np.bool_]) -> Fate:
+    """Judge one run over a sequence with an event.
+
+    boxes: (N, 4) of the tracker, px. lost: (N,) frames that it called lost; the first frame does not count.
+    """
+    truth, index = event.sequence.boxes, np.arange(len(event.sequence))
+    there = present(truth)
+    overlap = np.where(there, iou(boxes, np.where(there[:, None], truth, 0.0)), 0.0)
+    followed = np.flatnonzero((index >= event.stop) & there & ~lost & (overlap >= 0.5))
+    first = int(followed[0]) if len(followed) else len(index)
+    gone = not there[event.start : event.stop].any()
+    quiet = there & (index > 0) & ((index < event.start) | (index > first) | (not gone))
+    copied = np.zeros(len(index), bool)
+    if len(event.copies):
+        on_copy = iou(boxes[event.start : event.stop], event.copies)
+        copied[event.start : event.stop] = (on_copy >= 0.3) & (on_copy > overlap[event.start : event.stop])
+    elsewhere = (index >= event.stop) & there & (overlap <= 0)
+    watched = index >= event.start
+    return Fate(
+        int((~there).sum()),
+        int((~there & lost).sum()),
+        int(quiet.sum()),
+        int((quiet & lost).sum()),
+        int(watched.sum()),
+        int((watched & ~lost & (copied | elsewhere)).sum()),
+        (float(first - event.stop) if len(followed) else float("inf")) if gone else float("nan"),
+    )
+
+
+def summarise(fates: list[Fate]) -> dict[str, float]:
+    """Shares over all frames of all events, in [0, 1], and the median of the frames to come back (inf: most never)."""
+    totals = np.array([f[:6] for f in fates], np.float64).sum(0)
+    share = [float(totals[i + 1] / totals[i]) if totals[i] else float("nan") for i in (0, 2, 4)]
+    backs = [f.back for f in fates if not np.isnan(f.back)]
+    return {
+        "absent_called_lost": share[0],
+        "false_alarms": share[1],
+        "wrong": share[2],
+        "frames_to_come_back": float(np.median(backs)) if backs else float("nan"),
+        "came_back": float(np.mean(np.isfinite(backs))) if backs else float("nan"),
+    }
+
+
+def said_lost(runs: list[Run]) -> list[NDArray[np.bool_]]:
+    """(N,) for each run of one tracker: the frames on which it said that its target was lost."""
+    if any((run.states == LOST).any() for run in runs):
+        return [run.states == LOST for run in runs]
+    return [np.nan_to_num(run.scores, nan=1.0) < 0.5 for run in runs]
+
+
+def calibration_error(p: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:
+    """Expected calibration error (Guo et al. 2017, equation 3): mean over `bins` equal bins of |mean p - share right|.
+
+    p: (N,) in [0, 1]. right: (N,). Bins weigh as many rows as they hold.
+    """
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [abs(p[place == b].mean() - right[place == b].mean()) * (place == b).sum() for b in set(place.tolist())]
+    return float(sum(gaps) / len(p))
+
+
+def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: how often a positive scores higher than a negative, ties half. NaN without both."""
+    good, bad = scores[positive], np.sort(scores[~positive])
+    if not len(good) or not len(bad):
+        return float("nan")
+    below, upto = np.searchsorted(bad, good, "left"), np.searchsorted(bad, good, "right")
+    return float((below + upto).sum() / 2 / len(good) / len(bad))
+
+
+class Knowledge(NamedTuple):
+    """How good the scores of a tracker are as probabilities, over all frames of all events but the first of each.
+
+    scores, right, there: (N,) score, whether the box was right (IoU >= 0.5), whether the target was in view.
+    """
+
+    scores: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    there: NDArray[np.bool_]
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Expected calibration error, and AUROC of present against absent and of right against wrong."""
+        known = np.isfinite(self.scores)
+        if not known.any():
+            return {"ece": float("nan"), "auroc_present": float("nan"), "auroc_right": float("nan")}
+        scores, right, there = self.scores[known], self.right[known], self.there[known]
+        return {
+            "ece": calibration_error(np.clip(scores, 0, 1), right),
+            "auroc_present": auroc(scores, there),
+            "auroc_right": auroc(scores, right),
+        }
+
+
+def knowledge(events: list[Written], runs: list[Run]) -> Knowledge:
+    """Gather scores and truth of the runs of one tracker."""
+    scores, right, there = [], [], []
+    for event, run in zip(events, runs, strict=True):
+        truth = event.sequence.boxes
+        seen = present(truth)
+        overlap = np.where(seen, iou(run.boxes, np.where(seen[:, None], truth, 0.0)), 0.0)
+        scores.append(run.scores[1:])
+        right.append(overlap[1:] >= RIGHT)
+        there.append(seen[1:])
+    return Knowledge(np.concatenate(scores), np.concatenate(right), np.concatenate(there))
+
+
+MEASURES = {  # key: title and form
+    "absent_called_lost": ("absent frames called lost", "{:.3f}"),
+    "false_alarms": ("false alarms", "{:.3f}"),
+    "wrong": ("followed something else", "{:.3f}"),
+    "came_back": ("came back", "{:.2f}"),
+    "frames_to_come_back": ("median frames to come back", "{:.0f}"),
+    "ece": ("calibration error", "{:.3f}"),
+    "auroc_present": ("AUROC present / absent", "{:.3f}"),
+    "auroc_right": ("AUROC right / wrong", "{:.3f}"),
+}
+
+
+def judge(events: list[Written], runs: list[Run]) -> dict[str, dict[str, float]]:
+    """The measures of one tracker over all events ("all") and over those of each kind."""
+    lost = said_lost(runs)
+    fates = [fate(event, run.boxes, said) for event, run, said in zip(events, runs, lost, strict=True)]
+    found = {"all": {**summarise(fates), **knowledge(events, runs).summary}}
+    for kind in KINDS:
+        of_kind = [f for f, event in zip(fates, events, strict=True) if event.kind == kind]
+        if of_kind:
+            found[kind] = summarise(of_kind)
+    return found
+
+
+def table(judged: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A Markdown table over all events, a row a tracker."""
+    lines = ["| tracker | " + " | ".join(title for title, _ in MEASURES.values()) + " |"]
+    lines.append("|" + "---|" * (len(MEASURES) + 1))
+    for name, kinds in judged.items():
+        cells = [form.format(kinds["all"][key]) for key, (_, form) in MEASURES.items()]
+        lines.append(
+            f"| {name} | " + " | ".join(cell.replace("nan", "–").replace("inf", "never") for cell in cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def table_by_kind(judged: dict[str, dict[str, float]]) -> str:
+    """A Markdown table of one tracker, a row a kind of event."""
+    keys = list(MEASURES)[:5]
+    lines = ["| event | " + " | ".join(MEASURES[key][0] for key in keys) + " |", "|" + "---|" * (len(keys) + 1)]
+    for kind, found in judged.items():
+        cells = [MEASURES[key][1].format(found[key]).replace("nan", "–").replace("inf", "never") for key in keys]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
+    """The reliability diagram of each tracker with scores, all in one picture: {"png": ..., "svg": ...}."""
+    from tracker.benchmark.pictures import need_matplotlib, render
+
+    known = {name: one for name, one in known.items() if np.isfinite(one.scores).any()}
+    figure = need_matplotlib()(figsize=(3.2 * max(len(known), 1), 3.4))
+    every = figure.subplots(1, max(len(known), 1), squeeze=False)
+    for axes, (name, one) in zip(every[0], known.items(), strict=False):
+        finite = np.isfinite(one.scores)
+        scores, right = np.clip(one.scores[finite], 0, 1), one.right[finite]
+        place = np.minimum((scores * BINS).astype(int), BINS - 1)
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        filled = [b for b in range(BINS) if (place == b).any()]
+        axes.bar([(b + 0.5) / BINS for b in filled], [right[place == b].mean() for b in filled], 0.9 / BINS, alpha=0.35)
+        axes.plot([scores[place == b].mean() for b in filled], [right[place == b].mean() for b in filled], "o-")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", title=f"{name}, error {one.summary['ece']:.3f}")
+    every[0][0].set_ylabel("share of boxes with IoU ≥ 0.5")
+    figure.tight_layout()
+    return {kind: render(figure, kind) for kind in ("png", "svg")}
+
+
+def write_fates(out: Path, judged: dict[str, dict[str, dict[str, float]]], known: dict[str, Knowledge]) -> None:
+    """Write events.json, events.md and reliability.png / .svg into `out`, each whole."""
+    results.write_text(out / "events.json", json.dumps(judged, indent=1) + "\n")
+    parts = [table(judged), *(f"{name}:\n\n{table_by_kind(kinds)}" for name, kinds in judged.items())]
+    results.write_text(out / "events.md", "\n\n".join(parts) + "\n")
+    for kind, picture in draw_reliability(known).items():
+        results.write_bytes(out / f"reliability.{kind}", picture)

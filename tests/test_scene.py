@@ -55,7 +55,7 @@ def test_pixels_change_where_the_box_says(seed: int, monkeypatch: pytest.MonkeyP
 def test_motion_blur_does_not_move_anything(motion: tuple[float, float]) -> None:
     dot = np.zeros((41, 41), np.float32)
     dot[20, 20] = 1
-    blurred = tracker.scene._smear(dot, *motion)
+    blurred = tracker.scene.smear(dot, *motion)
     rows, columns = np.mgrid[:41, :41]
     assert blurred.sum() == pytest.approx(1, abs=1e-5)
     assert (blurred * columns).sum() == pytest.approx(20, abs=1e-3)

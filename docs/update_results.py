@@ -1,7 +1,9 @@
-"""Put the numbers and plots of a report into the documents: python docs/update_results.py REPORT [--docs FOLDER]
+"""Put the numbers and plots of reports into the documents.
 
-Everything between the two marks in results.md is replaced by the tables of REPORT/tables.md, and the plots, CSV, JSON
-and LaTeX table are copied to bench/ beside it. No footage is copied: report.html stays where it is.
+python docs/update_results.py report REPORT     of `siamtrack bench`: tables of results.md, plots and numbers of bench/
+python docs/update_results.py events LOST       of `siamtrack bench --events`: tables and diagram of lost.md
+
+Everything between the two marks in a page is replaced. No footage is copied: report.html stays where it is.
 """
 
 import argparse
@@ -10,36 +12,49 @@ import shutil
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- numbers of the report: begin -->", "<!-- numbers of the report: end -->"
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 FILES = ("report.json", "trackers.csv", "sequences.csv", "table.tex")
 
 
 def main(words: list[str] | None = None) -> int:
     """Update; 0 done, 2 when the report or the marks are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="the folder that `siamtrack bench --out` wrote")
-    parser.add_argument("--docs", type=Path, default=Path(__file__).parent, help="folder of results.md")
+    parser.add_argument("kind", choices=["report", "events"])
+    parser.add_argument("folder", type=Path, help="what `siamtrack bench --out` wrote")
+    parser.add_argument("--docs", type=Path, default=Path(__file__).parent, help="folder of the pages")
     args = parser.parse_args(words)
-    page, bench = args.docs / "results.md", args.docs / "bench"
     try:
-        tables = (args.report / "tables.md").read_text(encoding="utf-8")
-        before, mark, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        _, other, after = rest.partition(END)
-        if not mark or not other:
-            raise ValueError(f"{page}: the marks {BEGIN} and {END} are missing")
-        plots = sorted(path for path in (args.report / "plots").iterdir() if path.suffix in (".png", ".svg"))
-        bench.mkdir(exist_ok=True)
-        for path in [*plots, *(args.report / name for name in FILES)]:
-            shutil.copy(path, bench / path.name)
+        if args.kind == "report":
+            tables = (args.folder / "tables.md").read_text(encoding="utf-8")
+            plots = sorted(p for p in (args.folder / "plots").iterdir() if p.suffix in (".png", ".svg"))
+            files = [*plots, *(args.folder / name for name in FILES)]
+            page = args.docs / "results.md"
+        else:
+            tables = (args.folder / "events.md").read_text(encoding="utf-8")
+            plots = [args.folder / "reliability.png"]
+            files = [*plots, args.folder / "events.json"]
+            page = args.docs / "lost.md"
+        (args.docs / "bench").mkdir(exist_ok=True)
+        pictures = "\n".join(f"![{path.stem}](bench/{path.name})" for path in plots if path.suffix == ".png")
+        replace(page, f"{tables}\n{pictures}")
+        for path in files:
+            shutil.copy(path, args.docs / "bench" / path.name)
     except (OSError, ValueError) as error:
         print(f"update_results: {error}", file=sys.stderr)
         return 2
-    pictures = "\n".join(f"![{path.stem}](bench/{path.name})" for path in plots if path.suffix == ".png")
-    part = page.with_suffix(".part")
-    part.write_text(f"{before}{BEGIN}\n\n{tables}\n{pictures}\n\n{END}{after}", encoding="utf-8")
-    os.replace(part, page)
-    print(f"{page}: tables and {len(plots)} plots of {args.report}")
+    print(f"{page}: tables and {len(plots)} plots of {args.folder}")
     return 0
+
+
+def replace(page: Path, text: str) -> None:
+    """Put `text` between the marks of a page, whole or not at all. Raises ValueError when they are missing."""
+    before, mark, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, other, after = rest.partition(END)
+    if not mark or not other:
+        raise ValueError(f"{page}: the marks {BEGIN} and {END} are missing")
+    part = page.with_suffix(".part")
+    part.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    os.replace(part, page)
 
 
 if __name__ == "__main__":

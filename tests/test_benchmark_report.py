@@ -313,7 +313,7 @@ def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
     page = tmp_path / "results.md"
     page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
     for _ in range(2):  # again changes nothing
-        assert script.main([str(done), "--docs", str(tmp_path)]) == 0
+        assert script.main(["report", str(done), "--docs", str(tmp_path)]) == 0
         text = page.read_text()
         assert text.startswith("before\n") and text.endswith("\nafter\n")
         assert "old" not in text
@@ -322,8 +322,9 @@ def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
         assert cv2.imread(str(tmp_path / name)) is not None
     assert {p.suffix for p in (tmp_path / "bench").iterdir()} == {".png", ".svg", ".json", ".csv", ".tex"}
     page.write_text("no marks")
-    assert script.main([str(done), "--docs", str(tmp_path)]) == 2
+    assert script.main(["report", str(done), "--docs", str(tmp_path)]) == 2
     assert "marks" in capsys.readouterr().err
     assert page.read_text() == "no marks"
-    real = (path.parent / "results.md").read_text()
-    assert real.count(script.BEGIN) == real.count(script.END) == 1
+    for name in ("results.md", "lost.md"):
+        real = (path.parent / name).read_text()
+        assert real.count(script.BEGIN) == real.count(script.END) == 1

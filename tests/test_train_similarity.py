@@ -641,7 +641,7 @@ KINDS = {  # model, loss, mining, steps
     "two-channel two-stream": (replace(CONV, pairing="two-channel", two_stream=True), "hinge", "random", 90),
     "spp": (replace(CONV, pyramid=(3, 2, 1)), "hinge", "all", 45),
     "all three": (replace(CONV, pairing="two-channel", two_stream=True, pyramid=(3, 1)), "hinge", "random", 90),
-    "contrastive": (replace(CONV, reader="euclidean"), "contrastive", "all", 90),
+    "contrastive": (replace(CONV, reader="euclidean", normalise=True), "contrastive", "all", 45),
     "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
     "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
     "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
@@ -14,6 +16,7 @@ from tracker.heads import Template
 from tracker.network import (
     CheckpointError,
     SiameseNet,
+    average,
     coverage,
     load_network,
     save_network,
@@ -273,3 +276,15 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(CheckpointError):
         load_network(tmp_path / "bomb.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_average_of_networks(tmp_path):
+    torch.manual_seed(0)
+    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, context_amount=0.4)).eval()
+    mean = average([a, b])
+    assert mean.config == b.config
+    for key, value in mean.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (a.state_dict()[key] + b.state_dict()[key]) / 2)
+    with pytest.raises(CheckpointError, match="of one kind"):
+        average([a, SiameseNet(SIAMFC)])

@@ -77,6 +77,7 @@ class LongTerm:
 
     fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
     strongest: float = 4.0
+    trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
     doubt: float = 1.5  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost
@@ -90,7 +91,6 @@ class LongTerm:
     remember: float = 0.9  # probability from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one
-    blend: float = 0.3  # share of later frames in the template; the rest is the first frame's
     rival_least: float = -1.0  # logit from which a second peak is followed as a rival
     rival_logit: float = 3.0  # a peak weaker than the best by more than this is not preferred for a rival's sake
 

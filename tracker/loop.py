@@ -50,10 +50,10 @@ class Result:
 
     box: Box
     score: float
-    state: State = "tracking"
     crop_ms: float = 0.0
     network_ms: float = 0.0
     post_ms: float = 0.0
+    state: State = "tracking"
 
     def __bool__(self) -> bool:
         return self.state != "lost"

@@ -20,7 +20,6 @@ from torch import Tensor
 from tracker.config import BoxTracking, LongTerm
 from tracker.crop import Image, crop
 from tracker.geometry import Box, CropWindow, context_side, iou
-from tracker.heads import Template
 from tracker.kernels import decode_peaks
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, to_pixels
@@ -38,8 +37,6 @@ class KnownTarget(Target):
     """A target and what is known of its fate. Mutated by `update`.
 
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
-    original: template of the first frame. recent: mean of those of later frames that were sure. The target is searched
-    with `template`, a blend of both.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
     calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
@@ -48,8 +45,6 @@ class KnownTarget(Target):
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     memory: list[Tensor] = field(default_factory=list)
-    original: Template | None = None
-    recent: Template | None = None
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
@@ -101,9 +96,9 @@ class Tracker(ShortTermTracker):
     than a `ShortTermTracker`: always tracking, with a score that is no probability.
 
     The belief that the target is being followed gathers the log-odds of each frame and forgets old ones. States:
-    tracking; uncertain (belief at `LongTerm.uncertain`: the box stays as it is, and what may be the target is followed
-    on trial); lost (belief at `LongTerm.lost`: the whole frame is searched, too; the box of the result is a mere guess,
-    that of the target the last one that was followed).
+    tracking; uncertain (belief at `LongTerm.uncertain`: the target's box and size stay as they were, what may be it is
+    followed on trial, and the result says where); lost (belief at `LongTerm.lost`: the whole frame is searched, too;
+    the box of the result is a mere guess, that of the target the last one that was sure).
     """
 
     long_term = LongTerm()  # may be replaced on an instance
@@ -123,9 +118,7 @@ class Tracker(ShortTermTracker):
         target = super().init(frame, box)
         if self._knows:
             first = self._embed(check_frame(frame), target.box, target.fill)
-            target = self.target = KnownTarget(
-                target.box, target.template, target.fill, first, original=target.template
-            )
+            target = self.target = KnownTarget(target.box, target.template, target.fill, first)
         return target
 
     def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
@@ -238,7 +231,7 @@ class Tracker(ShortTermTracker):
         p = self.probability(found.evidence)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
-        belief = rules.fading * target.belief + max(log_odds(p), -rules.doubt)
+        belief = rules.fading * target.belief + max(log_odds(p) + rules.trust, -rules.doubt)
         target.belief = min(max(belief, rules.lost), rules.strongest)
         if target.belief > rules.uncertain:
             target.state, target.trial = "tracking", None
@@ -249,7 +242,7 @@ class Tracker(ShortTermTracker):
         else:
             target.state = "uncertain" if target.belief > rules.lost else "lost"
             target.scan, target.trial = 0, Trial(found.smoothed(last), 0.0)
-        return Result(target.box, p, target.state)
+        return Result(target.trial.box if target.trial else target.box, p, state=target.state)
 
     def _track(
         self,
@@ -270,12 +263,8 @@ class Tracker(ShortTermTracker):
 
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first frame never fades, the others do."""
-        rules, new = self.long_term, self._template(frame, target.box, target.fill)
-        assert target.original is not None
-        target.calm = 0
+        rules, target.calm = self.long_term, 0
         target.memory = [*target.memory, self._embed(frame, target.box, target.fill)][-rules.memory :]
-        target.recent = mix(target.recent, new, 0.5) if target.recent else new
-        target.template = mix(target.original, target.recent, rules.blend)
 
     # --- rivals
 
@@ -341,10 +330,10 @@ class Tracker(ShortTermTracker):
                 target.seen, target.trial = found, Trial(found.box, judge(found))
         p = self.probability(target.seen.evidence)
         if target.seen is not followed or belief < rules.adopt:
-            return Result(target.trial.box, min(p, 0.5), "lost")
+            return Result(target.trial.box, min(p, 0.5), state="lost")
         target.box, target.state, target.belief = target.trial.box, "tracking", belief
         target.trial, target.rivals = None, []
-        return Result(target.box, p, "tracking")
+        return Result(target.box, p)
 
     def _candidates(
         self,
@@ -376,11 +365,6 @@ class Tracker(ShortTermTracker):
             self._examine(frame, target, target.box, w, p, 0, 0.0, verify=True)
             for w, p in zip(group, peaks, strict=True)
         ]
-
-
-def mix(a: Template, b: Template, share: float) -> Template:
-    """(1 - share) a + share b."""
-    return Template(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -134,6 +136,22 @@ def load_network(file: str | Path) -> SiameseNet:
     net = SiameseNet(config)
     fill_weights(net, state, f"{path}: not the weights of a {config.network}")
     return net.eval()
+
+
+def average(nets: Sequence[SiameseNet]) -> SiameseNet:
+    """The mean of the weights of networks that began with the same ones (Wortsman et al. 2022), as the last of them.
+
+    Raises CheckpointError: their weights differ in kind.
+    """
+    net = copy.deepcopy(nets[-1])
+    states = [other.state_dict() for other in nets]
+    if any({k: v.shape for k, v in s.items()} != {k: v.shape for k, v in states[-1].items()} for s in states):
+        raise CheckpointError("only networks of one kind have an average")
+    mean = {
+        k: torch.stack([s[k] for s in states]).mean(0) if v.is_floating_point() else v for k, v in states[-1].items()
+    }
+    net.load_state_dict(mean)
+    return net
 
 
 def fill_weights(net: nn.Module, state: dict[str, Tensor], complaint: str) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from tracker.benchmark.sequences import DataError
 from tracker.config import ConfigError, load_yaml
-from tracker.network import CheckpointError, SiameseNet, load_network, save_network
+from tracker.network import CheckpointError, SiameseNet, average, load_network, save_network
 from tracker.video import check_output
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
@@ -107,6 +107,13 @@ def command_calibrate(args: argparse.Namespace) -> None:
         f" {said['candidates']:.0f} candidates, {100 * said['candidates_right']:.0f} % right:"
         f" {said['candidates_ece']:.3f}, {said['candidates_auroc']:.3f}; wrote {out}"
     )
+
+
+def command_average(args: argparse.Namespace) -> None:
+    """Average the weights of networks of one kind, which often track better than each of them."""
+    out = check_output(args.out, (".safetensors",), force=True)
+    save_network(average([load_network(weight_file(name)) for name in args.weights]), out)
+    print(f"wrote {out}, with the config of {args.weights[-1]}")
 
 
 def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
@@ -213,6 +220,10 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, help="length of the whole run; the schedule is fitted to it")
     add_training(p)
     p.set_defaults(run=command_fit)
+    p = commands.add_parser("average", help=command_average.__doc__)
+    p.add_argument("weights", nargs="+", help="names or files; the config of the last one is kept")
+    p.add_argument("--out", required=True, help="weights to write (.safetensors)")
+    p.set_defaults(run=command_average)
     p = commands.add_parser("calibrate", help=command_calibrate.__doc__)
     p.add_argument("--weights", required=True, help="a name or a file")
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")

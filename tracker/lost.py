@@ -29,7 +29,7 @@ __all__ = ["EVIDENCE", "KnownTarget", "Result", "Target", "Tracker"]
 PEAKS = 4  # of a score map that are looked at
 CLOSER_LOOK = BoxTracking(penalty_k=0.0, size_lr=1.0, window_influence=0.2)  # at a candidate
 EVIDENCE = ("logit", "margin", "agreement", "change", "step")
-VERIFIED = (*EVIDENCE, "first", "memory")
+VERIFIED = (*EVIDENCE, "alike")
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Trial:
 class Found:
     """What was found in one window.
 
-    box: frame px. evidence: for it, (5,) as in `EVIDENCE` or (7,) as in `VERIFIED`. rate: [0, 1], how far the size of
+    box: frame px. evidence: for it, (5,) as in `EVIDENCE` or (6,) as in `VERIFIED`. rate: [0, 1], how far the size of
     the target may follow it.
     """
 
@@ -193,8 +193,7 @@ class Tracker(ShortTermTracker):
         box = keep_inside(box, frame.shape[1], frame.shape[0])
         evidence = [bounded(logit, 8.0), bounded(margin, 16.0), agreement, min(change, 1.0), min(step, 2.0)]
         if verify:
-            first, *rest = self._alike(self._embed(frame, box, target.fill), [target.first, *target.memory])
-            evidence += [first, max([first, *rest])]
+            evidence.append(max(self._alike(self._embed(frame, box, target.fill), [target.first, *target.memory])))
         score = (1 + math.tanh(logit / 2)) / 2
         assert isinstance(self.config.tracking, BoxTracking)
         return Found(box, np.array(evidence), self.config.tracking.size_lr * score * penalty)

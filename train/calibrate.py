@@ -75,7 +75,7 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
 
 
 class Gathered(NamedTuple):
-    """Evidence (N, 5) for boxes that were followed and (M, 7) for candidates, and whether each was right."""
+    """Evidence (N, 5) for boxes that were followed and (M, 6) for candidates, and whether each was right."""
 
     following: NDArray[np.float64]
     followed_right: NDArray[np.bool_]
@@ -158,7 +158,8 @@ def calibrate(
     runs = [*sequences, *(w.sequence for w in events.load_events(folder) if w.sequence.name in names)]
     gathered = [gather(tracker, s) for s in tqdm(runs, "calibrate", unit="sequence", mininterval=1)]
     following, followed_right, finding, found_right = (np.concatenate(part) for part in zip(*gathered, strict=True))
-    confidence = Confidence(fit(following, followed_right), fit(finding, found_right))
+    alone = fit(following, followed_right)
+    confidence = Confidence(alone, with_verifier(alone, finding, found_right))
     p = np.array([confidence.following.probability(row) for row in following.tolist()])
     q = np.array([confidence.finding.probability(row) for row in finding.tolist()])
     return confidence, {
@@ -171,6 +172,19 @@ def calibrate(
         "candidates_ece": calibration_error(q, found_right),
         "candidates_auroc": auroc(q, found_right),
     }
+
+
+def with_verifier(alone: Logistic, evidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Logistic:
+    """`alone`, corrected half-way by what the verifier adds to it for candidates.
+
+    Half-way, because the verifier was trained on clips like these and knows others less well.
+    evidence: (M, 6), see `lost.VERIFIED`. right: (M,).
+    """
+    logits = evidence[:, :-1] @ np.array(alone.weights) + alone.bias
+    scale, alike = (together := fit(np.column_stack([logits, evidence[:, -1]]), right)).weights
+    weights = [(1 + scale) / 2 * w for w in alone.weights]
+    bias = (1 + scale) / 2 * alone.bias + together.bias / 2
+    return Logistic(tuple(round(w, 6) for w in [*weights, alike / 2]), round(bias, 6))
 
 
 def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:

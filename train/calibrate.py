@@ -25,6 +25,7 @@ from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
 from tracker.config import Confidence, Logistic, LongTerm
+from tracker.geometry import Box
 from tracker.loop import Clock
 from tracker.lost import EVIDENCE, VERIFIED, Found, KnownTarget, Tracker
 from tracker.network import SiameseNet
@@ -33,6 +34,7 @@ from train.readers import Tally, detect, look, read
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
+PATIENCE = 6  # frames on a wrong thing after which the target is put back
 GOOD_LOGIT = 5.0  # from which a right box is remembered
 
 
@@ -99,6 +101,7 @@ def gather(tracker: Tracker, sequence: Footage) -> Gathered:
 
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
+    wrong = 0  # frames in a row, with the target in view
     for index in range(1, len(sequence)):
         frame, truth = sequence.image(index), sequence.boxes[index]
         if index % SEARCH_EVERY == 0:
@@ -111,6 +114,9 @@ def gather(tracker: Tracker, sequence: Footage) -> Gathered:
         tracker.update(frame, target)
         assert target.seen
         good = note(target.seen, truth, verified=False) and target.seen.evidence[0] >= GOOD_LOGIT
+        wrong = wrong + 1 if np.isfinite(truth).all() and not right[False][-1] else 0
+        if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
+            target.box, wrong = Box(*truth.tolist()), 0
         if good and target.calm >= tracker.long_term.every:
             tracker.remember(frame, target)
     return Gathered(

@@ -311,12 +311,12 @@ def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     page = tmp_path / "results.md"
-    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    page.write_text(f"before\n{script.BEGIN}\nstale numbers\n{script.END}\nafter\n")
     for _ in range(2):  # again changes nothing
         assert script.main(["report", str(done), "--docs", str(tmp_path)]) == 0
         text = page.read_text()
         assert text.startswith("before\n") and text.endswith("\nafter\n")
-        assert "old" not in text
+        assert "stale numbers" not in text
         assert (done / "tables.md").read_text() in text
     for name in re.findall(r"\]\((bench/.*?)\)", text):
         assert cv2.imread(str(tmp_path / name)) is not None

@@ -2,7 +2,7 @@
 
 Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
 lost. Each frame gives the evidence for the found box and whether its IoU with the truth is at least 0.5; every few
-frames the whole frame is searched as well, as after a loss, and the best candidate gives a row of its own.
+frames the whole frame is searched as well, as after a loss, and each candidate that got a closer look gives a row.
 """
 
 from __future__ import annotations

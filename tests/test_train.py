@@ -19,7 +19,7 @@ from footage import ROOT, tiny, write_boxes
 
 from tracker.benchmark.sequences import DataError
 from tracker.config import SIAMFC, SWIFT, to_dict
-from tracker.geometry import Box, Grid, iou
+from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.kernels import decode_peaks
 from tracker.network import load_network
 from train import augment
@@ -476,3 +476,15 @@ def test_siamfc_sampler_crops_at_the_papers_scale(store):
     pair = sampler(store, SIAMFC, mix={"video": 1.0}, scale_jitter=0.0, **PLAIN)[0]
     assert pair.exemplar.shape == (127, 127, 3) and pair.search.shape == (191, 191, 3)
     assert pair.box_search[2] == pytest.approx(127 / 2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_turned_crop_shows_the_target_where_its_box_says(store, seed):
+    cfg = replace(tiny().pairs, turn=0.5)
+    sampler = PairSampler(store, cfg, SWIFT, 209, 1)
+    frame = np.zeros((240, 320, 3), np.uint8)
+    cv2.ellipse(frame, (160, 120), (24, 18), 0, 0, 360, (255, 255, 255), -1)
+    window = CropWindow.around(150, 125, 209, 209)
+    wanted = window.to_crop((136, 102, 49, 37))
+    image, box = sampler._turned(frame, window, wanted, (0, 0, 0), np.random.default_rng(seed))
+    assert cv2.boundingRect((image[..., 0] > 127).astype(np.uint8)) == pytest.approx(box, abs=2)

@@ -27,7 +27,7 @@ from train.__main__ import main
 from train.labels import ellipse_labels, radius_labels
 from train.loop import Run, learning_rate
 from train.losses import balanced_logistic, box_loss, masked_bce
-from train.pairs import PairSampler
+from train.pairs import PairSampler, _part
 from train.store import Store, StoreError, prepare
 
 # --- store
@@ -134,20 +134,31 @@ def test_pairs_have_the_promised_shapes_and_ranges(store):
 PLAIN = {"cutout": 0.0, "distractor": 0.0, "colour": 0.0, "blur": 0.0, "noise": 0.0, "grey": 0.0}
 
 
-@pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_the_box_holds_the_target(store, flip):
+@pytest.mark.parametrize(("flip", "part"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+def test_the_box_holds_the_target(store, flip, part):
     """Template matching of the known patch in the search crop finds it where the label says."""
-    pairs = sampler(store, mix={"video": 1.0}, flip=flip, scale_jitter=0.0, exemplar_jitter=0.0, **PLAIN)
+    pairs = sampler(store, mix={"video": 1.0}, flip=flip, part=part, scale_jitter=0.0, exemplar_jitter=0.0, **PLAIN)
     for i in range(10):
         pair = pairs[i]
         half = pair.extent * 97 / 2
-        x0, x1 = round(48.5 - half[0]), round(48.5 + half[0])
-        patch = pair.exemplar[x0:x1, x0:x1]
+        (x0, y0), (x1, y1) = np.round(48.5 - half).astype(int), np.round(48.5 + half).astype(int)
+        patch = pair.exemplar[y0:y1, x0:x1]
         response = cv2.matchTemplate(pair.search, patch, cv2.TM_SQDIFF)
         v, u = np.unravel_index(np.argmin(response), response.shape)
         x, y, w, h = pair.box_search
         inside = x >= 0 and y >= 0 and x + w <= 209 and y + h <= 209
-        assert not inside or iou((u, v, x1 - x0, x1 - x0), (x, y, w, h)) > 0.85
+        assert not inside or iou((u, v, x1 - x0, y1 - y0), (x, y, w, h)) > 0.85
+
+
+def test_a_part_is_the_same_share_of_the_box_in_every_image(store):
+    whole = next(track for track in store.tracks if track.source == "video")
+    parts = [_part(whole, np.random.default_rng(i)) for i in range(50)]
+    for part in parts:
+        share = (part.boxes[:, :2] - whole.boxes[:, :2]) / whole.boxes[:, 2:], part.boxes[:, 2:] / whole.boxes[:, 2:]
+        assert np.allclose(share, [s[:1] for s in share], atol=1e-3)
+        assert (part.cutouts == -1).all() or part is whole  # a box of the footage that would be too small
+    sizes = np.array([part.boxes[0, 2:] / whole.boxes[0, 2:] for part in parts])
+    assert sizes.min() < 0.7 and sizes.max() > 1.1 and np.ptp(sizes[:, 0] / sizes[:, 1]) > 0.5
 
 
 def test_a_pasted_cutout_is_where_its_box_says(store):

@@ -18,6 +18,7 @@ class PairConfig:
     scale_jitter: float  # log of the largest error in size of the search crop
     turn: float  # radians by which search crops of real footage are turned at most; stretched by a quarter
     exemplar_jitter: float  # share of the target's size by which the exemplar may miss it
+    part: float  # the target is a part of the object, or more than it: a box drawn otherwise, alike in both crops
     absent: float  # the search crop does not show the target, but another place of its frame or one of its kind
     cutout: float  # the target is cut out by its mask and pasted onto other footage
     deform: float  # strength of the bending of pasted targets; 1 moves their parts by a twelfth of their size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +15,9 @@ from tracker.geometry import Box, CropWindow, clip_box, context_side
 from train import augment
 from train.config import PairConfig
 from train.store import Store, StoreError, Track
+
+
+LEAST_PART = 10.0  # px of the footage: less of a target says too little
 
 
 class Pair(NamedTuple):
@@ -52,6 +56,8 @@ class PairSampler:
         first = int(rng.integers(len(track.images)))
         near = np.flatnonzero(np.abs(track.images - track.images[first]) <= cfg.max_gap)
         second = int(near[rng.integers(len(near))])
+        if cfg.part and rng.random() < cfg.part:
+            track = _part(track, rng)
 
         cut_first, cut_second = _nearest_cutout(track, first), _nearest_cutout(track, second)
         present = rng.random() >= cfg.absent
@@ -154,7 +160,7 @@ class PairSampler:
         """Another place of the frame, another target of the kind, or other footage; and the box it might have had."""
         image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
         wanted = self._search_box(track, i, rng)
-        mates = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t] is not track]
+        mates = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t].images is not track.images]
         if mates and rng.random() < 0.3:
             mate = self.store.tracks[mates[rng.integers(len(mates))]]
             if not np.isin(mate.images, track.images).any():  # else the target may be in view
@@ -214,7 +220,7 @@ class PairSampler:
     ) -> Image:
         """Other cut-outs, of the same class where there is one, beside the target; at most half of it is covered."""
         for _ in range(int(rng.integers(1, 4))):
-            same = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t] is not track]
+            same = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t].images is not track.images]
             if same and rng.random() < 0.5:
                 cuts = self.store.tracks[same[rng.integers(len(same))]].cutouts
                 cut = int(rng.choice(cuts[cuts >= 0]))
@@ -239,6 +245,21 @@ class PairSampler:
         if most > 1 or (on_target.size and on_target.mean() < most):
             return augment.blend(search, colours, cover)
         return search
+
+
+def _part(track: Track, rng: np.random.Generator) -> Track:
+    """The same part of a target in all its images, or a box that is wider than the target by as much in all of them.
+
+    People draw boxes round faces, round bodies without their arms, with a margin or without: what was asked for is in
+    the first box, not in the object. There are no cut-outs of parts.
+    """
+    scale = np.exp(rng.uniform(-0.7, 0.25) + rng.uniform(-0.3, 0.3) * np.array([1, -1]))
+    corner = 0.5 - scale / 2 + rng.uniform(-0.5, 0.5, 2) * np.maximum(1.1 - scale, 0.1)
+    x, y, w, h = track.boxes.T
+    boxes = np.stack([x + corner[0] * w, y + corner[1] * h, scale[0] * w, scale[1] * h], axis=1)
+    if np.median(boxes[:, 2:]) < LEAST_PART:
+        return track
+    return replace(track, boxes=boxes.astype(np.float32), cutouts=np.full_like(track.cutouts, -1))
 
 
 def _nearest_cutout(track: Track, i: int) -> int:

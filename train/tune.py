@@ -89,6 +89,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             scale_jitter=0.3 if swift else 0.08,
             turn=0.2,
             exemplar_jitter=0.05,
+            part=0.0,
             absent=0.1 if swift else 0.0,
             cutout=0.4,
             deform=0.5,

@@ -9,7 +9,7 @@ from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import fit, footage, with_verifier
+from train.calibrate import fit, footage
 from train.readers import Tally
 
 
@@ -62,14 +62,3 @@ def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):
     assert after.config.confidence and after.config.confidence != before.config.confidence
     assert all((a == b).all() for a, b in zip(after.state_dict().values(), before.state_dict().values(), strict=True))
     assert main(["calibrate", *options[:2], "--data", str(tmp_path), *options[4:]]) == 2
-
-
-def test_a_verifier_that_adds_nothing_changes_nothing():
-    rng = np.random.default_rng(1)
-    evidence = rng.normal(0, 1, (20_000, 6))
-    alone = Logistic((1.0, -0.5, 0.2, 0.0, 0.3), 0.4)
-    right = rng.random(len(evidence)) < [alone.probability(row[:-1]) for row in evidence]
-    both = with_verifier(alone, evidence, right)
-    assert both.weights == pytest.approx((*alone.weights, 0.0), abs=0.05) and both.bias == pytest.approx(0.4, abs=0.05)
-    telling = evidence[:, -1] > 0
-    assert with_verifier(alone, evidence, telling).weights[-1] > 1

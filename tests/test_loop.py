@@ -61,8 +61,8 @@ FRAME = np.zeros((240, 320, 3), np.uint8)
 
 def test_a_still_target_returns_the_same_box_for_100_frames(tracker, monkeypatch):
     truth = Box(100.3, 80.7, 40.0, 40.0)
-    target = tracker.init(FRAME, truth)
     oracle(tracker, monkeypatch, lambda: truth)
+    target = tracker.init(FRAME, truth)
     for _ in range(100):
         result = tracker.update(FRAME, target)
     assert result.box == pytest.approx(truth, abs=1e-3)  # float32 maps
@@ -70,13 +70,27 @@ def test_a_still_target_returns_the_same_box_for_100_frames(tracker, monkeypatch
 
 def test_a_moving_growing_target_is_followed(tracker, monkeypatch):
     truth = Box(60, 60, 40, 40)
-    tracker.init(FRAME, truth)
     oracle(tracker, monkeypatch, lambda: truth)
+    tracker.init(FRAME, truth)
     for i in range(40):
         size = 40 * 1.01**i
         truth = Box.from_centre(80 + 3 * i, 80 + i, size, size)
         result = tracker.update(FRAME)
     assert iou(result.box, truth) > 0.8
+
+
+@pytest.mark.parametrize("built", [SWIFT], indirect=True)
+@pytest.mark.parametrize(("drawn", "factor"), [(1.21, 1.1), (1.0, 1.0), (9.0, 1.4**0.5)])
+def test_half_of_how_the_first_box_was_drawn_is_kept(tracker, monkeypatch, drawn, factor):
+    """The oracle sees 40 x 40; who drew the first box made it wider (beyond a factor of 1.4 it is something else)."""
+    seen = Box.from_centre(160, 120, 40, 40)
+    oracle(tracker, monkeypatch, lambda: seen)
+    target = tracker.init(FRAME, Box.from_centre(160, 120, 40 * drawn, 40))
+    assert target.stretch == pytest.approx([factor, 1], rel=1e-4)
+    for _ in range(60):
+        tracker.update(FRAME, target)
+    assert target.box == pytest.approx(Box.from_centre(160, 120, 40 * factor, 40), abs=0.05)
+    assert (tracker.init(FRAME, seen).stretch == pytest.approx(1, rel=1e-4)) and target.stretch[0] > 1 - 1e-4
 
 
 @pytest.mark.parametrize("move", ["translate", "mirror", "zoom"])
@@ -95,8 +109,8 @@ def test_moving_mirroring_and_zooming_the_world_does_the_same_to_the_boxes(track
         frame = FRAME if len(runs) == 0 else frames.get(move, FRAME)
         truth = look(path(0))
         with monkeypatch.context() as patch:
-            tracker.init(frame, truth)
             oracle(tracker, patch, lambda: truth)  # noqa: B023 (read at once)
+            tracker.init(frame, truth)
             boxes = []
             for i in range(1, 12):
                 truth = look(path(i))

@@ -6,9 +6,10 @@ import torch
 
 from tracker import Tracker
 from tracker.config import SWIFT, Logistic
+from tracker.evidence import EVIDENCE, VERIFIED, log_odds
 from tracker.geometry import Box, iou
 from tracker.loop import ShortTermTracker
-from tracker.lost import EVIDENCE, VERIFIED, KnownTarget, Rival, Trial, log_odds, overlap, whole_frame
+from tracker.lost import KnownTarget, Rival, Trial, overlap, whole_frame
 from tracker.network import SiameseNet, load_network
 from tracker.scene import Scene
 
@@ -30,7 +31,7 @@ def follow(engine, monkeypatch, scene, probabilities):
     said = iter(probabilities)
     target = engine.init(scene.render(0), scene.box(0))
     now = [1.0]
-    monkeypatch.setattr(engine, "probability", lambda evidence: now[0])
+    monkeypatch.setattr(Logistic, "probability", lambda self, evidence: now[0])
     results = []
     for t, p in enumerate(said, 1):
         now[0] = p
@@ -148,15 +149,26 @@ def test_a_rival_keeps_its_own_peak(engine, scene):
     assert not target.rivals  # out of sight for long
 
 
-def test_the_verifier_looks_at_candidates_only(engine, monkeypatch, scene):
+def test_the_verifier_is_asked_in_doubt_and_about_candidates(engine, monkeypatch, scene):
     looks = []
-    original = engine._alike
-    monkeypatch.setattr(engine, "_alike", lambda *args: looks.append(1) or original(*args))
+    original = engine._verify
+    monkeypatch.setattr(engine, "_verify", lambda *args: looks.append(1) or original(*args))
     follow(engine, monkeypatch, scene, [1.0] * 6)
     assert not looks
+    results = follow(engine, monkeypatch, scene, [0.6] * 6)
+    assert len(looks) == 6 and {state for *_, state in results} == {"tracking"}
+    looks.clear()
     results = follow(engine, monkeypatch, scene, [0.0] * 12)
     lost = sum(state == "lost" for *_, state in results)
-    assert lost - 1 <= len(looks) <= lost * (1 + engine.long_term.closer)
+    followed = 12 - lost + 1  # the frame that makes it lost is one in which it is still followed
+    assert lost > 3 and followed + lost - 1 <= len(looks) <= followed + (lost - 1) * (1 + engine.long_term.closer)
+
+
+def test_habit_follows_what_is_likely_right_and_nothing_else(engine, monkeypatch, scene):
+    for p, frames in ((0.6, 4), (0.2, 0)):
+        follow(engine, monkeypatch, scene, [p] * 4)
+        habit = engine.target.habit
+        assert habit.frames == frames and (habit.logit is None) == (habit.alike is None) == (frames == 0)
 
 
 @pytest.mark.parametrize("side", [50.0, 200.0, 900.0])
@@ -183,4 +195,4 @@ def test_shipped_weights_come_with_a_confidence_for_this_evidence():
     net = load_network("tracker/weights/swift.safetensors")
     confidence = net.config.confidence
     assert confidence and len(confidence.following.weights) == len(EVIDENCE)
-    assert len(confidence.finding.weights) == len(VERIFIED)
+    assert len(confidence.verified.weights) == len(confidence.finding.weights) == len(VERIFIED)

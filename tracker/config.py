@@ -60,11 +60,12 @@ class Logistic:
 class Confidence:
     """From evidence to the probability that a box is right (IoU of at least 0.5); `python -m train calibrate` fits it.
 
-    following: of the box that is followed, from `lost.EVIDENCE`. finding: of a candidate for a lost target, from the
-    same and what the verifier says, `lost.VERIFIED`.
+    following: of the box that is followed, from `evidence.EVIDENCE`. verified: of the same, where the verifier was
+    asked, from `evidence.VERIFIED`. finding: of a candidate for a lost target, from `evidence.VERIFIED`.
     """
 
     following: Logistic
+    verified: Logistic
     finding: Logistic
 
 
@@ -88,6 +89,8 @@ class LongTerm:
     near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
     far: float = 0.3  # and elsewhere
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
+    ask: float = 0.9  # probability below which the verifier is asked about what is followed
+    learn: float = 0.3  # probability from which what is followed forms the target's habit
     remember: float = 0.9  # probability from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one

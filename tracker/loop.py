@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
@@ -24,18 +24,21 @@ from tracker.network import SiameseNet, load_network, to_input
 
 State = Literal["tracking", "uncertain", "lost"]
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
+MOST_STRETCH = 1.4  # the network's box of the first frame is taken to be off by this factor at most
 
 
 @dataclass
 class Target:
     """What is known of one target: the whole state of tracking it. `update` mutates it.
 
-    box: x, y, w, h, frame px. template: features of the exemplar. fill: mean BGR of the first frame.
+    box: x, y, w, h, frame px. template: features of the exemplar. fill: mean BGR of the first frame. stretch: (2,)
+    factors on width and height of the network's boxes, see `ShortTermTracker.init`.
     """
 
     box: Box
     template: Template
     fill: tuple[float, float, float]
+    stretch: NDArray[np.float32] = field(default_factory=lambda: np.ones(2, np.float32))
 
 
 @dataclass(frozen=True)
@@ -165,14 +168,22 @@ class ShortTermTracker:
         """Begin to follow what is in `box`, and make it the target of `update`.
 
         frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside.
+        Some draw boxes tightly, others with a margin, or without the arms. Here the box is known, so what the network
+        makes of it tells: half of the difference in size is taken for the way of who drew it, half for an error.
         Returns the new target: hold it to follow several. Raises ValueError or TypeError: see `check_frame`,
         `geometry.check_box`.
         """
         frame = check_frame(frame)
         checked = check_box(box, frame.shape[1], frame.shape[0])
         fill = mean_colour(frame)
-        self.target = Target(checked, self._template(frame, checked, fill), fill)
-        return self.target
+        self.target = target = Target(checked, self._template(frame, checked, fill), fill)
+        if isinstance(self.config.tracking, BoxTracking):
+            windows = self._search_windows(checked)
+            given = windows[0].to_crop(checked)
+            found = self._peaks(self._look(frame, [target], [windows], Clock()), 0, given, 1)[0]
+            ratio = np.clip((given.w, given.h) / found[2:4], 1 / MOST_STRETCH, MOST_STRETCH)
+            target.stretch = np.sqrt(ratio).astype(np.float32)
+        return target
 
     def _template(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Template:
         """The template of what is in `box`, frame px."""
@@ -224,7 +235,10 @@ class ShortTermTracker:
         """Maps of all windows of all targets, in their order, by one pass of the network."""
         crops = stack_rgb([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
         clock.lap("crop_ms")
-        maps = self._forward([t.template for t, group in zip(targets, windows, strict=True) for _ in group], crops)
+        owners = [t for t, group in zip(targets, windows, strict=True) for _ in group]
+        maps = self._forward([t.template for t in owners], crops)
+        if len(maps) > 1:
+            maps = maps[0], stretched(maps[1], np.stack([t.stretch for t in owners]))
         clock.lap("network_ms")
         return maps
 
@@ -235,15 +249,34 @@ class ShortTermTracker:
         features, summary = (torch.cat(t) for t in zip(*templates, strict=True))
         return self._compare(Template(features, summary), to_input(crops, self.device))
 
+    def _peaks(
+        self,
+        maps: tuple[NDArray[np.float32], ...],
+        row: int,
+        last: Box,
+        count: int,
+        penalty_k: float | None = None,
+        window_influence: float | None = None,
+    ) -> NDArray[np.float64]:
+        """The `count` best peaks of one window, see `decode_peaks`. last: search px. None: the config's constants."""
+        tracking = self.config.tracking
+        assert isinstance(tracking, BoxTracking)
+        penalty_k = tracking.penalty_k if penalty_k is None else penalty_k
+        influence = tracking.window_influence if window_influence is None else window_influence
+        return decode_peaks(
+            maps[0][row], maps[1][row], self._window, self.grid.first, float(self.grid.stride), last.w, last.h,
+            penalty_k, influence, count,
+        )  # fmt: skip
+
     def _read(
         self, maps: tuple[NDArray[np.float32], ...], low: int, box: Box, windows: list[CropWindow]
     ) -> tuple[Box, float]:
         """The new box (frame px) and score of one target, whose maps begin at row `low`."""
-        tracking, stride = self.config.tracking, float(self.grid.stride)
+        tracking = self.config.tracking
         if isinstance(tracking, PyramidTracking):
             response = maps[0][low : low + len(windows)]
             scale, dx, dy, peak = pyramid_peak(
-                response, self._window, *self._cubic, stride, tracking.upsample,
+                response, self._window, *self._cubic, float(self.grid.stride), tracking.upsample,
                 tracking.scale_penalty, tracking.window_influence,
             )  # fmt: skip
             px = windows[scale].side / windows[scale].size  # frame px a search px
@@ -252,10 +285,7 @@ class ShortTermTracker:
             return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
         window = windows[0]
         last = window.to_crop(box)
-        cx, cy, w, h, logit, penalty, _ = decode_peaks(
-            maps[0][low], maps[1][low], self._window, self.grid.first, stride, last.w, last.h,
-            tracking.penalty_k, tracking.window_influence, 1,
-        )[0].tolist()  # fmt: skip
+        cx, cy, w, h, logit, penalty, _ = self._peaks(maps, low, last, 1)[0].tolist()
         score = (1 + math.tanh(logit / 2)) / 2
         rate = tracking.size_lr * score * penalty
         w, h = last.w + rate * (w - last.w), last.h + rate * (h - last.h)
@@ -268,6 +298,12 @@ class ShortTermTracker:
         for _ in range(3):
             self.update_all(frame, [target])
         self.target = None
+
+
+def stretched(box_map: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes with other sizes about their centres. box_map: (N, 4, H, W), see `decode_peaks`. factors: (N, 2)."""
+    more = (box_map[:, :2] + box_map[:, 2:]) * ((factors - 1) / 2)[:, :, None, None]
+    return box_map + np.concatenate([more, more], axis=1)
 
 
 def keep_inside(box: Box, frame_w: int, frame_h: int) -> Box:

@@ -1,9 +1,9 @@
 """The tracker that knows: a score that is a probability, the states tracking, uncertain and lost, and the way back.
 
-Built around the per-frame loop of `loop.py`. In every frame the evidence for the found box becomes a probability that
-it is right (`Confidence`). While that is low the position is held; when it stays low the target is lost, and from then
-on the surroundings and then the whole frame are searched, a few windows a frame. A candidate is taken for the target
-only when it convinces twice in a row.
+Built around the per-frame loop of `loop.py`. In every frame the evidence for the found box (`evidence.py`) becomes a
+probability that it is right (`Confidence`); in doubt, the verifier is asked, too. While the probability is low the
+position is held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are
+searched, a few windows a frame. A candidate is taken for the target only when it convinces twice in a row.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracker.config import BoxTracking, LongTerm
+from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image, crop
+from tracker.evidence import MOST_ALIKE, Found, Habit, colours, examine, log_odds
 from tracker.geometry import Box, CropWindow, context_side, iou
-from tracker.kernels import decode_peaks
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, to_pixels
 
-__all__ = ["EVIDENCE", "KnownTarget", "Result", "Target", "Tracker"]
+__all__ = ["KnownTarget", "Result", "Target", "Tracker"]
 
 PEAKS = 4  # of a score map that are looked at
-CLOSER_LOOK = BoxTracking(penalty_k=0.0, size_lr=1.0, window_influence=0.2)  # at a candidate
-EVIDENCE = ("logit", "margin", "agreement", "change", "step")
-VERIFIED = (*EVIDENCE, "alike")
+CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 
 
 @dataclass
@@ -37,6 +35,7 @@ class KnownTarget(Target):
     """A target and what is known of its fate. Mutated by `update`.
 
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
+    habit: how it usually looks, which the evidence is compared with.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
     calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
@@ -45,6 +44,7 @@ class KnownTarget(Target):
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     memory: list[Tensor] = field(default_factory=list)
+    habit: Habit = field(default_factory=lambda: Habit(np.zeros(512)))
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
@@ -69,24 +69,6 @@ class Trial:
 
     box: Box
     belief: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found in one window.
-
-    box: frame px. evidence: for it, (5,) as in `EVIDENCE` or (6,) as in `VERIFIED`. rate: [0, 1], how far the size of
-    the target may follow it.
-    """
-
-    box: Box
-    evidence: NDArray[np.float64]
-    rate: float
-
-    def smoothed(self, last: Box) -> Box:
-        """The found place with a size between that of `last` and the found one."""
-        w, h = last.w + self.rate * (self.box.w - last.w), last.h + self.rate * (self.box.h - last.h)
-        return Box.from_centre(*self.box.centre, w, h)
 
 
 class Tracker(ShortTermTracker):
@@ -117,8 +99,10 @@ class Tracker(ShortTermTracker):
         """As `ShortTermTracker.init`."""
         target = super().init(frame, box)
         if self._knows:
-            first = self._embed(check_frame(frame), target.box, target.fill)
-            target = self.target = KnownTarget(target.box, target.template, target.fill, first)
+            frame = check_frame(frame)
+            first = self._embed(frame, target.box, target.fill)
+            habit = Habit(colours(frame, target.box))
+            target = self.target = KnownTarget(**vars(target), first=first, habit=habit)
         return target
 
     def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
@@ -160,16 +144,6 @@ class Tracker(ShortTermTracker):
             yield CropWindow.around(cx, cy, side * rules.coarse, cfg.search_size)
         target.scan = (target.scan + rules.windows) % len(tiles)
 
-    def _peaks(
-        self, maps: tuple[NDArray[np.float32], ...], row: int, last: Box, tracking: BoxTracking | None
-    ) -> NDArray[np.float64]:
-        """Peaks of one window, see `decode_peaks`. last: search px. tracking: None for no penalty and no window."""
-        penalty, influence = (tracking.penalty_k, tracking.window_influence) if tracking else (0.0, 0.0)
-        stride = float(self.grid.stride)
-        return decode_peaks(
-            maps[0][row], maps[1][row], self._window, self.grid.first, stride, last.w, last.h, penalty, influence, PEAKS
-        )
-
     def _examine(
         self,
         frame: Image,
@@ -179,24 +153,20 @@ class Tracker(ShortTermTracker):
         peaks: NDArray[np.float64],
         chosen: int,
         step: float,
-        verify: bool,
     ) -> Found:
         """Gather the evidence for peak `chosen`.
 
         last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
-        cx, cy, w, h, logit, penalty, agreement = peaks[chosen].tolist()
-        box = window.to_frame(Box.from_centre(cx, cy, w, h))
-        others = np.delete(peaks[:, 4], chosen)
-        margin = logit - float(others.max()) if len(others) else 16.0
-        change = abs(math.log(box.w * box.h / (last.w * last.h))) / 2
-        box = keep_inside(box, frame.shape[1], frame.shape[0])
-        evidence = [bounded(logit, 8.0), bounded(margin, 16.0), agreement, min(change, 1.0), min(step, 2.0)]
-        if verify:
-            evidence.append(max(self._alike(self._embed(frame, box, target.fill), [target.first, *target.memory])))
-        score = (1 + math.tanh(logit / 2)) / 2
+        cx, cy, w, h, logit, penalty, _ = peaks[chosen].tolist()
+        box = keep_inside(window.to_frame(Box.from_centre(cx, cy, w, h)), frame.shape[1], frame.shape[0])
         assert isinstance(self.config.tracking, BoxTracking)
-        return Found(box, np.array(evidence), self.config.tracking.size_lr * score * penalty)
+        rate = self.config.tracking.size_lr * (1 + math.tanh(logit / 2)) / 2 * penalty
+        return examine(peaks, chosen, frame, box, last, step, rate, target.habit)
+
+    def _verify(self, frame: Image, target: KnownTarget, found: Found) -> Found:
+        """Ask the verifier, too: is what was found like one of the patches that were sure?"""
+        return found.verified(self._alike(target, self._embed(frame, found.box, target.fill)), target.habit)
 
     def _embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
         """(1, D) embedding of the patch in `box`."""
@@ -205,18 +175,17 @@ class Tracker(ShortTermTracker):
         with torch.inference_mode():
             return self.verifier.embed(to_pixels(crop(frame, window, fill), cfg))
 
-    def _alike(self, embedding: Tensor, references: Sequence[Tensor]) -> list[float]:
-        """What the verifier says of a patch and each reference: raw scores in [-8, 8]."""
+    def _alike(self, target: KnownTarget, patch: Tensor) -> float:
+        """How much a patch is like the known one that it is most like: a raw score of the verifier in [-8, 8]."""
+        known = torch.cat([target.first, *target.memory])
         with torch.inference_mode():
-            scores = self.verifier.join(embedding.expand(len(references), -1), torch.cat(list(references)))
-        return scores.clamp(-8, 8).tolist()
+            scores = self.verifier.join(patch.expand(len(known), -1), known)
+        return float(scores.max().clamp(-MOST_ALIKE, MOST_ALIKE))
 
-    def probability(self, evidence: NDArray[np.float64]) -> float:
-        """Probability in [0, 1] that a box with this evidence is right. evidence: as in `EVIDENCE` or `VERIFIED`."""
-        confidence = self.config.confidence
-        assert confidence is not None
-        model = confidence.following if len(evidence) == len(EVIDENCE) else confidence.finding
-        return model.probability(evidence.tolist())
+    @property
+    def _confidence(self) -> Confidence:
+        assert self.config.confidence
+        return self.config.confidence
 
     def _follow(
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
@@ -226,8 +195,11 @@ class Tracker(ShortTermTracker):
         While it is uncertain its box stays, and what may be it is followed on trial.
         """
         rules, last = self.long_term, target.trial.box if target.trial else target.box
-        found, peaks, chosen = self._track(frame, target, last, window, maps, verify=False)
-        p = self.probability(found.evidence)
+        found, peaks, chosen = self._track(frame, target, last, window, maps)
+        p = self._confidence.following.probability(found.evidence)
+        if p < rules.ask:
+            found = self._verify(frame, target, found)
+            p = self._confidence.verified.probability(found.evidence)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
         belief = rules.fading * target.belief + max(log_odds(p) + rules.trust, -rules.doubt)
@@ -236,6 +208,10 @@ class Tracker(ShortTermTracker):
             target.state, target.trial = "tracking", None
             target.box = keep_inside(found.smoothed(last), frame.shape[1], frame.shape[0])
             target.calm += 1
+            if p >= rules.learn:
+                target.habit = target.habit.after(found)
+                if found.alike is not None:
+                    target.habit = target.habit.after_patch(found.alike)
             if p >= rules.remember and not target.rivals and target.calm >= rules.every:
                 self.remember(frame, target)
         else:
@@ -250,20 +226,20 @@ class Tracker(ShortTermTracker):
         last: Box,
         window: CropWindow,
         maps: tuple[NDArray[np.float32], ...],
-        verify: bool,
     ) -> tuple[Found, NDArray[np.float64], int]:
         """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is."""
-        tracking, last_crop = self.config.tracking, window.to_crop(last)
-        assert isinstance(tracking, BoxTracking)
-        peaks = self._peaks(maps, 0, last_crop, tracking)
+        last_crop = window.to_crop(last)
+        peaks = self._peaks(maps, 0, last_crop, PEAKS)
         chosen = self._choose(target, last, window, peaks)
         step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
-        return self._examine(frame, target, last, window, peaks, chosen, step, verify), peaks, chosen
+        return self._examine(frame, target, last, window, peaks, chosen, step), peaks, chosen
 
     def remember(self, frame: Image, target: KnownTarget) -> None:
-        """Add what is in the box to the memory of a target; mutates it. The first frame never fades, the others do."""
+        """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
         rules, target.calm = self.long_term, 0
-        target.memory = [*target.memory, self._embed(frame, target.box, target.fill)][-rules.memory :]
+        patch = self._embed(frame, target.box, target.fill)
+        target.habit = target.habit.after_patch(self._alike(target, patch))
+        target.memory = [*target.memory, patch][-rules.memory :]
 
     # --- rivals
 
@@ -318,16 +294,16 @@ class Tracker(ShortTermTracker):
 
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
-            odds = max(log_odds(self.probability(found.evidence)), -rules.doubt)
+            odds = max(log_odds(self._confidence.finding.probability(found.evidence)), -rules.doubt)
             return odds + (rules.near if near else rules.far)
 
-        followed, _, _ = self._track(frame, target, before.box, windows[0], maps, verify=True)
+        followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
         target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
         for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
             if overlap(found.box, followed.box) < 0.3 and judge(found) > max(target.trial.belief, 0.0):
                 target.seen, target.trial = found, Trial(found.box, judge(found))
-        p = self.probability(target.seen.evidence)
+        p = self._confidence.finding.probability(target.seen.evidence)
         if target.seen is not followed or belief < rules.adopt:
             return Result(target.trial.box, min(p, 0.5), state="lost")
         target.box, target.state, target.belief = target.trial.box, "tracking", belief
@@ -347,7 +323,7 @@ class Tracker(ShortTermTracker):
         clock.lap("post_ms")
         seen: list[tuple[float, Box]] = []
         for row, window in enumerate(windows):
-            for peak in self._peaks(maps, row, window.to_crop(target.box), None)[:2]:
+            for peak in self._peaks(maps, row, window.to_crop(target.box), 2, 0.0, 0.0):
                 if peak[4] > rules.candidate:
                     seen.append((float(peak[4]), window.to_frame(Box.from_centre(*peak[:4].tolist()))))
         closer: list[Box] = []
@@ -359,9 +335,9 @@ class Tracker(ShortTermTracker):
         sides = [self._side(_between(box, target.box)) * cfg.search_size / cfg.exemplar_size for box in closer]
         group = [CropWindow.around(*box.centre, s, cfg.search_size) for box, s in zip(closer, sides, strict=True)]
         again = self._look(frame, [target], [group], clock)
-        peaks = [self._peaks(again, i, w.to_crop(target.box), CLOSER_LOOK) for i, w in enumerate(group)]
+        peaks = [self._peaks(again, i, w.to_crop(target.box), PEAKS, 0.0, CLOSER_WINDOW) for i, w in enumerate(group)]
         return [
-            self._examine(frame, target, target.box, w, p, 0, 0.0, verify=True)
+            self._verify(frame, target, self._examine(frame, target, target.box, w, p, 0, 0.0))
             for w, p in zip(group, peaks, strict=True)
         ]
 
@@ -369,16 +345,6 @@ class Tracker(ShortTermTracker):
 def overlap(a: Box, b: Box) -> float:
     """IoU of two boxes, [0, 1]."""
     return float(iou(np.array(a), np.array(b)))
-
-
-def bounded(value: float, most: float) -> float:
-    """`value` within +- `most`."""
-    return min(max(value, -most), most)
-
-
-def log_odds(p: float) -> float:
-    """log(p / (1 - p)), finite also for 0 and 1."""
-    return math.log(max(p, 1e-6) / max(1 - p, 1e-6))
 
 
 def _between(box: Box, last: Box) -> Box:

@@ -1,8 +1,9 @@
 """Make the score a probability: run the tracker on footage with events, and fit how often its box is right.
 
 Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
-lost. Each frame gives the evidence for the found box and whether its IoU with the truth is at least 0.5; every few
-frames the whole frame is searched as well, as after a loss, and each candidate that got a closer look gives a row.
+lost. Each frame gives the evidence for the found box, with the verifier's word, and whether its IoU with the truth is
+at least 0.5; every few frames the whole frame is searched as well, as after a loss, and each candidate that got a
+closer look gives a row.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
 from tracker.config import Confidence, Logistic, LongTerm
+from tracker.evidence import EVIDENCE, VERIFIED, Found
 from tracker.geometry import Box
 from tracker.loop import Clock
-from tracker.lost import EVIDENCE, VERIFIED, Found, KnownTarget, Tracker
+from tracker.lost import KnownTarget, Tracker
 from tracker.network import SiameseNet
 from train.readers import Tally, detect, look, read
 
@@ -35,7 +37,6 @@ SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
-GOOD_LOGIT = 5.0  # from which a right box is remembered
 
 
 def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage]:
@@ -77,7 +78,7 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
 
 
 class Gathered(NamedTuple):
-    """Evidence (N, 5) for boxes that were followed and (M, 6) for candidates, and whether each was right."""
+    """Evidence as in `VERIFIED` for what was followed (N, 8) and for candidates (M, 8), and whether each was right."""
 
     following: NDArray[np.float64]
     followed_right: NDArray[np.bool_]
@@ -85,43 +86,45 @@ class Gathered(NamedTuple):
     found_right: NDArray[np.bool_]
 
 
-def gather(tracker: Tracker, sequence: Footage) -> Gathered:
+def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
     """Evidence from one run over `sequence` in which nothing is ever lost.
 
-    tracker: one that is always sure and remembers nothing by itself. Here it remembers what is right and, as when it
-    tracks, looks good.
+    tracker: one that asks the verifier in every frame and is never in doubt. told: it learns and remembers what is
+    right, which no tracker knows; else what it believes to be right.
     """
-    rows: dict[bool, list[NDArray[np.float64]]] = {True: [], False: []}
-    right: dict[bool, list[bool]] = {True: [], False: []}
+    rows: dict[str, list[NDArray[np.float64]]] = {"followed": [], "candidate": []}
+    right: dict[str, list[bool]] = {"followed": [], "candidate": []}
 
-    def note(found: Found, truth: NDArray[np.float64], verified: bool) -> bool:
-        rows[verified].append(found.evidence)
-        right[verified].append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
-        return right[verified][-1]
+    def note(found: Found, truth: NDArray[np.float64], kind: str) -> bool:
+        rows[kind].append(found.evidence)
+        right[kind].append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
+        return right[kind][-1]
 
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
     wrong = 0  # frames in a row, with the target in view
     for index in range(1, len(sequence)):
         frame, truth = sequence.image(index), sequence.boxes[index]
-        if index % SEARCH_EVERY == 0:
+        if not told and index % SEARCH_EVERY == 0:
             searching = copy.copy(target)
             searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
             windows = list(tracker._where_to_look(searching, frame))
             maps = tracker._look(frame, [searching], [windows], Clock())
             for found in tracker._candidates(frame, searching, windows, maps, Clock()):
-                note(found, truth, verified=True)
+                note(found, truth, "candidate")
         tracker.update(frame, target)
         assert target.seen
-        good = note(target.seen, truth, verified=False) and target.seen.evidence[0] >= GOOD_LOGIT
-        wrong = wrong + 1 if np.isfinite(truth).all() and not right[False][-1] else 0
+        good = note(target.seen, truth, "followed")
+        if told and good:
+            target.habit = target.habit.after(target.seen)
+            if target.calm >= tracker.long_term.every:
+                tracker.remember(frame, target)
+        wrong = wrong + 1 if np.isfinite(truth).all() and not good else 0
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
             target.box, wrong = Box(*truth.tolist()), 0
-        if good and target.calm >= tracker.long_term.every:
-            tracker.remember(frame, target)
     return Gathered(
-        np.array(rows[False]).reshape(-1, len(EVIDENCE)), np.array(right[False], bool),
-        np.array(rows[True]).reshape(-1, len(VERIFIED)), np.array(right[True], bool),
+        np.array(rows["followed"]).reshape(-1, len(VERIFIED)), np.array(right["followed"], bool),
+        np.array(rows["candidate"]).reshape(-1, len(VERIFIED)), np.array(right["candidate"], bool),
     )  # fmt: skip
 
 
@@ -153,44 +156,40 @@ def calibrate(
 
     folder: where the footage with events is written, and kept.
     """
-    sure = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), Logistic((0.0,) * len(VERIFIED), 20.0))
-    tracker = Tracker(_with(net, sure), device="cpu")
-    tracker.long_term = replace(LongTerm(), remember=1.1)
     rng = np.random.default_rng(seed)
     happened = events.all_events(sequences, seed=seed)
     chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]
     events.write_events(chosen, folder)
     names = {event.name for event in chosen}
     runs = [*sequences, *(w.sequence for w in events.load_events(folder) if w.sequence.name in names)]
-    gathered = [gather(tracker, s) for s in tqdm(runs, "calibrate", unit="sequence", mininterval=1)]
-    following, followed_right, finding, found_right = (np.concatenate(part) for part in zip(*gathered, strict=True))
-    alone = fit(following, followed_right)
-    confidence = Confidence(alone, with_verifier(alone, finding, found_right))
-    p = np.array([confidence.following.probability(row) for row in following.tolist()])
+    verified = Logistic((0.0,) * len(VERIFIED), 20.0)
+    confidence = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), verified, verified)
+    # The habits of a target depend on what the tracker believed of it, so the truth gives but a first fit.
+    for told in (True, False):
+        tracker = Tracker(_with(net, confidence), device="cpu")
+        learn, remember = (2.0, 2.0) if told else (LongTerm.learn, LongTerm.remember)
+        tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=learn, remember=remember)
+        name = "calibrate, told" if told else "calibrate"
+        gathered = [gather(tracker, s, told) for s in tqdm(runs, name, unit="sequence", mininterval=1)]
+        following, followed_right, finding, found_right = (np.concatenate(some) for some in zip(*gathered, strict=True))
+        alone = fit(following[:, : len(EVIDENCE)], followed_right)
+        together = fit(following, followed_right)
+        confidence = Confidence(alone, together, together if told else fit(finding, found_right))
+    p = np.array([confidence.following.probability(row[: len(EVIDENCE)]) for row in following.tolist()])
+    v = np.array([confidence.verified.probability(row) for row in following.tolist()])
     q = np.array([confidence.finding.probability(row) for row in finding.tolist()])
     return confidence, {
         "rows": len(following),
         "right": float(followed_right.mean()),
         "ece": calibration_error(p, followed_right),
         "auroc": auroc(p, followed_right),
+        "verified_ece": calibration_error(v, followed_right),
+        "verified_auroc": auroc(v, followed_right),
         "candidates": len(finding),
         "candidates_right": float(found_right.mean()),
         "candidates_ece": calibration_error(q, found_right),
         "candidates_auroc": auroc(q, found_right),
     }
-
-
-def with_verifier(alone: Logistic, evidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Logistic:
-    """`alone`, corrected half-way by what the verifier adds to it for candidates.
-
-    Half-way, because the verifier was trained on clips like these and knows others less well.
-    evidence: (M, 6), see `lost.VERIFIED`. right: (M,).
-    """
-    logits = evidence[:, :-1] @ np.array(alone.weights) + alone.bias
-    scale, alike = (together := fit(np.column_stack([logits, evidence[:, -1]]), right)).weights
-    weights = [(1 + scale) / 2 * w for w in alone.weights]
-    bias = (1 + scale) / 2 * alone.bias + together.bias / 2
-    return Logistic(tuple(round(w, 6) for w in [*weights, alike / 2]), round(bias, 6))
 
 
 def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:

@@ -16,7 +16,6 @@ from train import augment
 from train.config import PairConfig
 from train.store import Store, StoreError, Track
 
-
 LEAST_PART = 10.0  # px of the footage: less of a target says too little
 
 
@@ -97,6 +96,11 @@ class PairSampler:
             image = augment.noise(image, rng)
         return augment.grey(image) if as_grey else image
 
+    def _others(self, track: Track) -> list[int]:
+        """Tracks with the label of `track`, but not itself (nor the whole of which it is a part)."""
+        alike = self.store.by_label.get(track.label, [])
+        return [t for t in alike if self.store.tracks[t].images is not track.images]
+
     def _side(self, w: float, h: float) -> float:
         return context_side(w, h, self.model.context_amount)
 
@@ -160,7 +164,7 @@ class PairSampler:
         """Another place of the frame, another target of the kind, or other footage; and the box it might have had."""
         image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
         wanted = self._search_box(track, i, rng)
-        mates = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t].images is not track.images]
+        mates = self._others(track)
         if mates and rng.random() < 0.3:
             mate = self.store.tracks[mates[rng.integers(len(mates))]]
             if not np.isin(mate.images, track.images).any():  # else the target may be in view
@@ -220,7 +224,7 @@ class PairSampler:
     ) -> Image:
         """Other cut-outs, of the same class where there is one, beside the target; at most half of it is covered."""
         for _ in range(int(rng.integers(1, 4))):
-            same = [t for t in self.store.by_label.get(track.label, []) if self.store.tracks[t].images is not track.images]
+            same = self._others(track)
             if same and rng.random() < 0.5:
                 cuts = self.store.tracks[same[rng.integers(len(same))]].cutouts
                 cut = int(rng.choice(cuts[cuts >= 0]))

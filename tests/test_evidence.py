@@ -1,0 +1,75 @@
+"""What speaks for a box."""
+
+import numpy as np
+import pytest
+
+from tracker.benchmark.events import other_colours
+from tracker.evidence import EVIDENCE, VERIFIED, Found, Habit, colours, examine
+from tracker.geometry import Box
+from tracker.scene import Scene
+
+BOX = Box(20, 30, 40, 60)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+
+
+def found(logit, seen, likeness):
+    return Found(BOX, 0.3, np.zeros(len(EVIDENCE)), logit, seen, likeness)
+
+
+def test_colours_are_shares_and_move_with_the_picture(frame):
+    seen = colours(frame, BOX)
+    assert seen @ seen == pytest.approx(1) and (seen >= 0).all()
+    moved = np.roll(frame, (5, 7), axis=(0, 1))
+    assert np.array_equal(colours(moved, Box(27, 35, 40, 60)), seen)
+    mirrored = np.ascontiguousarray(frame[:, ::-1])
+    assert seen @ colours(mirrored, Box(160 - 60, 30, 40, 60)) == pytest.approx(1, abs=1e-2)
+
+
+def test_the_corners_of_a_box_do_not_count():
+    frame = np.full((100, 100, 3), 10, np.uint8)
+    frame[20:80, 20:80] = 200
+    inside = colours(frame, Box(20, 20, 60, 60))
+    for y, x in ((20, 20), (20, 74), (74, 20), (74, 74)):
+        frame[y : y + 6, x : x + 6] = (0, 0, 255)
+    assert np.array_equal(colours(frame, Box(20, 20, 60, 60)), inside)
+    assert np.flatnonzero(inside).tolist() == [6 * 64 + 6 * 8 + 6]
+
+
+def test_colours_outlast_motion_and_tell_a_recoloured_copy():
+    scene = Scene((320, 240), 40, seed=3)
+    first = colours(scene.render(0), Box(*scene.box(0)))
+    later = colours(scene.render(20), Box(*scene.box(20)))
+    copy = colours(other_colours(scene.render(20)), Box(*scene.box(20)))
+    assert first @ later > first @ copy + 0.2
+
+
+def test_habit_is_a_mean_that_slowly_forgets(frame):
+    a, b = colours(frame, BOX), colours(255 - frame // 2, BOX)
+    habit = Habit(a)
+    for k, (logit, likeness) in enumerate(((3.0, 0.9), (5.0, 0.6), (1.0, 0.8))):
+        habit = habit.after(found(logit, b, likeness))
+        assert habit.colours @ habit.colours == pytest.approx(1) and habit.frames == k + 1
+        assert habit.logit == pytest.approx(np.mean((3.0, 5.0, 1.0)[: k + 1]))
+        assert habit.likeness == pytest.approx(np.mean((0.9, 0.6, 0.8)[: k + 1]))
+    for _ in range(200):
+        habit = habit.after(found(-2.0, b, 0.5)).after_patch(6.0)
+    assert habit.logit == pytest.approx(-2, abs=1e-6) and habit.colours @ b == pytest.approx(1, abs=1e-6)
+    assert habit.likeness == pytest.approx(0.5, abs=1e-6) and habit.alike == pytest.approx(6)
+
+
+def test_evidence_is_bounded_and_in_the_promised_order(frame):
+    peaks = np.array([[50.0, 50.0, 40.0, 60.0, 30.0, 1.0, 0.7], [90.0, 50.0, 40.0, 60.0, 2.5, 1.0, 0.6]])
+    known = Habit(colours(frame, BOX), logit=6.0, likeness=0.9, alike=5.0)
+    seen = examine(peaks, 0, frame, BOX, BOX, 0.5, 0.3, known)
+    assert seen.evidence == pytest.approx([8, 16, 0.7, 0, 0.5, 2, 0.1])
+    assert (seen.box, seen.rate, seen.logit, seen.alike) == (BOX, 0.3, 8, None) and seen.likeness == pytest.approx(1)
+    new = Habit(colours(frame, BOX))
+    other = examine(peaks[1:], 0, frame, Box(20, 30, 80, 90), BOX, 9.0, 0.3, new)
+    assert other.evidence == pytest.approx([2.5, 16, 0.6, np.log(3) / 2, 2, 0, 0])
+    asked = seen.verified(3.0, known)
+    assert asked.alike == 3 and asked.evidence == pytest.approx([*seen.evidence, -2]) and len(VERIFIED) == 8
+    assert seen.verified(3.0, new).evidence[-1] == -5  # 8 is the most, and usual before anything is known

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import threading
 import zipfile
@@ -17,7 +18,7 @@ import yaml
 
 from tracker.config import ConfigError, load_yaml, to_dict
 from tracker.geometry import Box, iou
-from tracker.network import save_network
+from tracker.network import CheckpointError, save_network
 from tracker.similarity import SimilarityConfig, SimilarityNet, load_similarity
 from train.similarity import losses
 from train.similarity.__main__ import main
@@ -709,6 +710,8 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     whole = Run(cfg, letters, letters, tmp_path / "whole")
     whole.train()
     Run(cfg, letters, letters, tmp_path / "parts").train(stop_at=5)
+    with open(tmp_path / "parts" / "log.csv", "a") as file:
+        file.write("7,1.0,0.1,0.5,,,,,\n")  # was logged, but killed before the next checkpoint
     rest = Run(cfg, letters, letters, tmp_path / "parts")
     assert rest.step == 5
     assert rest.best > 0
@@ -717,6 +720,8 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
         assert torch.equal(value, rest.net.state_dict()[key]), key
     assert (rest.best, rest.net.config) == (whole.best, whole.net.config)
     assert rest.net.config.threshold is not None
+    for name in ("whole", "parts"):
+        assert [row["step"] for row in csv.DictReader((tmp_path / name / "log.csv").open())] == ["4", "8"]
     with pytest.raises(ConfigError, match="another config"):
         Run(replace(cfg, seed=9), letters, letters, tmp_path / "parts")
 
@@ -749,6 +754,51 @@ def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
     assert again.step == run.step
     assert load_similarity(tmp_path / "last.safetensors").config.threshold is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_damaged_checkpoint_is_named(letters, tmp_path):
+    Run(CONFIG, letters, None, tmp_path).train(stop_at=1)
+    data = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged .*take it away"):
+        Run(CONFIG, letters, None, tmp_path)
+    torch.save({"step": 1}, tmp_path / "last.pt")
+    with pytest.raises(ConfigError, match="another config"):
+        Run(CONFIG, letters, None, tmp_path)
+
+
+def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(letters, tmp_path, capsys, monkeypatch):
+    """The limit on the size of a file fails a write as a full disk does."""
+    monkeypatch.setattr("train.similarity.loop.SAVE_SECONDS", 0.0)
+    run = Run(CONFIG, letters, None, tmp_path)
+    run.train(stop_at=1)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["last.pt"]) // 2, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"step 4 was not saved \(File too large\); the checkpoint before"):
+            run.train(stop_at=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().out
+    for step in (2, 3, 4):  # the tries on the way only warn
+        assert f"step {step} was not saved (File too large); the checkpoint before it stays; training" in said
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert Run(CONFIG, letters, None, tmp_path).step == 1
+    run.save()  # there is room again
+    assert Run(CONFIG, letters, None, tmp_path).step == 4
+
+
+def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
+    run = Run(CONFIG, letters, None, tmp_path)
+    run.train(stop_at=1)
+    with torch.no_grad():
+        next(run.net.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"not finite at step 1; try a smaller optim\.lr"):
+        run.train()
+    again = Run(CONFIG, letters, None, tmp_path)
+    assert again.step == 1
+    assert all(v.isfinite().all() for v in again.net.state_dict().values())
 
 
 @pytest.mark.parametrize(

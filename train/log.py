@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from tracker.network import write_whole
 
 COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "validation"]
@@ -42,14 +44,18 @@ class Log:
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [{k: row[k] for k in COLUMNS} for row in rows if None not in row.values() and row["step"].isdigit()]
+        whole = [row for row in rows if None not in row.values() and row["step"].isdigit()]
+        return [{k: row.get(k, "") for k in COLUMNS} for row in whole]
 
     def write(self, step: int, seconds: float, values: dict[str, float]) -> None:
-        """Append one row. Raises OSError: the disk is full."""
+        """Append one row; training goes on without it where the disk is full."""
         known = {k: v for k, v in values.items() if k in COLUMNS}
         row = {"step": step, "seconds": round(seconds, 1)} | {k: f"{v:.6g}" for k, v in known.items()}
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+        except OSError as error:
+            tqdm.write(f"{self.path}: {error.strerror}; training goes on")
         if self._events is not None:
             for name, value in known.items():
                 self._events.add_scalar(name, value, step)

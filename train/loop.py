@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,8 @@ from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.geometry import Grid
 from tracker.heads import Template
-from tracker.network import CheckpointError, SiameseNet, load_network, save_network, to_input, write_whole
+from tracker.network import SiameseNet, load_network, save_network, to_input
+from train.checkpoint import asked_to_stop, load_state, only_warn, save_state
 from train.config import LossConfig, OptimConfig, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.log import Log
@@ -222,14 +221,7 @@ class Run:
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
 
     def _load(self) -> None:
-        path, state = self.folder / "last.pt", None
-        if self.processes.first and path.is_file():
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # torch raises many kinds for a broken file
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise CheckpointError(f"{path} is damaged ({reason}); take it away to begin the run anew") from None
-        state = self.processes.of_first(state)
+        state = self.processes.of_first(load_state(self.folder) if self.processes.first else None)
         if state is None:
             return
         try:
@@ -258,15 +250,7 @@ class Run:
             "average": self.average,
             "start": self.start,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        try:
-            write_whole(self.folder / "last.pt", buffer.getvalue())
-            save_network(self.averaged(), self.folder / "last.safetensors")
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.folder}: step {self.step} was not saved ({error.strerror}); the checkpoint before it stays"
-            ) from None
+        save_state(self.folder, state, self.averaged())
 
     def averaged(self) -> SiameseNet:
         """A network for tracking: the averaged weights, part of the way back to the start if the config says so.
@@ -344,54 +328,47 @@ class Run:
         """
         optim = self.cfg.optim
         batches = prefetch(self.draw_batch, self.step)
-        asked = stop = False
-
-        def ask_to_stop(*_: object) -> None:
-            nonlocal asked
-            asked = True
-
-        before = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        stop = False
         saved = validated = logged = self.seconds
         progress, sane = 0.0, True
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
         silent = not self.processes.first
         bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
         try:
-            while not stop:
-                progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
-                if progress >= 1 or self.step == stop_at:
-                    break
-                begin = time.perf_counter()
-                lr = learning_rate(optim, progress)
-                self.train_step(next(batches), lr)
-                own = self.seconds + time.perf_counter() - begin
-                wish, self.seconds = self.processes.sum([float(asked), own if self.processes.first else 0.0])
-                stop = wish > 0
-                bar.n = 100 * progress
-                speed = f"{self.step * optim.batch / self.seconds:.1f}"
-                shown = {k: f"{v:.3f}" for k, v in self.average.items()}
-                bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
-                bar.update(0)
-                if self.seconds - logged > 30:
-                    self._record({"lr": lr, **self.average})
-                    logged = self.seconds
-                if validate and self.seconds - validated > 60 * validate_minutes:
+            with asked_to_stop() as asked:
+                while not stop:
+                    progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                    if progress >= 1 or self.step == stop_at:
+                        break
+                    begin = time.perf_counter()
+                    lr = learning_rate(optim, progress)
+                    self.train_step(next(batches), lr)
+                    own = self.seconds + time.perf_counter() - begin
+                    wish, self.seconds = self.processes.sum([float(asked()), own if self.processes.first else 0.0])
+                    stop = wish > 0
+                    bar.n = 100 * progress
+                    speed = f"{self.step * optim.batch / self.seconds:.1f}"
+                    shown = {k: f"{v:.3f}" for k, v in self.average.items()}
+                    bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
+                    bar.update(0)
+                    if self.seconds - logged > 30:
+                        self._record({"lr": lr, **self.average})
+                        logged = self.seconds
+                    if validate and self.seconds - validated > 60 * validate_minutes:
+                        self._validate(validate)
+                        validated = self.seconds
+                    if self.seconds - saved > 60 * save_minutes:
+                        self._save_or_warn()
+                        saved = self.seconds
+                if self.average:
+                    self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
+                if validate and progress >= 1:
+                    self._save_or_warn()  # tracking takes minutes in which the process may be killed
                     self._validate(validate)
-                    validated = self.seconds
-                if self.seconds - saved > 60 * save_minutes:
-                    self._save_or_warn()
-                    saved = self.seconds
-            if self.average:
-                self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
-            if validate and progress >= 1:
-                self._save_or_warn()  # tracking takes minutes in which the process may be killed
-                self._validate(validate)
         except FloatingPointError:
             sane = False  # the checkpoint before it stays
             raise
         finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
             batches.close()  # type: ignore[attr-defined]
             bar.close()
             if self.log and sane:
@@ -401,10 +378,8 @@ class Run:
 
     def _save_or_warn(self) -> None:
         if self.log:
-            try:
+            with only_warn():
                 self.save()
-            except CheckpointError as error:
-                tqdm.write(f"{error}; training goes on")
             self._draw()
 
     def _validate(self, validate: Callable[[SiameseNet], float]) -> None:
@@ -420,10 +395,7 @@ class Run:
 
     def _record(self, values: dict[str, float]) -> None:
         if self.log:
-            try:
-                self.log.write(self.step, self.seconds, values)
-            except OSError as error:
-                tqdm.write(f"{self.log.path}: {error.strerror}; training goes on")
+            self.log.write(self.step, self.seconds, values)
 
     def _draw(self) -> None:
         assert self.log

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,8 @@ from tqdm import tqdm
 from tracker.config import ConfigError, to_dict
 from tracker.network import save_network
 from tracker.similarity import SimilarityNet
+from train.checkpoint import asked_to_stop, load_state, only_warn, save_state
+from train.log import Log
 from train.loop import prefetch
 from train.similarity import losses
 from train.similarity.config import OptimConfig, TrainConfig
@@ -109,29 +107,12 @@ def batch_loss(
     return losses.balanced_mean(values, y)
 
 
-@contextlib.contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Says whether Ctrl-C or SIGTERM came, instead of ending the process within a step."""
-    asked = False
-
-    def note(*_: object) -> None:
-        nonlocal asked
-        asked = True
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-
 class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
     cfg: everything that decides the result. training, validation: images; without validation no threshold is chosen and
     no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors, log.csv.
-    Raises ConfigError when the folder holds a run with another config.
+    Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged.
     """
 
     def __init__(self, cfg: TrainConfig, training: ImageSet, validation: ImageSet | None, folder: Path) -> None:
@@ -147,12 +128,14 @@ class Run:
         self.seconds = 0.0
         self.best = -1.0
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "last.pt").is_file():
-            self._load()
+        self._load()
+        self.log = Log(folder, self.step)
 
     def _load(self) -> None:
-        state = torch.load(self.folder / "last.pt", map_location="cpu", weights_only=True)
-        if state["config"] != to_dict(self.cfg):
+        state = load_state(self.folder)
+        if state is None:
+            return
+        if state.get("config") != to_dict(self.cfg):
             raise ConfigError(f"{self.folder} holds a run with another config; give another folder")
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -160,7 +143,10 @@ class Run:
         self.net.config = dataclasses.replace(self.cfg.model, threshold=state["threshold"])
 
     def save(self) -> None:
-        """Write the state of the run and the weights, each whole or not at all."""
+        """Write the state of the run and the weights, each whole or not at all.
+
+        Raises CheckpointError: they cannot be written (a full disk); what was saved before stays.
+        """
         state = {
             "config": to_dict(self.cfg),
             "net": self.net.state_dict(),
@@ -170,22 +156,20 @@ class Run:
             "best": self.best,
             "threshold": self.net.config.threshold,
         }
-        partial = self.folder / "last.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "last.pt")
-        save_network(self.net, self.folder / "last.safetensors")
+        save_state(self.folder, state, self.net)
 
     def train(self, minutes: float | None = None, stop_at: int | None = None) -> float:
         """Train to the end of the schedule; returns the best validation score (-1 without validation).
 
         minutes: length of the whole run, counting what earlier calls have trained; None takes `optim.steps`.
-        stop_at: stop early, before this step. Ctrl-C or SIGTERM saves and returns.
+        stop_at: stop early, before this step. Ctrl-C or SIGTERM saves and returns. A checkpoint that cannot be written
+        is tried again later; CheckpointError is raised when the last one cannot.
         """
         cfg, optim = self.cfg, self.cfg.optim
         batches = prefetch(lambda step: make_batch(self.training, cfg.model, cfg.batch, cfg.seed, step), self.step)
         average: float | None = None
         saved = self.seconds
-        progress = 0.0
+        progress, sane = 0.0, True
         bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
         with asked_to_stop() as stop:
             try:
@@ -194,8 +178,9 @@ class Run:
                     if progress >= 1 or self.step == stop_at:
                         break
                     begin = time.perf_counter()
+                    lr = optim.lr * (optim.lr_end / optim.lr) ** progress
                     for group in self.optimiser.param_groups:
-                        group["lr"] = optim.lr * (optim.lr_end / optim.lr) ** progress
+                        group["lr"] = lr
                     torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
                     rng = np.random.default_rng((cfg.seed, self.step, 1))
                     self.net.train()
@@ -214,18 +199,23 @@ class Run:
                     bar.set_postfix(shown, refresh=False)
                     bar.update(100 * progress - bar.n)
                     if self.step % LOG_STEPS == 0:
-                        self._log(loss=average)
+                        self.log.write(self.step, self.seconds, {"lr": lr, "loss": average})
                     if self.validation and self.step % cfg.validation.every == 0:
                         self._validate(self.validation)
                     if self.seconds - saved > SAVE_SECONDS:
-                        self.save()
+                        with only_warn():
+                            self.save()
                         saved = self.seconds
                 if self.validation and progress >= 1 and self.step % cfg.validation.every:
                     self._validate(self.validation)
+            except FloatingPointError:
+                sane = False  # the checkpoint before it stays
+                raise
             finally:
                 batches.close()  # type: ignore[attr-defined]
                 bar.close()
-                self.save()
+                if sane:
+                    self.save()
         return self.best
 
     def _validate(self, images: ImageSet) -> None:
@@ -236,17 +226,7 @@ class Run:
         scores = score_pairs(self.net, images, first, second)
         score = auc(roc(scores, same)) if cfg.by == "auc" else one_shot(self.net, images, cfg.ways, cfg.trials, rng)
         self.net.config = dataclasses.replace(self.net.config, threshold=best_threshold(scores, same))
-        self._log(validation=score)
+        self.log.write(self.step, self.seconds, {"validation": score})
         if score > self.best:
             self.best = score
             save_network(self.net, self.folder / "best.safetensors")
-
-    def _log(self, **values: float) -> None:
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["step", "seconds", "loss", "validation"])
-            if new:
-                writer.writeheader()
-            row = {"step": self.step, "seconds": round(self.seconds, 1)}
-            writer.writerow(row | {k: f"{v:.6g}" for k, v in values.items()})

@@ -1,0 +1,75 @@
+"""What every training loop does with its state: take it up, write it whole or not at all, stop when asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from tracker.network import CheckpointError, save_network, write_whole
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """What `save_state` left in the folder of a run as last.pt, None if nothing; no code in it is run.
+
+    Raises CheckpointError: the file is damaged.
+    """
+    path = folder / "last.pt"
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged ({reason}); take it away to begin the run anew") from None
+    return state
+
+
+def save_state(folder: Path, state: dict[str, Any], net: nn.Module) -> None:
+    """Write the state of a run as last.pt and the weights of `net` as last.safetensors, each whole or not at all.
+
+    state: all that the run needs to go on; its "step" is named when that fails. Raises CheckpointError: they cannot be
+    written (a full disk); what was saved before stays.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_whole(folder / "last.pt", buffer.getvalue())
+        save_network(net, folder / "last.safetensors")
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: step {state['step']} was not saved ({error.strerror}); the checkpoint before it stays"
+        ) from None
+
+
+@contextlib.contextmanager
+def only_warn() -> Iterator[None]:
+    """Says that a checkpoint on the way could not be written, and goes on: it is tried again later."""
+    try:
+        yield
+    except CheckpointError as error:
+        tqdm.write(f"{error}; training goes on")
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Says whether Ctrl-C or SIGTERM came, instead of ending the process within a step."""
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

@@ -297,24 +297,23 @@ def draw_sweep(found: dict[str, dict[int, dict[str, float]]], path: Path) -> Pat
     """
     figure = need_matplotlib()(figsize=(10, 4), layout="constrained")
     by_ways, by_length = figure.subplots(1, 2, sharey=True)
+    lengths, ways = list(next(iter(found.values()))), list(next(iter(next(iter(found.values())).values())))
     by_ways.set(xlabel="N (ways)", ylabel="one-shot accuracy")
+    by_ways.set_xticks([int(n) for n in ways])
     by_length.set(xlabel="length of the embedding", xscale="log")
+    by_length.set_xticks(lengths, lengths)
+    by_length.minorticks_off()
     for (name, own), line in zip(found.items(), ("-", "--", ":", "-.") * len(found), strict=False):
+        style: dict[str, Any] = {"linestyle": line, "marker": "o", "markersize": 3}
         for k, (length, values) in enumerate(own.items()):
-            by_ways.plot(
-                [int(n) for n in values],
-                list(values.values()),
-                line,
-                marker="o",
-                color=f"C{k}",
-                label=f"{name}, {length}",
-            )
-        for k, n in enumerate(next(iter(own.values()))):
+            points = [int(n) for n in values], list(values.values())
+            by_ways.plot(*points, color=f"C{k}", label=f"{name}, length {length}", **style)
+        for k, n in enumerate(ways):
             accuracies = [values[n] for values in own.values()]
-            by_length.plot(list(own), accuracies, line, marker="o", color=f"C{k}", label=f"{name}, {n}-way")
-    by_length.set_xticks(list(next(iter(found.values()))), list(next(iter(found.values()))), minor=False)
+            by_length.plot(list(own), accuracies, color=f"C{k}", label=f"{name}, {n}-way", **style)
     for axes in (by_ways, by_length):
-        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, handlelength=4)
     return _save(figure, path)
 
 

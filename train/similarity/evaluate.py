@@ -295,7 +295,7 @@ def draw_sweep(found: dict[str, dict[int, dict[str, float]]], path: Path) -> Pat
 
     found: for each recipe, for each length, for each N, the accuracy.
     """
-    figure = need_matplotlib()(figsize=(10, 4), layout="constrained")
+    figure = need_matplotlib()(figsize=(10, 5), layout="constrained")
     by_ways, by_length = figure.subplots(1, 2, sharey=True)
     lengths, ways = list(next(iter(found.values()))), list(next(iter(next(iter(found.values())).values())))
     by_ways.set(xlabel="N (ways)", ylabel="one-shot accuracy")

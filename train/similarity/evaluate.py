@@ -274,7 +274,7 @@ def draw_plots(found: dict[str, dict[str, Any]], kept: dict[str, PairScores], fo
             curve = roc(*pairs)
             axes.plot(curve.fpr, curve.tpr, label=f"{name} (AUC {auc(curve):.3f})")
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-        axes.legend()
+        axes.legend(fontsize=7, loc="lower right")
         figures["scores"] = figure = Figure(figsize=(6, 2.5 * len(kept)), layout="constrained")
         for k, (name, pairs) in enumerate(kept.items()):
             axes = figure.add_subplot(len(kept), 1, k + 1, title=name, xlabel="raw score", ylabel="pairs")

@@ -333,9 +333,9 @@ class Run:
         progress, sane = 0.0, True
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
         silent = not self.processes.first
-        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
-        try:
-            with asked_to_stop() as asked:
+        with asked_to_stop() as asked:
+            bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
+            try:
                 while not stop:
                     progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
                     if progress >= 1 or self.step == stop_at:
@@ -365,15 +365,15 @@ class Run:
                 if validate and progress >= 1:
                     self._save_or_warn()  # tracking takes minutes in which the process may be killed
                     self._validate(validate)
-        except FloatingPointError:
-            sane = False  # the checkpoint before it stays
-            raise
-        finally:
-            batches.close()  # type: ignore[attr-defined]
-            bar.close()
-            if self.log and sane:
-                self.save()
-                self._draw()
+            except FloatingPointError:
+                sane = False  # the checkpoint before it stays
+                raise
+            finally:
+                batches.close()  # type: ignore[attr-defined]
+                bar.close()
+                if self.log and sane:
+                    self.save()
+                    self._draw()
         return self.best
 
     def _save_or_warn(self) -> None:

@@ -170,8 +170,8 @@ class Run:
         average: float | None = None
         saved = self.seconds
         progress, sane = 0.0, True
-        bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
         with asked_to_stop() as stop:
+            bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
             try:
                 while not stop():
                     progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps

@@ -13,7 +13,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"crop", "correlation", "backbones", "kernels"},
     {"heads"},
     {"network"},
-    {"backends"},
+    {"backends", "evidence"},
     {"loop"},
     {"video", "draw", "scene"},
     {"similarity"},

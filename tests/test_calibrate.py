@@ -1,15 +1,19 @@
 """Fitting the probability of a box, on numbers with known truth and on rendered footage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tracker import Tracker
 from tracker.benchmark.fates import calibration_error
-from tracker.config import Logistic
+from tracker.config import Logistic, LongTerm
+from tracker.evidence import EVIDENCE, VERIFIED
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import fit, footage
+from train.calibrate import fit, footage, gather
 from train.readers import Tally
 
 
@@ -50,6 +54,17 @@ def test_footage_takes_the_longest_unbroken_track(clips, tmp_path):
     assert len(sequence) == 44 and sequence.image(43).shape == (180, 240, 3)
     (again,) = footage([clips], tmp_path, Tally())
     assert again.frames == sequence.frames and np.array_equal(again.boxes, sequence.boxes)
+
+
+def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_path):
+    (sequence,) = footage([clips], tmp_path, Tally())
+    tracker = Tracker.load("swift", device="cpu")
+    tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=2.0, remember=2.0)  # believes in nothing
+    unusual = [EVIDENCE.index("unusual logit"), EVIDENCE.index("unusual colours")]
+    told, alone = (gather(tracker, sequence, told) for told in (True, False))
+    assert told.followed_right.mean() > 0.8 and (told.following[2:, unusual] != 0).any(0).all()
+    assert (alone.following[:, unusual] == 0).all()
+    assert len(told.finding) == 0 < len(alone.finding) and alone.following.shape == (43, len(VERIFIED))
 
 
 def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):

@@ -89,7 +89,7 @@ class LongTerm:
     near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
     far: float = 0.3  # and elsewhere
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
-    ask: float = 0.9  # probability below which the verifier is asked about what is followed
+    ask: float = 0.7  # probability below which the verifier is asked about what is followed
     learn: float = 0.3  # probability from which what is followed forms the target's habit
     remember: float = 0.9  # probability from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory

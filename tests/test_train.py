@@ -157,6 +157,8 @@ def test_a_part_is_the_same_share_of_the_box_in_every_image(store):
         share = (part.boxes[:, :2] - whole.boxes[:, :2]) / whole.boxes[:, 2:], part.boxes[:, 2:] / whole.boxes[:, 2:]
         assert np.allclose(share, [s[:1] for s in share], atol=1e-3)
         assert (part.cutouts == -1).all() or part is whole  # a box of the footage that would be too small
+        mates = sampler(store)._others(part)
+        assert all(store.tracks[t].images is not whole.images for t in mates)  # the whole is no mate of its part
     sizes = np.array([part.boxes[0, 2:] / whole.boxes[0, 2:] for part in parts])
     assert sizes.min() < 0.7 and sizes.max() > 1.1 and np.ptp(sizes[:, 0] / sizes[:, 1]) > 0.5
 

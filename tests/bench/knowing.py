@@ -1,4 +1,5 @@
-"""What knowing costs: `Tracker` beside the plain loop (`ShortTermTracker`), frame by frame in one run, one thread.
+"""What knowing costs: `Tracker` beside the plain loop (`ShortTermTracker`), frame by frame in one run, one thread;
+and what one look of the verifier costs.
 
 python tests/bench/knowing.py DATA [--weights swift] [--frames 120]   (DATA: sequences in a layout that bench knows)
 """
@@ -13,6 +14,7 @@ from tracker import Tracker
 from tracker.benchmark.machine import processor
 from tracker.benchmark.sequences import load
 from tracker.loop import ShortTermTracker
+from tracker.lost import KnownTarget
 
 
 def main() -> None:
@@ -22,8 +24,8 @@ def main() -> None:
     parser.add_argument("--weights", default="swift")
     parser.add_argument("--frames", type=int, default=120, help="of each sequence")
     args = parser.parse_args()
-    trackers = [kind.load(args.weights) for kind in (Tracker, ShortTermTracker)]
-    ratios, sums = [], np.zeros(2)
+    trackers = Tracker.load(args.weights), ShortTermTracker.load(args.weights)
+    ratios, sums, looks = [], np.zeros(2), []
     for sequence in load(args.data):
         frames = [sequence.image(i) for i in range(min(len(sequence), args.frames))]
         targets = [t.init(frames[0], sequence.boxes[0].tolist()) for t in trackers]
@@ -33,12 +35,17 @@ def main() -> None:
                 begin = time.perf_counter()
                 tracker.update(frame, target)
                 times[which].append(time.perf_counter() - begin)
+            if isinstance(targets[0], KnownTarget) and targets[0].seen:
+                begin = time.perf_counter()
+                trackers[0]._verify(frame, targets[0], targets[0].seen)
+                looks.append(time.perf_counter() - begin)
         own, plain = np.median(times, axis=1)
         ratios.append(own / plain)
         sums += np.sum(times, axis=1)
         print(f"{sequence.name:14s} {1e3 * own:6.2f} ms, plain {1e3 * plain:6.2f} ms, ratio {own / plain:.2f}")
     print(f"{processor()}: ratio of medians {np.median(ratios):.2f} in the median, at most {max(ratios):.2f};")
     print(f"of all time {sums[0] / sums[1]:.2f}, with the frames in which a target is lost")
+    print(f"one look of the verifier: {1e3 * np.median(looks):.2f} ms in the median")
 
 
 if __name__ == "__main__":

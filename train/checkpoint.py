@@ -59,6 +59,25 @@ def only_warn() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def saved_at_the_end(save: Callable[[], None], *opened: Any) -> Iterator[None]:
+    """However training ends, close what was `opened` and `save`; not after a loss that is not finite.
+
+    Then the checkpoint before it stays.
+    """
+    sane = True
+    try:
+        yield
+    except FloatingPointError:
+        sane = False
+        raise
+    finally:
+        for one in opened:
+            one.close()
+        if sane:
+            save()
+
+
+@contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Says whether Ctrl-C or SIGTERM came, instead of ending the process within a step."""
     asked = False

@@ -22,7 +22,7 @@ from tracker.crop import stack_rgb
 from tracker.geometry import Grid
 from tracker.heads import Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
-from train.checkpoint import asked_to_stop, load_state, only_warn, save_state
+from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.config import LossConfig, OptimConfig, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.log import Log
@@ -330,56 +330,49 @@ class Run:
         batches = prefetch(self.draw_batch, self.step)
         stop = False
         saved = validated = logged = self.seconds
-        progress, sane = 0.0, True
+        progress = 0.0
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
         silent = not self.processes.first
-        with asked_to_stop() as asked:
-            bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
-            try:
-                while not stop:
-                    progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
-                    if progress >= 1 or self.step == stop_at:
-                        break
-                    begin = time.perf_counter()
-                    lr = learning_rate(optim, progress)
-                    self.train_step(next(batches), lr)
-                    own = self.seconds + time.perf_counter() - begin
-                    wish, self.seconds = self.processes.sum([float(asked()), own if self.processes.first else 0.0])
-                    stop = wish > 0
-                    bar.n = 100 * progress
-                    speed = f"{self.step * optim.batch / self.seconds:.1f}"
-                    shown = {k: f"{v:.3f}" for k, v in self.average.items()}
-                    bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
-                    bar.update(0)
-                    if self.seconds - logged > 30:
-                        self._record({"lr": lr, **self.average})
-                        logged = self.seconds
-                    if validate and self.seconds - validated > 60 * validate_minutes:
-                        self._validate(validate)
-                        validated = self.seconds
-                    if self.seconds - saved > 60 * save_minutes:
-                        self._save_or_warn()
-                        saved = self.seconds
-                if self.average:
-                    self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
-                if validate and progress >= 1:
-                    self._save_or_warn()  # tracking takes minutes in which the process may be killed
+        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
+        with asked_to_stop() as asked, saved_at_the_end(self._save_and_draw, batches, bar):
+            while not stop:
+                progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                if progress >= 1 or self.step == stop_at:
+                    break
+                begin = time.perf_counter()
+                lr = learning_rate(optim, progress)
+                self.train_step(next(batches), lr)
+                own = self.seconds + time.perf_counter() - begin
+                wish, self.seconds = self.processes.sum([float(asked()), own if self.processes.first else 0.0])
+                stop = wish > 0
+                bar.n = 100 * progress
+                speed = f"{self.step * optim.batch / self.seconds:.1f}"
+                shown = {k: f"{v:.3f}" for k, v in self.average.items()}
+                bar.set_postfix({"step": self.step, "pairs/s": speed} | shown, refresh=False)
+                bar.update(0)
+                if self.seconds - logged > 30:
+                    self._record({"lr": lr, **self.average})
+                    logged = self.seconds
+                if validate and self.seconds - validated > 60 * validate_minutes:
                     self._validate(validate)
-            except FloatingPointError:
-                sane = False  # the checkpoint before it stays
-                raise
-            finally:
-                batches.close()  # type: ignore[attr-defined]
-                bar.close()
-                if self.log and sane:
-                    self.save()
-                    self._draw()
+                    validated = self.seconds
+                if self.seconds - saved > 60 * save_minutes:
+                    self._save_or_warn()
+                    saved = self.seconds
+            if self.average:
+                self._record({"lr": learning_rate(optim, min(progress, 1.0)), **self.average})
+            if validate and progress >= 1:
+                self._save_or_warn()  # tracking takes minutes in which the process may be killed
+                self._validate(validate)
         return self.best
 
     def _save_or_warn(self) -> None:
+        with only_warn():
+            self._save_and_draw()
+
+    def _save_and_draw(self) -> None:
         if self.log:
-            with only_warn():
-                self.save()
+            self.save()
             self._draw()
 
     def _validate(self, validate: Callable[[SiameseNet], float]) -> None:

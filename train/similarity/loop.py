@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tracker.config import ConfigError, to_dict
 from tracker.network import save_network
 from tracker.similarity import SimilarityNet
-from train.checkpoint import asked_to_stop, load_state, only_warn, save_state
+from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.log import Log
 from train.loop import prefetch
 from train.similarity import losses
@@ -169,53 +169,44 @@ class Run:
         batches = prefetch(lambda step: make_batch(self.training, cfg.model, cfg.batch, cfg.seed, step), self.step)
         average: float | None = None
         saved = self.seconds
-        progress, sane = 0.0, True
-        with asked_to_stop() as stop:
-            bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
-            try:
-                while not stop():
-                    progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
-                    if progress >= 1 or self.step == stop_at:
-                        break
-                    begin = time.perf_counter()
-                    lr = optim.lr * (optim.lr_end / optim.lr) ** progress
-                    for group in self.optimiser.param_groups:
-                        group["lr"] = lr
-                    torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
-                    rng = np.random.default_rng((cfg.seed, self.step, 1))
-                    self.net.train()
-                    loss = batch_loss(self.net, next(batches), cfg, progress, rng)
-                    value = float(loss.detach())
-                    if not math.isfinite(value):
-                        raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
-                    self.optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(self.net.parameters(), optim.clip)
-                    self.optimiser.step()
-                    self.step += 1
-                    self.seconds += time.perf_counter() - begin
-                    average = value if average is None else 0.98 * average + 0.02 * value
-                    shown = {"step": self.step, "loss": f"{average:.4f}", "best": f"{self.best:.4f}"}
-                    bar.set_postfix(shown, refresh=False)
-                    bar.update(100 * progress - bar.n)
-                    if self.step % LOG_STEPS == 0:
-                        self.log.write(self.step, self.seconds, {"lr": lr, "loss": average})
-                    if self.validation and self.step % cfg.validation.every == 0:
-                        self._validate(self.validation)
-                    if self.seconds - saved > SAVE_SECONDS:
-                        with only_warn():
-                            self.save()
-                        saved = self.seconds
-                if self.validation and progress >= 1 and self.step % cfg.validation.every:
+        progress = 0.0
+        bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
+        with asked_to_stop() as stop, saved_at_the_end(self.save, batches, bar):
+            while not stop():
+                progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                if progress >= 1 or self.step == stop_at:
+                    break
+                begin = time.perf_counter()
+                lr = optim.lr * (optim.lr_end / optim.lr) ** progress
+                for group in self.optimiser.param_groups:
+                    group["lr"] = lr
+                torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
+                rng = np.random.default_rng((cfg.seed, self.step, 1))
+                self.net.train()
+                loss = batch_loss(self.net, next(batches), cfg, progress, rng)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.net.parameters(), optim.clip)
+                self.optimiser.step()
+                self.step += 1
+                self.seconds += time.perf_counter() - begin
+                average = value if average is None else 0.98 * average + 0.02 * value
+                shown = {"step": self.step, "loss": f"{average:.4f}", "best": f"{self.best:.4f}"}
+                bar.set_postfix(shown, refresh=False)
+                bar.update(100 * progress - bar.n)
+                if self.step % LOG_STEPS == 0:
+                    self.log.write(self.step, self.seconds, {"lr": lr, "loss": average})
+                if self.validation and self.step % cfg.validation.every == 0:
                     self._validate(self.validation)
-            except FloatingPointError:
-                sane = False  # the checkpoint before it stays
-                raise
-            finally:
-                batches.close()  # type: ignore[attr-defined]
-                bar.close()
-                if sane:
-                    self.save()
+                if self.seconds - saved > SAVE_SECONDS:
+                    with only_warn():
+                        self.save()
+                    saved = self.seconds
+            if self.validation and progress >= 1 and self.step % cfg.validation.every:
+                self._validate(self.validation)
         return self.best
 
     def _validate(self, images: ImageSet) -> None:

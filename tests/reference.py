@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tracker.geometry import CropWindow, iou
@@ -136,3 +138,21 @@ def diou(a, b):
     distance = (ax + aw / 2 - bx - bw / 2) ** 2 + (ay + ah / 2 - by - bh / 2) ** 2
     diagonal = (max(ax + aw, bx + bw) - min(ax, bx)) ** 2 + (max(ay + ah, by + bh) - min(ay, by)) ** 2
     return iw * ih / (aw * ah + bw * bh - iw * ih) - distance / diagonal
+
+
+def sample_region(level, box, region, cells, stride, size):
+    """(C, cells, cells): a level (C, h, w) read point by point, on a grid `region` times as wide as `box`."""
+    cx, cy, w, h = box
+    height, width = level.shape[1:]
+    out = np.zeros((len(level), cells, cells))
+    for r in range(cells):
+        for c in range(cells):
+            x = cx + region * w * ((c + 0.5) / cells - 0.5)
+            y = cy + region * h * ((r + 0.5) / cells - 0.5)
+            u = (x - (size - (width - 1) * stride) / 2) / stride
+            v = (y - (size - (height - 1) * stride) / 2) / stride
+            for i in range(math.floor(v), math.floor(v) + 2):
+                for j in range(math.floor(u), math.floor(u) + 2):
+                    if 0 <= i < height and 0 <= j < width:
+                        out[:, r, c] += (1 - abs(v - i)) * (1 - abs(u - j)) * level[:, i, j]
+    return out

@@ -19,8 +19,8 @@ from train.readers import Tally
 
 def test_fit_finds_the_model_that_made_the_data():
     rng = np.random.default_rng(0)
-    evidence = rng.normal(0, 2, (20_000, 7)) * np.array([1, 5, 0.1, 1, 1, 3, 1]) + 1
-    truth = Logistic((0.8, 0.1, 3.0, -1.0, 0.0, 0.3, -0.2), -1.5)
+    evidence = rng.normal(0, 2, (20_000, 8)) * np.array([1, 5, 0.1, 1, 1, 1, 3, 1]) + 1
+    truth = Logistic((0.8, 0.1, 3.0, 0.4, -1.0, 0.0, 0.3, -0.2), -1.5)
     p = np.array([truth.probability(row) for row in evidence])
     found = fit(evidence, rng.random(len(p)) < p, ridge=0.0)
     assert found.weights == pytest.approx(truth.weights, abs=0.05, rel=0.15)

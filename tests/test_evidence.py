@@ -64,12 +64,12 @@ def test_habit_is_a_mean_that_slowly_forgets(frame):
 def test_evidence_is_bounded_and_in_the_promised_order(frame):
     peaks = np.array([[50.0, 50.0, 40.0, 60.0, 30.0, 1.0, 0.7], [90.0, 50.0, 40.0, 60.0, 2.5, 1.0, 0.6]])
     known = Habit(colours(frame, BOX), logit=6.0, likeness=0.9, alike=5.0)
-    seen = examine(peaks, 0, frame, BOX, BOX, 0.5, 0.3, known)
-    assert seen.evidence == pytest.approx([8, 16, 0.7, 0, 0.5, 2, 0.1])
+    seen = examine(peaks, 0, -9.0, frame, BOX, BOX, 0.5, 0.3, known)
+    assert seen.evidence == pytest.approx([8, 16, 0.7, -8, 0, 0.5, 2, 0.1])
     assert (seen.box, seen.rate, seen.logit, seen.alike) == (BOX, 0.3, 8, None) and seen.likeness == pytest.approx(1)
     new = Habit(colours(frame, BOX))
-    other = examine(peaks[1:], 0, frame, Box(20, 30, 80, 90), BOX, 9.0, 0.3, new)
-    assert other.evidence == pytest.approx([2.5, 16, 0.6, np.log(3) / 2, 2, 0, 0])
+    other = examine(peaks[1:], 0, 1.5, frame, Box(20, 30, 80, 90), BOX, 9.0, 0.3, new)
+    assert other.evidence == pytest.approx([2.5, 16, 0.6, 1.5, np.log(3) / 2, 2, 0, 0])
     asked = seen.verified(3.0, known)
-    assert asked.alike == 3 and asked.evidence == pytest.approx([*seen.evidence, -2]) and len(VERIFIED) == 8
+    assert asked.alike == 3 and asked.evidence == pytest.approx([*seen.evidence, -2]) and len(VERIFIED) == 9
     assert seen.verified(3.0, new).evidence[-1] == -5  # 8 is the most, and usual before anything is known

@@ -54,6 +54,7 @@ def oracle(tracker, monkeypatch, truth):
         return tuple(np.stack(m).astype(np.float32) for m in zip(*maps, strict=True))
 
     monkeypatch.setattr(tracker, "_forward", forward)
+    monkeypatch.setattr(tracker, "_refine", lambda target, maps, row, peak: (Box.from_centre(*peak[:4]), 0.0))
 
 
 FRAME = np.zeros((240, 320, 3), np.uint8)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
-from tracker.backends import make_compare
+from tracker.backends import make_runner
 from tracker.config import SIAMFC, SWIFT
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
@@ -66,8 +66,8 @@ def test_correlations_equal_the_twin(rng):
 def test_alexnet_has_the_papers_sizes():
     net = AlexNet().eval()
     with torch.no_grad():
-        assert net(torch.zeros(1, 3, 127, 127)).shape == (1, 256, 6, 6)
-        assert net(torch.zeros(1, 3, 255, 255)).shape == (1, 256, 22, 22)
+        assert net(torch.zeros(1, 3, 127, 127))[0].shape == (1, 256, 6, 6)
+        assert net(torch.zeros(1, 3, 255, 255))[0].shape == (1, 256, 22, 22)
 
 
 def test_score_map_sizes(net):
@@ -132,7 +132,7 @@ def test_imagenet_weights_with_batch_norm_folded_give_the_same_features():
     x = 255 * torch.rand(1, 3, 97, 97)
     with torch.no_grad():
         expected = twin.features((x - ours.mean) / ours.std)
-        assert torch.allclose(ours(x)[1], expected, atol=1e-4 * float(expected.abs().max()))
+        assert torch.allclose(ours(x)[-1], expected, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_imagenet_weights_of_another_network_are_refused():
@@ -162,23 +162,33 @@ def test_coverage_is_never_empty():
 def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
     if net.config.network == "siamfc" and engine == "onnxruntime":
         with pytest.raises(ValueError, match="swift only"):
-            make_compare(net, torch.device("cpu"), engine, 1)
+            make_runner(net, torch.device("cpu"), engine, 1)
         return
     exemplar, extent, search = inputs(net, batch)
     with torch.no_grad():
         template = net.embed(exemplar, extent)
-        expected = [m.numpy() for m in net(template, search) if m is not None]
-    got = make_compare(net, torch.device("cpu"), engine, 1)(template, search)
+        maps = net(template, search)
+        expected = [m.numpy() for m in (maps.logits, maps.box_map, *maps.levels) if m is not None]
+    runner = make_runner(net, torch.device("cpu"), engine, 1)
+    got = runner.compare(template, search)
     assert len(got) == len(expected)
     for a, b in zip(expected, got, strict=True):
         assert np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
+    if net.config.network == "swift":
+        nn.init.normal_(net.refiner.out[-1].weight, std=0.1)
+        boxes = torch.rand(batch, 4) * 60 + 60
+        with torch.no_grad():
+            better = net.refine(template.patch, maps.levels, boxes).numpy()
+        runner = make_runner(net, torch.device("cpu"), engine, 1)
+        assert np.abs(better[:, :4] - boxes.numpy()).max() > 1
+        assert np.allclose(runner.refine(template, got[2:], boxes.numpy()), better, rtol=1e-3, atol=1e-2)
 
 
 def test_unknown_engines_are_named(net):
     with pytest.raises(ValueError, match="no engine 'tensorrt'; there is auto"):
-        make_compare(net, torch.device("cpu"), "tensorrt", 1)
+        make_runner(net, torch.device("cpu"), "tensorrt", 1)
     with pytest.raises(ValueError, match="runs on the cpu"):
-        make_compare(net, torch.device("cuda"), "onnxruntime", 1)
+        make_runner(net, torch.device("cuda"), "onnxruntime", 1)
 
 
 def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monkeypatch):
@@ -187,9 +197,9 @@ def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monk
     exemplar, extent, search = inputs(net, 1)
     with torch.no_grad():
         template = net.embed(exemplar, extent)
-    assert make_compare(net, torch.device("cpu"), "auto", 1)(template, search)[0].shape == (1, 14, 14)
+    assert make_runner(net, torch.device("cpu"), "auto", 1).compare(template, search)[0].shape == (1, 14, 14)
     with pytest.raises(ValueError, match=r"pip install \"siamtrack\[fast\]\""):
-        make_compare(net, torch.device("cpu"), "onnxruntime", 1)
+        make_runner(net, torch.device("cpu"), "onnxruntime", 1)
 
 
 def test_one_of_a_batch_is_the_same_alone(net):
@@ -197,7 +207,7 @@ def test_one_of_a_batch_is_the_same_alone(net):
     with torch.inference_mode():
         template = net.embed(exemplar, extent)
         together = net(template, search).logits[1]
-        alone = net(Template(template.features[1:2], template.summary[1:2]), search[1:2]).logits[0]
+        alone = net(Template(*(t[1:2] for t in template)), search[1:2]).logits[0]
     assert torch.allclose(together, alone, atol=1e-4 * float(alone.abs().max()))
 
 

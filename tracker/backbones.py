@@ -30,9 +30,9 @@ class AlexNet(nn.Module):
         self.conv4 = nn.Sequential(*block(384, 384, 3, groups=2))
         self.conv5 = nn.Sequential(nn.Conv2d(384, 256, 3, groups=2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor]:
         """(N, 3, H, W) -> (N, 256, H', W')."""
-        return self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))
+        return (self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x))))),)
 
 
 class InvertedResidual(nn.Module):
@@ -63,8 +63,8 @@ class MobileNetV2(nn.Module):
 
     STRIDE = 16
     CHANNELS = 96
-    DETAIL = 7  # stages up to the last one at stride 8
-    DETAIL_CHANNELS = 32
+    FINE, DETAIL = 4, 7  # stages up to the last one at stride 4 and at stride 8
+    FINE_CHANNELS, DETAIL_CHANNELS = 24, 32
     STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))  # expand, width, n, stride
 
     mean: Tensor
@@ -82,10 +82,11 @@ class MobileNetV2(nn.Module):
                 width = outputs
         self.features = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) -> (N, 32, ceil(H / 8), ceil(W / 8)) and (N, 96, ceil(H / 16), ceil(W / 16))."""
-        detail = self.features[: self.DETAIL]((x - self.mean) / self.std)
-        return detail, self.features[self.DETAIL :](detail)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3, H, W) -> (N, 24, ceil(H / 4), ceil(W / 4)), and so 32 channels at stride 8, 96 at 16."""
+        fine = self.features[: self.FINE]((x - self.mean) / self.std)
+        detail = self.features[self.FINE : self.DETAIL](fine)
+        return fine, detail, self.features[self.DETAIL :](detail)
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
         """Take over the weights of a state dict in torchvision's naming, with its batch-norm folded in.

@@ -1,7 +1,6 @@
-"""What runs the comparison of template and search: PyTorch as it is, PyTorch traced and frozen, or ONNX Runtime.
+"""What runs the network while tracking: PyTorch as it is, PyTorch traced and frozen, or ONNX Runtime.
 
-All are called alike, (template features, template summary, search) -> (logits,) or (logits, box_map) as numpy, for any
-number of rows, and agree to rounding.
+All are called alike, for any number of rows, take and give numpy arrays, and agree to rounding.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ import copy
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +22,21 @@ from tracker.heads import Template
 from tracker.network import SiameseNet
 
 Engine = Literal["auto", "torch", "onnxruntime"]
-Compare = Callable[[Template, Tensor], tuple[NDArray[np.float32], ...]]
+Arrays = tuple[NDArray[np.float32], ...]
 
 
-class TensorsOnly(nn.Module):
+class Runner(NamedTuple):
+    """A network that is ready to run.
+
+    compare: template, search -> (logits,), or (logits, box_map, *levels); see `SiameseNet.forward`. refine: template,
+    levels, boxes -> (N, 5), see `SiameseNet.refine`; swift only.
+    """
+
+    compare: Callable[[Template, Tensor], Arrays]
+    refine: Callable[[Template, Arrays, NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Compare(nn.Module):
     """`SiameseNet.forward` with plain tensors in and out, which is what tracing and exporting want."""
 
     def __init__(self, net: SiameseNet) -> None:
@@ -34,11 +44,23 @@ class TensorsOnly(nn.Module):
         self.net = net
 
     def forward(self, features: Tensor, summary: Tensor, search: Tensor) -> tuple[Tensor, ...]:
-        return tuple(m for m in self.net(Template(features, summary), search) if m is not None)
+        maps = self.net(Template(features, summary, summary), search)
+        return (maps.logits,) if maps.box_map is None else (maps.logits, maps.box_map, *maps.levels)
 
 
-def make_compare(net: SiameseNet, device: torch.device, engine: Engine, threads: int | None) -> Compare:
-    """The fastest comparison for `net` on `device`.
+class Refine(nn.Module):
+    """`SiameseNet.refine` with plain tensors in and out."""
+
+    def __init__(self, net: SiameseNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, patch: Tensor, fine: Tensor, detail: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:
+        return self.net.refine(patch, (fine, detail, coarse), boxes)
+
+
+def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: int | None) -> Runner:
+    """The fastest way to run `net` on `device`.
 
     engine: "auto" takes ONNX Runtime on a CPU where it is installed (`pip install "siamtrack[fast]"`: a third less time
     for swift), else PyTorch. threads: of ONNX Runtime; PyTorch's are set for the process.
@@ -52,71 +74,89 @@ def make_compare(net: SiameseNet, device: torch.device, engine: Engine, threads:
     if engine == "onnxruntime" and device.type != "cpu":
         raise ValueError(f'engine "onnxruntime" runs on the cpu; for {device} take "torch"')
     if device.type != "cpu":
-        return _torch(TensorsOnly(net).eval())
+        return _torch(Compare(net).eval(), Refine(net).eval())
+    net = _folded(net)
     if net.config.network == "siamfc":
         # The groups of its correlation would be fixed by a trace; a few large convolutions have no overhead to save.
         if engine == "onnxruntime":
             raise ValueError('engine "onnxruntime" runs swift only; for siamfc take "torch"')
-        return _torch(_folded(net))
+        return _torch(Compare(net), Refine(net))
     if engine == "torch" or not installed:
-        return _torch(_frozen(net))
+        return _torch(*(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
     return _onnxruntime(net, threads)
 
 
-def _torch(module: nn.Module) -> Compare:
-    def compare(template: Template, search: Tensor) -> tuple[NDArray[np.float32], ...]:
+def _torch(compare: nn.Module, refine: nn.Module) -> Runner:
+    def run_compare(template: Template, search: Tensor) -> Arrays:
         with torch.inference_mode():
-            return tuple(m.cpu().numpy() for m in module(template.features, template.summary, search))
+            return tuple(m.cpu().numpy() for m in compare(template.features, template.summary, search))
 
-    return compare
+    def run_refine(template: Template, levels: Arrays, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        device = template.patch.device
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(a).to(device) for a in (*levels, boxes)]
+            return refine(template.patch, *tensors).cpu().numpy()
+
+    return Runner(run_compare, run_refine)
 
 
-def _folded(net: SiameseNet) -> nn.Module:
+def _folded(net: SiameseNet) -> SiameseNet:
     """Batch-norm folded into convolutions, channels-last."""
-    net = copy.deepcopy(net).eval()
+    net = copy.deepcopy(net).eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
                 conv, norm = module[i], module[i + 1]
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    only: nn.Module = TensorsOnly(net).eval().requires_grad_(False)
-    return only.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _example(net: SiameseNet) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], list[str]]]:
+    """What is traced or exported: each module with an example of its inputs, and their names."""
     exemplar, search = net.config.exemplar_size, net.config.search_size
     with torch.no_grad():
         template = net.embed(torch.zeros(2, 3, exemplar, exemplar), torch.full((2, 2), 0.5))
-    return template.features, template.summary, torch.zeros(2, 3, search, search)
+        compare, given = Compare(net), (template.features, template.summary, torch.zeros(2, 3, search, search))
+        levels = compare(*given)[2:]
+    yield compare, given, ["features", "summary", "search"]
+    boxes = torch.full((2, 4), search / 4)
+    yield Refine(net), (template.patch, *levels, boxes), ["patch", "fine", "detail", "coarse", "boxes"]
 
 
-def _frozen(net: SiameseNet) -> nn.Module:
+def _frozen(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes seen by the trace; deprecation of torch.jit
-        return torch.jit.freeze(torch.jit.trace(_folded(net), _example(net)))
+        return torch.jit.freeze(torch.jit.trace(module.eval(), inputs))
 
 
-def _onnxruntime(net: SiameseNet, threads: int | None) -> Compare:
+def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
     import onnxruntime
 
-    file = io.BytesIO()
-    names = ["features", "summary", "search"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _folded(net), _example(net), file, input_names=names, dynamo=False,  # type: ignore[arg-type]
-            dynamic_axes={name: {0: "rows"} for name in names},
-        )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning workers starve other pools
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
 
-    def compare(template: Template, search: Tensor) -> tuple[NDArray[np.float32], ...]:
-        values = (template.features, template.summary, search)
-        feeds = {name: np.ascontiguousarray(v.numpy()) for name, v in zip(names, values, strict=True)}
-        return tuple(session.run(None, feeds))
+    def session(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> Callable[..., list[Any]]:
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(), inputs, file, input_names=names, dynamo=False,  # type: ignore[arg-type]
+                dynamic_axes={name: {0: "rows"} for name in names},
+            )  # fmt: skip
+        ready = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+        return lambda *values: ready.run(
+            None, {name: np.ascontiguousarray(v) for name, v in zip(names, values, strict=True)}
+        )
 
-    return compare
+    compare, refine = (session(*part) for part in _parts(net))
+
+    def run_compare(template: Template, search: Tensor) -> Arrays:
+        return tuple(compare(template.features.numpy(), template.summary.numpy(), search.numpy()))
+
+    def run_refine(template: Template, levels: Arrays, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        return refine(template.patch.numpy(), *levels, boxes)[0]
+
+    return Runner(run_compare, run_refine)

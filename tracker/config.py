@@ -41,6 +41,7 @@ class BoxTracking:
     penalty_k: float = 0.06  # score <- score exp(-k (r s - 1)), r, s >= 1 the change of shape and size
     size_lr: float = 0.45  # size <- (1 - a) size + a new, a = size_lr x penalised score
     window_influence: float = 0.3
+    refine: float = 0.5  # how far the box of the peak moves towards what the refiner makes of it, [0, 1]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tracker.crop import Image
 from tracker.geometry import Box
 
-EVIDENCE = ("logit", "margin", "agreement", "change", "step", "unusual logit", "unusual colours")
+EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
 VERIFIED = (*EVIDENCE, "unusual patch")
 
 MOST_ALIKE = 8.0  # the most that the verifier says
@@ -68,7 +68,7 @@ def _mean(before: float | None, value: float, rate: float) -> float:
 class Found:
     """What was found in one window.
 
-    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (7,) as in `EVIDENCE` or (8,)
+    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (9,)
     as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. colours: see `colours`. likeness: [0, 1], of them
     and the usual ones. alike: [-8, 8], what the verifier says of its patch and those that were sure; None: not asked.
     """
@@ -93,12 +93,21 @@ class Found:
 
 
 def examine(
-    peaks: NDArray[np.float64], chosen: int, frame: Image, box: Box, last: Box, step: float, rate: float, habit: Habit
+    peaks: NDArray[np.float64],
+    chosen: int,
+    quality: float,
+    frame: Image,
+    box: Box,
+    last: Box,
+    step: float,
+    rate: float,
+    habit: Habit,
 ) -> Found:
     """Gather the evidence for peak `chosen`.
 
-    peaks: all of the window, see `kernels.decode_peaks`. box: of the peak; last: what it is compared with, frame px.
-    step: how far it is from where it was expected, in target sizes. rate: see `Found`.
+    peaks: all of the window, see `kernels.decode_peaks`. quality: what the refiner says of it. box: of the peak; last:
+    what it is compared with, frame px. step: how far it is from where it was expected, in target sizes. rate: see
+    `Found`.
     """
     logit, agreement = bounded(float(peaks[chosen, 4]), 8.0), float(peaks[chosen, 6])
     others = np.delete(peaks[:, 4], chosen)
@@ -108,7 +117,7 @@ def examine(
     likeness = float(seen @ habit.colours)
     unusual = 0.0 if habit.logit is None else logit - habit.logit
     recoloured = 0.0 if habit.likeness is None else likeness - habit.likeness
-    evidence = np.array([logit, margin, agreement, change, min(step, 2.0), unusual, recoloured])
+    evidence = np.array([logit, margin, agreement, bounded(quality, 8.0), change, min(step, 2.0), unusual, recoloured])
     return Found(box, rate, evidence, logit, seen, likeness)
 
 

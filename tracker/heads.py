@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,22 +14,25 @@ from tracker.correlation import xcorr, xcorr_pixelwise
 class Template(NamedTuple):
     """What a network remembers of a target.
 
-    features: (N, C, h, w) of the exemplar. summary: (N, S) what else the head wants to know; S = 0 for SiamFC.
+    features: (N, C, h, w) of the exemplar. summary: (N, S) what else the head wants to know. patch: (N, P, p, p) how
+    the inside of the box looked to the `Refiner`. S = P = 0 for SiamFC.
     """
 
     features: Tensor
     summary: Tensor
+    patch: Tensor
 
 
 class Maps(NamedTuple):
     """What a network says of a search region.
 
     logits: (N, H, W). box_map: (N, 4, H, W) distances from the cell's centre to the left, top, right and bottom
-    edge, search px; None when the network has no box head.
+    edge, search px; None when the network has no box head. levels: features for the `Refiner`, the finest first.
     """
 
     logits: Tensor
     box_map: Tensor | None
+    levels: tuple[Tensor, ...] = ()
 
 
 class ScoreHead(nn.Module):
@@ -46,10 +50,10 @@ class ScoreHead(nn.Module):
         return Maps(xcorr(template.features, search)[:, 0] * self.scale + self.bias, None)
 
 
-def separable(channels: int) -> nn.Sequential:
+def separable(channels: int, stride: int = 1) -> nn.Sequential:
     """Depth-wise 5x5 and point-wise convolution: a wide view for few multiplications."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 5, 1, 2, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 5, stride, 2, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
@@ -95,3 +99,72 @@ class BoxHead(nn.Module):
         logits = self.score(self.score_tower(x))[:, 0]
         box_map = self.box(self.box_tower(x)).clamp(-8.0, 4.0).exp() * self.HALF_SIZE
         return Maps(logits, box_map)
+
+
+class Refiner(nn.Module):
+    """A closer look at one box: how it must move and stretch to lie on the target as the first box did.
+
+    The features in and around the box are sampled on a grid that moves and stretches with it (as RoIAlign: He et al.,
+    Mask R-CNN, 2017, section 3), in the search crop as in the exemplar. Where the box is right both show the same in
+    the same place; what differs says in which way it is wrong. So nothing depends on the size at which the target is
+    seen, and the first box says what belongs to the target (after Yan et al., Alpha-Refine, 2021).
+    """
+
+    STRIDES = (4, 8, 16)  # of the levels, search px
+    CELLS = 16  # of the grid, along each axis
+    REGION = 1.6  # how much wider than the box the grid is
+    NARROW, WIDTH, HIDDEN = 64, 96, 128
+    MOST = 1.0  # how far a box moves (in its own sizes) and stretches (log) at most
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        total, end = sum(channels), self.CELLS // 4
+        self.narrow = nn.Sequential(
+            nn.BatchNorm2d(total), nn.Conv2d(total, self.NARROW, 1, bias=False), nn.BatchNorm2d(self.NARROW), nn.ReLU()
+        )
+        self.compare = nn.Sequential(
+            nn.Conv2d(3 * self.NARROW, self.WIDTH, 1, bias=False), nn.BatchNorm2d(self.WIDTH), nn.ReLU(),
+            separable(self.WIDTH), separable(self.WIDTH, 2), separable(self.WIDTH, 2),
+        )  # fmt: skip
+        last = nn.Linear(self.HIDDEN, 5)
+        nn.init.zeros_(last.weight)  # before training it leaves boxes as they are
+        nn.init.zeros_(last.bias)
+        hidden = nn.Linear(self.WIDTH * end * end, self.HIDDEN)
+        self.out = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), last)
+
+    def look(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
+        """What is in and around boxes.
+
+        levels: (N, C, h, w) of a crop of `size` px, one for each of `STRIDES`; they learn nothing from here. boxes:
+        (N, K, 4) cx, cy, w, h, crop px. Returns (N K, 64, 16, 16).
+        """
+        steps = (torch.arange(self.CELLS, dtype=boxes.dtype, device=boxes.device) + 0.5) / self.CELLS - 0.5
+        across = boxes[..., :1] + self.REGION * boxes[..., 2:3] * steps
+        down = boxes[..., 1:2] + self.REGION * boxes[..., 3:4] * steps
+        sampled = []
+        for level, stride in zip(levels, self.STRIDES, strict=True):
+            x = bilinear(across, level.shape[3], stride, size)
+            y = bilinear(down, level.shape[2], stride, size)
+            rows = y @ level.detach().permute(0, 2, 3, 1).flatten(2)[:, None]  # channels last: one large product
+            sampled.append(x[:, :, None] @ rows.unflatten(-1, (level.shape[3], level.shape[1])))
+        return self.narrow(torch.cat(sampled, dim=-1).flatten(0, 1).permute(0, 3, 1, 2))
+
+    def forward(self, template: Tensor, patch: Tensor, boxes: Tensor) -> Tensor:
+        """Better boxes. template, patch: (M, 64, 16, 16) of the exemplar's box and of `boxes`, (M, 4) cx, cy, w, h.
+
+        Returns (M, 5): cx, cy, w, h, and the logit of the new box being right.
+        """
+        found = self.out(self.compare(torch.cat([template, patch, template * patch], dim=1)))
+        moved = found[:, :4].clamp(-self.MOST, self.MOST)
+        centre, extent = boxes[:, :2] + moved[:, :2] * boxes[:, 2:], boxes[:, 2:] * moved[:, 2:].exp()
+        return torch.cat([centre, extent, found[:, 4:]], dim=1)
+
+
+def bilinear(places: Tensor, cells: int, stride: int, size: int) -> Tensor:
+    """Weights of bilinear sampling along one axis; beyond the outermost cells all is 0.
+
+    places: (..., P) px in a crop of `size` px, which `cells` cells cover, `stride` px apart. Returns (..., P, cells).
+    """
+    first = (size - (cells - 1) * stride) / 2
+    index = torch.arange(cells, dtype=places.dtype, device=places.device)
+    return (1 - ((places[..., None] - first) / stride - index).abs()).clamp(min=0)

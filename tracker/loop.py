@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tracker.backends import Engine, make_compare
+from tracker.backends import Engine, make_runner
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
@@ -106,7 +106,7 @@ class ShortTermTracker:
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
     for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
-    engine: see `backends.make_compare`.
+    engine: see `backends.make_runner`.
     Raises ValueError: a device or engine that is not there, constants of the other kind of network.
     """
 
@@ -127,7 +127,7 @@ class ShortTermTracker:
         self.grid = net.grid
         self.target: Target | None = None
         self._net = net.to(self.device).eval()
-        self._compare = make_compare(self._net, self.device, engine, threads)
+        self._runner = make_runner(self._net, self.device, engine, threads)
         tracking = self.config.tracking
         if isinstance(tracking, PyramidTracking):
             fine = self.grid.cells * tracking.upsample
@@ -214,7 +214,7 @@ class ShortTermTracker:
         height, width = frame.shape[:2]
         found = []
         for i, (target, group) in enumerate(zip(targets, windows, strict=True)):
-            box, score = self._read(maps, i * len(self._scales), target.box, group)
+            box, score = self._read(maps, i * len(self._scales), target, group)
             target.box = keep_inside(box, width, height)
             found.append(Result(target.box, score))
         return clock.stamp(found)
@@ -238,16 +238,14 @@ class ShortTermTracker:
         owners = [t for t, group in zip(targets, windows, strict=True) for _ in group]
         maps = self._forward([t.template for t in owners], crops)
         if len(maps) > 1:
-            maps = maps[0], stretched(maps[1], np.stack([t.stretch for t in owners]))
+            maps = maps[0], stretched(maps[1], np.stack([t.stretch for t in owners])), *maps[2:]
         clock.lap("network_ms")
         return maps
 
     def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
-        """Maps of N crops, each with its template: logits (N, H, W); box_map (N, 4, H, W) if there is a box head."""
-        if len(crops) == 1:
-            return self._compare(templates[0], to_input(crops, self.device))
-        features, summary = (torch.cat(t) for t in zip(*templates, strict=True))
-        return self._compare(Template(features, summary), to_input(crops, self.device))
+        """Maps of N crops, each with its template: logits (N, H, W); of swift box_map (N, 4, H, W) and levels, too."""
+        template = templates[0] if len(crops) == 1 else Template(*(torch.cat(t) for t in zip(*templates, strict=True)))
+        return self._runner.compare(template, to_input(crops, self.device))
 
     def _peaks(
         self,
@@ -268,11 +266,22 @@ class ShortTermTracker:
             penalty_k, influence, count,
         )  # fmt: skip
 
+    def _refine(
+        self, target: Target, maps: tuple[NDArray[np.float32], ...], row: int, peak: NDArray[np.float64]
+    ) -> tuple[Box, float]:
+        """The box of a peak after a closer look (search px), and the refiner's logit of it being right."""
+        tracking = self.config.tracking
+        assert isinstance(tracking, BoxTracking)
+        levels = tuple(level[row : row + 1] for level in maps[2:])
+        better = self._runner.refine(target.template, levels, peak[None, :4].astype(np.float32))[0].astype(np.float64)
+        moved = better[:4] - peak[:4]
+        return Box.from_centre(*(peak[:4] + tracking.refine * moved).tolist()), float(better[4])
+
     def _read(
-        self, maps: tuple[NDArray[np.float32], ...], low: int, box: Box, windows: list[CropWindow]
+        self, maps: tuple[NDArray[np.float32], ...], low: int, target: Target, windows: list[CropWindow]
     ) -> tuple[Box, float]:
         """The new box (frame px) and score of one target, whose maps begin at row `low`."""
-        tracking = self.config.tracking
+        tracking, box = self.config.tracking, target.box
         if isinstance(tracking, PyramidTracking):
             response = maps[0][low : low + len(windows)]
             scale, dx, dy, peak = pyramid_peak(
@@ -285,11 +294,12 @@ class ShortTermTracker:
             return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
         window = windows[0]
         last = window.to_crop(box)
-        cx, cy, w, h, logit, penalty, _ = self._peaks(maps, low, last, 1)[0].tolist()
-        score = (1 + math.tanh(logit / 2)) / 2
-        rate = tracking.size_lr * score * penalty
-        w, h = last.w + rate * (w - last.w), last.h + rate * (h - last.h)
-        return window.to_frame(Box.from_centre(cx, cy, w, h)), score
+        peak = self._peaks(maps, low, last, 1)[0]
+        found = self._refine(target, maps, low, peak)[0]
+        score = (1 + math.tanh(peak[4] / 2)) / 2
+        rate = tracking.size_lr * score * float(peak[5])
+        w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)
+        return window.to_frame(Box.from_centre(*found.centre, w, h)), score
 
     def _warm_up_network(self) -> None:
         """Run once, so that the first frame does not pay for memory and code paths."""

@@ -150,19 +150,21 @@ class Tracker(ShortTermTracker):
         target: KnownTarget,
         last: Box,
         window: CropWindow,
+        maps: tuple[NDArray[np.float32], ...],
+        row: int,
         peaks: NDArray[np.float64],
         chosen: int,
         step: float,
     ) -> Found:
-        """Gather the evidence for peak `chosen`.
+        """Gather the evidence for peak `chosen` of a window, whose maps are in `row`.
 
         last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
-        cx, cy, w, h, logit, penalty, _ = peaks[chosen].tolist()
-        box = keep_inside(window.to_frame(Box.from_centre(cx, cy, w, h)), frame.shape[1], frame.shape[0])
+        found, quality = self._refine(target, maps, row, peaks[chosen])
+        box = keep_inside(window.to_frame(found), frame.shape[1], frame.shape[0])
         assert isinstance(self.config.tracking, BoxTracking)
-        rate = self.config.tracking.size_lr * (1 + math.tanh(logit / 2)) / 2 * penalty
-        return examine(peaks, chosen, frame, box, last, step, rate, target.habit)
+        rate = self.config.tracking.size_lr * (1 + math.tanh(peaks[chosen, 4] / 2)) / 2 * float(peaks[chosen, 5])
+        return examine(peaks, chosen, quality, frame, box, last, step, rate, target.habit)
 
     def _verify(self, frame: Image, target: KnownTarget, found: Found) -> Found:
         """Ask the verifier, too: is what was found like one of the patches that were sure?"""
@@ -232,7 +234,7 @@ class Tracker(ShortTermTracker):
         peaks = self._peaks(maps, 0, last_crop, PEAKS)
         chosen = self._choose(target, last, window, peaks)
         step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
-        return self._examine(frame, target, last, window, peaks, chosen, step), peaks, chosen
+        return self._examine(frame, target, last, window, maps, 0, peaks, chosen, step), peaks, chosen
 
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
@@ -337,8 +339,8 @@ class Tracker(ShortTermTracker):
         again = self._look(frame, [target], [group], clock)
         peaks = [self._peaks(again, i, w.to_crop(target.box), PEAKS, 0.0, CLOSER_WINDOW) for i, w in enumerate(group)]
         return [
-            self._verify(frame, target, self._examine(frame, target, target.box, w, p, 0, 0.0))
-            for w, p in zip(group, peaks, strict=True)
+            self._verify(frame, target, self._examine(frame, target, target.box, w, again, row, p, 0, 0.0))
+            for row, (w, p) in enumerate(zip(group, peaks, strict=True))
         ]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
 from tracker.geometry import Grid
-from tracker.heads import BoxHead, Maps, ScoreHead, Template
+from tracker.heads import BoxHead, Maps, Refiner, ScoreHead, Template
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 class SiameseNet(nn.Module):
-    """`embed` an exemplar once, then `forward` it with every search region.
+    """`embed` an exemplar once, then `forward` it with every search region, and `refine` boxes of interest.
 
     config: which trunk and head, and the crop sizes they were trained for.
     """
@@ -50,6 +50,7 @@ class SiameseNet(nn.Module):
             self.detail = nn.Conv2d(MobileNetV2.DETAIL_CHANNELS, width, 3, 2, 1, bias=False)
             nn.init.zeros_(self.detail.weight)  # detail at stride 8 joins as training finds a use for it
             self.head = BoxHead(width, cells * cells)
+            self.refiner = Refiner((MobileNetV2.FINE_CHANNELS, MobileNetV2.DETAIL_CHANNELS, width))
 
     @property
     def grid(self) -> Grid:
@@ -60,12 +61,15 @@ class SiameseNet(nn.Module):
             cells = -(-self.config.search_size // self.stride)
         return Grid(cells, self.stride, self.config.search_size)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 255] -> (N, C, H', W'); the same weights for exemplar and search."""
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) RGB in [0, 255] -> (N, C, H', W') of each level; the same weights for exemplar and search.
+
+        The last level is what is compared, those before it (swift) are finer.
+        """
         if self.config.network == "siamfc":
             return self.backbone(x)
-        detail, coarse = self.backbone(x)
-        return self.neck(coarse) + self.detail(detail)
+        fine, detail, coarse = self.backbone(x)
+        return fine, detail, self.neck(coarse) + self.detail(detail)
 
     def embed(self, exemplar: Tensor, extent: Tensor) -> Template:
         """Turn an exemplar into a template.
@@ -73,16 +77,30 @@ class SiameseNet(nn.Module):
         exemplar: (N, 3, Hz, Wz) RGB in [0, 255]. extent: (N, 2) width and height of the target in it, as shares of
         its size (the target is at the centre).
         """
-        features = self.features(exemplar)
+        levels, size = self.features(exemplar), exemplar.shape[-1]
+        features = levels[-1]
         if self.config.network == "siamfc":
-            return Template(features, features.new_zeros(len(features), 0))
+            nothing = features.new_zeros(len(features), 0)
+            return Template(features, nothing, nothing)
         inside = coverage(extent, features.shape[-1])
         mean = (features * inside[:, None]).sum((2, 3)) / inside.sum((1, 2))[:, None]
-        return Template(features, torch.cat([mean, extent], dim=1))
+        box = torch.cat([torch.full_like(extent, size / 2), extent * size], dim=1)
+        return Template(features, torch.cat([mean, extent], dim=1), self.refiner.look(levels, box[:, None], size))
 
     def forward(self, template: Template, search: Tensor) -> Maps:
         """Compare. search: (N, 3, Hx, Wx) RGB in [0, 255], one for each template."""
-        return self.head(template, self.features(search))
+        levels = self.features(search)
+        maps = self.head(template, levels[-1])
+        return maps if maps.box_map is None else maps._replace(levels=levels)
+
+    def refine(self, patch: Tensor, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Look at boxes more closely; swift only.
+
+        patch: (N, 64, 16, 16) of the templates. levels: of their search crops, see `Maps`. boxes: (N, 4) cx, cy, w, h,
+        search px. Returns (N, 5): better boxes, and the logit of each being right.
+        """
+        seen = self.refiner.look(levels, boxes[:, None], self.config.search_size)
+        return self.refiner(patch, seen, boxes)
 
 
 def coverage(extent: Tensor, cells: int) -> Tensor:

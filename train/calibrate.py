@@ -78,7 +78,7 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
 
 
 class Gathered(NamedTuple):
-    """Evidence as in `VERIFIED` for what was followed (N, 8) and for candidates (M, 8), and whether each was right."""
+    """Evidence as in `VERIFIED` for what was followed (N, 9) and for candidates (M, 9), and whether each was right."""
 
     following: NDArray[np.float64]
     followed_right: NDArray[np.bool_]

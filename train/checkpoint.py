@@ -59,8 +59,8 @@ def only_warn() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def saved_at_the_end(save: Callable[[], None], *opened: Any) -> Iterator[None]:
-    """However training ends, close what was `opened` and `save`; not after a loss that is not finite.
+def saved_at_the_end(save: Callable[[], None], batches: Any) -> Iterator[None]:
+    """However training ends, close the source of `batches` and `save`; not after a loss that is not finite.
 
     Then the checkpoint before it stays.
     """
@@ -71,8 +71,7 @@ def saved_at_the_end(save: Callable[[], None], *opened: Any) -> Iterator[None]:
         sane = False
         raise
     finally:
-        for one in opened:
-            one.close()
+        batches.close()
         if sane:
             save()
 

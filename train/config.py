@@ -25,6 +25,7 @@ class PairConfig:
     motion_blur: float  # a pasted target is smeared along its way to the search crop's centre
     distractor: float  # other cut-outs are pasted beside (or, in part, over) the target
     look_alike: float  # the target's own cut-out is pasted beside it in other colours, mirrored or turned
+    imposter: float  # where the target is not in view, its cut-out in other colours, mirrored or not, is in its place
     occluder: float  # a piece of other footage or a bar hides up to half of the target
     flip: float  # both crops are mirrored
     grey: float  # both crops are grey
@@ -45,6 +46,7 @@ class OptimConfig:
     weight_decay: float
     momentum: float  # SGD's
     trunk_lr: float  # factor on the trunk's learning rate
+    train: Literal["all", "refiner"]  # swift: every weight, or those of the refiner alone, all else as it came
     frozen_stages: int  # first stages of the trunk that keep their weights; the trunk's batch-norm is frozen with them
     frozen_norm: bool  # batch-norm uses the statistics it came with, and keeps them
     start_share: float  # of the weights that the run began with in those that are kept (Wortsman et al. 2022)
@@ -65,6 +67,7 @@ class LossConfig:
     box: float  # swift: weight of the loss of the box map
     hard: float  # weight of the hardest negatives
     swapped: float  # weight of pairs with another target's exemplar, taken from the same batch
+    refine: float  # swift: weight of the loss of refined boxes; 0 leaves the refiner as it came
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class TrainConfig:
             raise ConfigError(f"optim.batch, optim.micro_batch and optim.steps must be at least 1; got {low}")
         if not self.pairs.mix or min(self.pairs.mix.values()) < 0 or sum(self.pairs.mix.values()) == 0:
             raise ConfigError("pairs.mix: give the sources weights of at least 0, one of them above 0")
+        if self.optim.train == "refiner" and not (self.model.network == "swift" and self.loss.refine):
+            raise ConfigError("optim.train: to train the refiner alone takes a swift network and loss.refine above 0")
         if not 0 <= self.optim.start_share < 1:
             raise ConfigError(f"optim.start_share must be in [0, 1); got {self.optim.start_share}")
         if self.optim.batch % self.optim.micro_batch:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.geometry import Grid
-from tracker.heads import Template
+from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.config import LossConfig, OptimConfig, TrainConfig
@@ -29,19 +30,24 @@ from train.log import Log
 from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler
 from train.processes import Processes, statistics
+from train.refine import draw_misses, refine_loss
 from train.store import Store
 
 Batch = dict[str, Tensor]
 
 
 def make_batch(sampler: PairSampler, first: int, count: int) -> Batch:
-    """Pairs first ... first + count - 1 as tensors: exemplar, search (N, 3, H, W); extent (N, 2); box (N, 4)."""
+    """Pairs first ... first + count - 1 as tensors.
+
+    exemplar, search (N, 3, H, W); extent (N, 2); box (N, 4); misses (N, M, 4), see `refine.draw_misses`.
+    """
     pairs = [sampler[i] for i in range(first, first + count)]
     return {
         "exemplar": to_input(stack_rgb([p.exemplar for p in pairs])),
         "search": to_input(stack_rgb([p.search for p in pairs])),
         "extent": torch.from_numpy(np.stack([p.extent for p in pairs])),
         "box": torch.from_numpy(np.stack([p.box_search for p in pairs])),
+        "misses": torch.from_numpy(np.stack([draw_misses(sampler.rng(first + i, 1)) for i in range(count)])),
     }
 
 
@@ -59,8 +65,7 @@ def prefetch(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
 
 def siamfc_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, dict[str, float]]:
     """Every exemplar against every search: own pairs get the paper's labels, foreign ones are all background."""
-    template = net.features(batch["exemplar"])
-    search = net.features(batch["search"])
+    (template,), (search,) = net.features(batch["exemplar"]), net.features(batch["search"])
     head: Any = net.head
     logits = xcorr_all(template, search).float() * head.scale + head.bias  # (N, N, H, W)
     grid = Grid(logits.shape[-1], net.stride, batch["search"].shape[-1])
@@ -83,7 +88,8 @@ def siamfc_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor,
 def swift_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, dict[str, float]]:
     """Score and box of the own pairs, and the score of pairs whose exemplar is the neighbour's in the batch."""
     template = net.embed(batch["exemplar"], batch["extent"])
-    search = net.features(batch["search"])
+    levels = net.features(batch["search"])
+    search = levels[-1]
     n = len(search)
     swapped = max(1, n // 2) if cfg.swapped and n > 1 else 0
     both = Template(*(torch.cat([t, t.roll(1, 0)[:swapped]]) for t in template))
@@ -100,7 +106,20 @@ def swift_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, 
         wrong = masked_bce(foreign, torch.zeros_like(foreign), cfg.hard, focal=cfg.score == "focal")
         parts["swapped"] = float(wrong.detach())
         loss = loss + cfg.swapped * wrong
+    if cfg.refine:
+        own = Maps(logits[:n].detach(), box_map[:n].detach(), levels)
+        refine, more = refine_loss(net, template, own, batch["box"], batch["misses"])
+        loss, parts = loss + cfg.refine * refine, parts | more
     return loss, parts
+
+
+def refiner_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor, dict[str, float]]:
+    """The loss of the refiner alone."""
+    template = net.embed(batch["exemplar"], batch["extent"])
+    with torch.no_grad():
+        maps = net(template, batch["search"])
+    loss, parts = refine_loss(net, template, maps, batch["box"], batch["misses"])
+    return cfg.refine * loss, parts
 
 
 def hit_rate(logits: Tensor, labels: Tensor) -> float:
@@ -115,8 +134,16 @@ def batch_norms(net: nn.Module) -> list[Any]:
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
 
 
-def freeze(net: SiameseNet, cfg: OptimConfig) -> None:
-    """Keep the first `frozen_stages` stages of a MobileNetV2 trunk as they are, and batch-norm if told so."""
+def freeze(net: SiameseNet, cfg: OptimConfig, refine: bool) -> None:
+    """Keep the first `frozen_stages` stages of a MobileNetV2 trunk as they are, and batch-norm if told so.
+
+    A refiner without a loss stays as it is; when only the refiner is trained, all else does.
+    """
+    if net.config.network == "swift" and not refine:
+        net.refiner.requires_grad_(False).eval()
+    if cfg.train == "refiner":
+        net.requires_grad_(False).eval()
+        net.refiner.requires_grad_(True).train()
     if cfg.frozen_stages:
         features: Any = net.backbone.features
         features[: cfg.frozen_stages].requires_grad_(False)
@@ -135,6 +162,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch (of its mean pair) and its parts, for the log."""
         loss_of = siamfc_loss if self.cfg.model.network == "siamfc" else swift_loss
+        if self.cfg.optim.train == "refiner":
+            loss_of = refiner_loss
         with torch.autocast(batch["search"].device.type, torch.bfloat16, enabled=self.cfg.precision == "bf16"):
             return loss_of(self.net, batch, self.cfg.loss)
 
@@ -204,7 +233,7 @@ class Run:
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.start = {k: v.clone() for k, v in self.ema.items()} if optim.start_share else {}
         self.net.train()
-        freeze(self.net, optim)
+        freeze(self.net, optim, refine=cfg.loss.refine > 0)
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
         self.norms = batch_norms(self.net)
         self.optimiser = make_optimiser(self.net, optim)
@@ -333,8 +362,8 @@ class Run:
         progress = 0.0
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
         silent = not self.processes.first
-        bar = tqdm(total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
-        with asked_to_stop() as asked, saved_at_the_end(self._save_and_draw, batches, bar):
+        progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
+        with asked_to_stop() as asked, progress_bar() as bar, saved_at_the_end(self._save_and_draw, batches):
             while not stop:
                 progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
                 if progress >= 1 or self.step == stop_at:

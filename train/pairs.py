@@ -45,9 +45,13 @@ class PairSampler:
         weights = np.array([pairs.mix[name] for name in self._sources], np.float64)
         self._weights = weights / weights.sum()
 
+    def rng(self, *index: int) -> np.random.Generator:
+        """The chance that belongs to a pair of this run, the same whenever and wherever it is drawn."""
+        return np.random.default_rng((self.seed, *index))
+
     def __getitem__(self, index: int) -> Pair:
         """Pair number `index` >= 0."""
-        rng = np.random.default_rng((self.seed, index))
+        rng = self.rng(index)
         cfg = self.pairs
         source = self._sources[rng.choice(len(self._sources), p=self._weights)]
         candidates = self.store.by_source[source]
@@ -62,6 +66,8 @@ class PairSampler:
         present = rng.random() >= cfg.absent
         if not present:
             search, box = self._search_without(track, second, rng)
+            if cfg.imposter and cut_second >= 0 and rng.random() < cfg.imposter:
+                search = self._put(search, box, augment.recolour(self.store.cutout(cut_second), rng), *box.centre)
         elif cut_second >= 0 and rng.random() < cfg.cutout:
             search, box = self._pasted(cut_second, self._search_box(track, second, rng), self.search_size, rng, 1.0)
         else:
@@ -239,9 +245,16 @@ class PairSampler:
         self, search: Image, box: Box, cutout: Image, rng: np.random.Generator, low: float, high: float, most: float
     ) -> Image:
         """Paste a cut-out anywhere, exp(low) to exp(high) times the box's size; not if it covers `most` of the box."""
-        height, width = cutout.shape[:2]
-        scale = np.sqrt(box.w * box.h / (width * height)) * np.exp(rng.uniform(low, high))
+        scale = np.exp(rng.uniform(low, high))
         cx, cy = rng.uniform(0, self.search_size, 2)
+        return self._put(search, box, cutout, cx, cy, scale, most)
+
+    def _put(
+        self, search: Image, box: Box, cutout: Image, cx: float, cy: float, scale: float = 1.0, most: float = 2.0
+    ) -> Image:
+        """Paste a cut-out about a place, `scale` times the box's size; not if it covers `most` of the box."""
+        height, width = cutout.shape[:2]
+        scale *= np.sqrt(box.w * box.h / (width * height))
         matrix = np.array([[scale, 0, cx - scale * width / 2], [0, scale, cy - scale * height / 2]])
         colours, cover = augment.place(cutout, matrix, self.search_size)
         x0, y0 = max(int(box.x), 0), max(int(box.y), 0)

@@ -96,6 +96,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             motion_blur=0.2,
             distractor=0.3,
             look_alike=0.1,
+            imposter=0.0,
             occluder=0.0,
             flip=0.5,
             grey=0.1,
@@ -103,7 +104,9 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             blur=0.2,
             noise=0.1,
         ),
-        loss=LossConfig(radius=16.0, score="bce", overlap="giou", box=1.5, hard=0.5, swapped=0.5),
+        loss=LossConfig(
+            radius=16.0, score="bce", overlap="giou", box=1.5, hard=0.5, swapped=0.5, refine=0.5 if swift else 0.0
+        ),
         optim=OptimConfig(
             optimiser="adamw",
             lr=1e-4,
@@ -113,6 +116,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             weight_decay=0.0,
             momentum=0.9,
             trunk_lr=0.2,
+            train="all",
             frozen_stages=5 if swift else 0,
             frozen_norm=True,
             start_share=0.5,

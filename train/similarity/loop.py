@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,8 @@ class Run:
         average: float | None = None
         saved = self.seconds
         progress = 0.0
-        bar = tqdm(total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
-        with asked_to_stop() as stop, saved_at_the_end(self.save, batches, bar):
+        progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
+        with asked_to_stop() as stop, progress_bar() as bar, saved_at_the_end(self.save, batches):
             while not stop():
                 progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
                 if progress >= 1 or self.step == stop_at:

@@ -1,0 +1,221 @@
+"""The refiner: what it samples is where it says, boxes move as it says, and it learns from boxes that miss."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+import torch
+from footage import tiny
+
+from tracker.config import SWIFT, ConfigError
+from tracker.geometry import iou
+from tracker.heads import Maps, Refiner, bilinear
+from tracker.loop import ShortTermTracker
+from tracker.network import SiameseNet
+from train.loop import Run, make_batch
+from train.refine import MISSES, draw_misses, first_boxes, overlap, refine_loss
+
+SIZE = 209
+
+
+@pytest.fixture
+def refiner():
+    torch.manual_seed(0)
+    refiner = Refiner((3, 2, 1)).double().eval()
+    torch.nn.init.normal_(refiner.out[-1].weight, std=0.05)
+    return refiner
+
+
+def levels_of(n, channels=(3, 2, 1)):
+    torch.manual_seed(1)
+    return [torch.rand(n, c, -(-SIZE // s), -(-SIZE // s)).double() for c, s in zip(channels, (4, 8, 16), strict=True)]
+
+
+def raw(refiner, levels, boxes):
+    """What is sampled, before any layer."""
+    refiner.narrow = torch.nn.Identity()
+    return refiner.look(levels, boxes, SIZE)
+
+
+# --- sampling
+
+
+def test_samples_equal_the_twin(refiner):
+    levels = levels_of(2)
+    boxes = torch.tensor(
+        [[[100, 90, 50, 30], [20, 200, 60, 80.0]], [[104.5, 104.5, 10, 10], [60, 70, 33, 44]]]
+    ).double()
+    seen = raw(refiner, levels, boxes).view(2, 2, 6, 16, 16)
+    for n in range(2):
+        for k in range(2):
+            cx, cy, w, h = boxes[n, k].tolist()
+            low = 0
+            for level, stride in zip(levels, (4, 8, 16), strict=True):
+                twin = reference.sample_region(level[n].numpy(), (cx, cy, w, h), 1.6, 16, stride, SIZE)
+                assert np.allclose(seen[n, k, low : low + len(twin)], twin)
+                low += len(twin)
+
+
+def test_a_linear_map_is_read_exactly_where_the_grid_lies(refiner):
+    """Sampling px from maps that hold their own px: the grid is REGION times the box, about its centre."""
+    levels = []
+    for stride in Refiner.STRIDES:
+        cells = -(-SIZE // stride)
+        at = (SIZE - (cells - 1) * stride) / 2 + stride * torch.arange(cells).double()
+        levels.append(torch.stack([at[None, :].expand(cells, -1), at[:, None].expand(-1, cells)])[None])
+    seen = raw(refiner, levels, torch.tensor([[[100.0, 90.0, 48.0, 32.0]]]).double())[0].view(3, 2, 16, 16)
+    for x, y in seen:
+        assert torch.allclose(x.mean(), torch.tensor(100.0).double()) and torch.allclose(
+            x[:, -1] - x[:, 0], x.new_full((16,), 72)
+        )
+        assert torch.allclose(y.mean(), torch.tensor(90.0).double()) and torch.allclose(
+            y[-1] - y[0], y.new_full((16,), 48)
+        )
+
+
+def test_beyond_the_crop_there_is_nothing():
+    weights = bilinear(torch.tensor([-100.0, 0.5, 104.5, 208.5, 400.0]), 53, 4, SIZE)
+    assert weights.sum(-1).tolist() == [0, 1, 1, 1, 0]
+
+
+def test_the_template_sees_the_exemplars_box():
+    """A box that lies in the search crop as the first one in the exemplar sees the same, if the footage is the same."""
+    torch.manual_seed(0)
+    net = SiameseNet(replace(SWIFT, exemplar_size=SIZE, search_size=SIZE + 16)).eval()  # one crop serves as both
+    image = 255 * torch.rand(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        template = net.embed(image, torch.tensor([[0.3, 0.2]]))
+        box = torch.tensor([[[SIZE / 2, SIZE / 2, 0.3 * SIZE, 0.2 * SIZE]]])
+        assert torch.allclose(template.patch, net.refiner.look(net.features(image), box, SIZE), atol=1e-5)
+
+
+# --- moving
+
+
+def test_before_training_boxes_stay_as_they_are():
+    net = SiameseNet(SWIFT).eval()
+    boxes = torch.rand(3, 4) * 50 + 50
+    with torch.no_grad():
+        found = net.refine(torch.rand(3, 64, 16, 16), [level.float() for level in levels_of(3, (24, 32, 96))], boxes)
+    assert torch.equal(found[:, :4], boxes) and (found[:, 4] == 0).all()
+
+
+def test_moves_are_in_sizes_of_the_box_and_bounded(refiner):
+    template, patch = torch.rand(2, 64, 16, 16).double(), torch.rand(2, 64, 16, 16).double()
+    boxes = torch.tensor([[100, 90, 50, 30.0], [10, 20, 5, 3.0]]).double()
+    small = refiner(template[:1].expand(2, -1, -1, -1), patch[:1].expand(2, -1, -1, -1), boxes)
+    moved = (small[:, :2] - boxes[:, :2]) / boxes[:, 2:]
+    assert (
+        torch.allclose(moved[0], moved[1]) and torch.allclose(*(small[:, 2:4] / boxes[:, 2:])) and moved.abs().max() > 0
+    )
+    torch.nn.init.constant_(refiner.out[-1].bias, 100.0)
+    most = refiner(template, patch, boxes)
+    assert torch.allclose(most[:, :2], boxes[:, :2] + boxes[:, 2:])
+    assert torch.allclose(most[:, 2:4], boxes[:, 2:] * np.e)
+
+
+def test_the_tracker_goes_the_configured_way_to_the_refined_box(monkeypatch):
+    net = SiameseNet(SWIFT).eval()
+    peak = np.array([100.0, 90.0, 40.0, 20.0, 3.0, 1.0, 0.9])
+    for share, expected in ((0.0, (100, 90, 40, 20)), (0.5, (104, 89, 45, 25)), (1.0, (108, 88, 50, 30))):
+        tracking = replace(SWIFT.tracking, refine=share)
+        tracker = ShortTermTracker(net, tracking=tracking)
+        better = np.array([[108, 88, 50, 30, 2.5]], np.float32)
+        monkeypatch.setattr(tracker, "_runner", tracker._runner._replace(refine=lambda *_, better=better: better))
+        target = tracker.init(np.zeros((200, 200, 3), np.uint8), (50, 50, 40, 20))
+        box, quality = tracker._refine(target, (np.zeros((1, 1)),) * 5, 0, peak)
+        assert (*box.centre, box.w, box.h) == pytest.approx(expected) and quality == 2.5
+
+
+# --- learning
+
+
+def test_overlap_equals_the_other_one_and_is_less_generalised(rng):
+    a, b = rng.uniform(10, 60, (2, 50, 4))
+
+    def corner(boxes):
+        return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
+
+    common, general = overlap(torch.from_numpy(a), torch.from_numpy(b))
+    assert common.numpy() == pytest.approx(iou(corner(a), corner(b)))
+    assert (general <= common + 1e-9).all() and general.min() >= -1
+    same = overlap(torch.from_numpy(a), torch.from_numpy(a))
+    assert all(torch.allclose(one, torch.ones(50).double()) for one in same)
+
+
+def test_first_boxes_are_the_peak_and_lie_around_the_target_or_the_peak():
+    net = SiameseNet(SWIFT)
+    logits, box_map = torch.zeros(2, 14, 14), torch.full((2, 4, 14, 14), 20.0)
+    logits[0, 3, 5] = logits[1, 9, 2] = 5.0
+    centres = net.grid.centres
+    target = torch.tensor([[120.0, 80.0, 40.0, 60.0], [104.5, 104.5, 0.0, 0.0]])
+    present = torch.tensor([True, False])
+    none = torch.zeros(2, len(MISSES), 4)
+    boxes = first_boxes(net, Maps(logits, box_map), target, present, none)
+    peaks = torch.tensor(
+        [[centres[5], centres[3], 40.0, 40.0], [centres[2], centres[9], 40.0, 40.0]], dtype=torch.float32
+    )
+    assert torch.allclose(boxes[:, 0], peaks)
+    for k, (around, *_) in enumerate(MISSES, 1):
+        assert torch.allclose(boxes[0, k], peaks[0] if around else target[0])
+        assert torch.allclose(boxes[1, k], peaks[1])
+    misses = torch.tensor([0.5, -0.25, float(np.log(2.0)), 0.0]).expand(2, len(MISSES), 4)
+    moved = first_boxes(net, Maps(logits, box_map), target, present, misses)
+    assert torch.allclose(moved[0, 1], torch.tensor([140.0, 65.0, 80.0, 60.0]))
+
+
+def test_misses_are_as_wide_as_declared():
+    drawn = np.stack([draw_misses(np.random.default_rng(i)) for i in range(4000)])
+    for k, (_, place, size) in enumerate(MISSES):
+        assert drawn[:, k, :2].std() == pytest.approx(place, rel=0.05)
+        assert drawn[:, k, 2:].std() == pytest.approx(size * np.hypot(1, 0.6), rel=0.05)
+        assert np.corrcoef(drawn[:, k, 2:].T)[0, 1] == pytest.approx(1 / 1.36, abs=0.05)
+
+
+def test_perfect_boxes_cost_less_and_absent_targets_teach_no_move(store):
+    run = Run(refining(), store, store.folder.parent / "perfect")
+    batch = make_batch(run.sampler, 0, 4)
+    net = run.net.eval()
+    with torch.no_grad():
+        template = net.embed(batch["exemplar"], batch["extent"])
+        maps = net(template, batch["search"])
+        still = torch.zeros_like(batch["misses"])
+        exact, said = refine_loss(net, template, maps, batch["box"], still)
+        missed, _ = refine_loss(net, template, maps, batch["box"], batch["misses"])
+        gone, said_gone = refine_loss(net, template, maps, torch.zeros_like(batch["box"]), batch["misses"])
+    assert exact < missed and said["peak_iou"] == said["refined_iou"]
+    assert gone == pytest.approx(1.3 * np.log(2), rel=1e-4) and said_gone["peak_iou"] == 0
+
+
+def refining(**optim):
+    cfg = tiny("swift", **optim)
+    alone = replace(cfg.optim, train="refiner")
+    return replace(cfg, loss=replace(cfg.loss, refine=1.0), pairs=replace(cfg.pairs, absent=0.0), optim=alone)
+
+
+def test_the_refiner_learns_and_nothing_else_does(store, tmp_path):
+    cfg = refining(lr=2e-3)
+    run = Run(cfg, store, tmp_path)
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    batch = run.draw_batch(0)
+    losses = [run.train_step(batch, 2e-3)["loss"] for _ in range(30)]
+    assert losses[-1] < 0.7 * losses[0]
+    changed = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(k.startswith("refiner.") for k in changed)
+
+
+def test_without_a_loss_the_refiner_stays_as_it_came(store, tmp_path):
+    run = Run(tiny("swift"), store, tmp_path)
+    assert run.cfg.loss.refine == 0
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    run.train_step(run.draw_batch(0), 1e-3)
+    changed = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and not any(k.startswith("refiner.") for k in changed)
+
+
+def test_a_refiner_cannot_be_trained_where_there_is_none():
+    with pytest.raises(ConfigError, match=r"refiner alone takes a swift network and loss.refine above 0"):
+        tiny("siamfc", train="refiner")
+    with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
+        tiny("swift", train="refiner")

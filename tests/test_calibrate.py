@@ -13,7 +13,7 @@ from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import fit, footage, gather
+from train.calibrate import GONE, SEARCH_EVERY, fit, footage, gather
 from train.readers import Tally
 
 
@@ -65,6 +65,18 @@ def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_
     assert told.followed_right.mean() > 0.8 and (told.following[2:, unusual] != 0).any(0).all()
     assert (alone.following[:, unusual] == 0).all()
     assert len(told.finding) == 0 < len(alone.finding) and alone.following.shape == (43, len(VERIFIED))
+
+
+def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_path, monkeypatch):
+    (sequence,) = footage([clips], tmp_path, Tally())
+    tracker = Tracker.load("swift", device="cpu")
+    tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=0.0)  # learns from every frame
+    known = []
+    monkeypatch.setattr(tracker, "_candidates", lambda frame, target, *_: known.append(target.habit.frames) or [])
+    gather(tracker, sequence, told=False)
+    searched = range(SEARCH_EVERY, len(sequence), SEARCH_EVERY)
+    gone = [GONE[index // SEARCH_EVERY % len(GONE)] for index in searched]
+    assert known == [max(index - away, 0) for index, away in zip(searched, gone, strict=True)]
 
 
 def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):

@@ -2,8 +2,8 @@
 
 Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
 lost. Each frame gives the evidence for the found box, with the verifier's word, and whether its IoU with the truth is
-at least 0.5; every few frames the whole frame is searched as well, as after a loss, and each candidate that got a
-closer look gives a row.
+at least 0.5; every few frames the whole frame is searched as well, as after a loss: for the target as it was known some
+time before. Each candidate that got a closer look gives a row.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from train.readers import Tally, detect, look, read
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
+GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
 
@@ -103,10 +104,12 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
     wrong = 0  # frames in a row, with the target in view
+    known = [copy.copy(target)]  # what was known of it in each frame
     for index in range(1, len(sequence)):
         frame, truth = sequence.image(index), sequence.boxes[index]
         if not told and index % SEARCH_EVERY == 0:
-            searching = copy.copy(target)
+            gone = GONE[index // SEARCH_EVERY % len(GONE)]
+            searching = copy.copy(known[max(index - gone, 0)])
             searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
             windows = list(tracker._where_to_look(searching, frame))
             maps = tracker._look(frame, [searching], [windows], Clock())
@@ -120,6 +123,7 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             if target.calm >= tracker.long_term.every:
                 tracker.remember(frame, target)
         wrong = wrong + 1 if np.isfinite(truth).all() and not good else 0
+        known.append(copy.copy(target))
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
             target.box, wrong = Box(*truth.tolist()), 0
     return Gathered(

@@ -9,10 +9,11 @@ import torch
 from footage import tiny
 
 from tracker.config import SWIFT, ConfigError
-from tracker.geometry import iou
+from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
-from tracker.loop import ShortTermTracker
+from tracker.loop import Clock, ShortTermTracker
 from tracker.network import SiameseNet
+from tracker.scene import Scene
 from train.loop import Run, make_batch
 from train.refine import MISSES, draw_misses, first_boxes, overlap, refine_loss
 
@@ -219,3 +220,17 @@ def test_a_refiner_cannot_be_trained_where_there_is_none():
         tiny("siamfc", train="refiner")
     with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
         tiny("swift", train="refiner")
+
+
+def test_the_shipped_refiner_mends_a_box():
+    scene = Scene((320, 240), 100, seed=3)
+    tracker = ShortTermTracker.load("swift", device="cpu")
+    target = tracker.init(scene.render(0), scene.box(0))
+    window = tracker._search_windows(target.box)[0]
+    maps = tracker._look(scene.render(1), [target], [[window]], Clock())
+    truth = window.to_crop(scene.box(1))
+    wrong = np.array([truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h, 0, 1, 1])
+    tracker.config = replace(tracker.config, tracking=replace(tracker.config.tracking, refine=1.0))
+    box, _ = tracker._refine(target, maps, 0, wrong)
+    first = Box.from_centre(*wrong[:4])
+    assert iou(box, truth) > iou(first, truth) + 0.1

@@ -194,6 +194,20 @@ def test_pairs_with_every_change_keep_their_promises(store, key):
             assert du > 0.6 * w and dv > 0.6 * h and u < 0.3 * w and v < 0.3 * h
 
 
+def test_an_impostor_has_other_colours_and_is_no_target(store):
+    """Red discs: the impostor is a disc that is not red, and the label says that the target is not there."""
+    absent = {"mix": {"shapes": 1.0}, **PLAIN, "absent": 1.0, "flip": 0.0}
+    plain, changed = sampler(store, **absent), sampler(store, imposter=1.0, **absent)
+    seen = 0
+    for i in range(12):
+        pair = changed[i]
+        assert (pair.box_search == 0).all()
+        new = (pair.search.astype(int) - plain[i].search != 0).any(2)
+        disc = pair.search[new].astype(int)
+        seen += bool(len(disc) > 300 and not ((disc[:, 2] > 150) & (disc[:, 0] < 90)).mean() > 0.3)
+    assert seen > 6
+
+
 def test_bending_moves_the_outline_by_its_strength():
     cutout = np.zeros((96, 60, 4), np.uint8)
     cv2.ellipse(cutout, (30, 48), (29, 47), 0, 0, 360, (10, 20, 200, 255), -1)

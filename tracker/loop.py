@@ -48,8 +48,8 @@ class Result:
     box: x, y, w, h, frame px; of a lost target a mere guess (the last good one is `Target.box`).
     score: [0, 1], the probability that the box is right (IoU of at least 0.5); of a `ShortTermTracker` only how sure
     the network is, which is too often 1. state: see `lost.Tracker`; a `ShortTermTracker` is always tracking.
-    crop_ms, network_ms, post_ms: wall-clock time of the stages (the refiner's look counts as post-processing); with many
-    targets in one pass, of the whole pass.
+    crop_ms, network_ms, post_ms: wall-clock time of the stages (the refiner's look counts as post-processing); with
+    many targets in one pass, of the whole pass.
     """
 
     box: Box

@@ -15,7 +15,8 @@ from tracker.loop import Clock, ShortTermTracker
 from tracker.network import SiameseNet
 from tracker.scene import Scene
 from train.loop import Run, make_batch
-from train.refine import MISSES, draw_misses, first_boxes, overlap, refine_loss
+from train.losses import generalised_iou
+from train.refine import MISSES, draw_misses, first_boxes, refine_loss
 
 SIZE = 209
 
@@ -132,17 +133,13 @@ def test_the_tracker_goes_the_configured_way_to_the_refined_box(monkeypatch):
 # --- learning
 
 
-def test_overlap_equals_the_other_one_and_is_less_generalised(rng):
+def test_overlaps_equal_the_twins(rng):
     a, b = rng.uniform(10, 60, (2, 50, 4))
-
-    def corner(boxes):
-        return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
-
-    common, general = overlap(torch.from_numpy(a), torch.from_numpy(b))
-    assert common.numpy() == pytest.approx(iou(corner(a), corner(b)))
-    assert (general <= common + 1e-9).all() and general.min() >= -1
-    same = overlap(torch.from_numpy(a), torch.from_numpy(a))
-    assert all(torch.allclose(one, torch.ones(50).double()) for one in same)
+    common, general, _ = generalised_iou(torch.from_numpy(a), torch.from_numpy(b))
+    corners = [[Box.from_centre(*box) for box in boxes.tolist()] for boxes in (a, b)]
+    for k, (one, other) in enumerate(zip(*corners, strict=True)):
+        assert float(common[k]) == pytest.approx(float(iou(one, other)))
+        assert float(general[k]) == pytest.approx(reference.giou(one, other))
 
 
 def test_first_boxes_are_the_peak_and_lie_around_the_target_or_the_peak():

@@ -44,7 +44,7 @@ class Compare(nn.Module):
         self.net = net
 
     def forward(self, features: Tensor, summary: Tensor, search: Tensor) -> tuple[Tensor, ...]:
-        maps = self.net(Template(features, summary, summary), search)
+        maps = self.net(Template(features, summary, summary), search)  # the patch is for `Refine` alone
         return (maps.logits,) if maps.box_map is None else (maps.logits, maps.box_map, *maps.levels)
 
 

@@ -53,15 +53,21 @@ def box_loss(predicted: Tensor, target: Tensor, weight: Tensor, overlap: Literal
     w = weight[chosen]
     if len(w) == 0:
         return predicted.sum() * 0
-    area_p = (p[:, 0] + p[:, 2]) * (p[:, 1] + p[:, 3])
-    area_t = (t[:, 0] + t[:, 2]) * (t[:, 1] + t[:, 3])
-    low, high = torch.minimum(p, t), torch.maximum(p, t)
-    intersection = (low[:, 0] + low[:, 2]) * (low[:, 1] + low[:, 3])
-    hull_w, hull_h = high[:, 0] + high[:, 2], high[:, 1] + high[:, 3]
-    union = area_p + area_t - intersection
-    if overlap == "giou":
-        penalty = (hull_w * hull_h - union) / (hull_w * hull_h)
-    else:
-        offset = (p[:, 2:] - p[:, :2] - t[:, 2:] + t[:, :2]) / 2  # of the centres
-        penalty = (offset**2).sum(1) / (hull_w**2 + hull_h**2)
-    return ((1 - intersection / union + penalty) * w).sum() / w.sum()
+    p, t = (torch.cat([(d[:, 2:] - d[:, :2]) / 2, d[:, :2] + d[:, 2:]], dim=1) for d in (p, t))  # cx, cy, w, h
+    iou, generalised, hull = generalised_iou(p, t)
+    apart = ((p[:, :2] - t[:, :2]) ** 2).sum(1) / (hull**2).sum(1)
+    penalty = iou - generalised if overlap == "giou" else apart
+    return ((1 - iou + penalty) * w).sum() / w.sum()
+
+
+def generalised_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Overlaps of boxes (M, 4) cx, cy, w, h, row by row (Rezatofighi et al. 2019, algorithm 1).
+
+    Returns IoU (M,), generalised IoU (M,) and width and height of the hull of both (M, 2).
+    """
+    low_a, high_a, low_b, high_b = (x[:, :2] + side * x[:, 2:] for x in (a, b) for side in (-0.5, 0.5))
+    common = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(1)
+    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - common
+    hull = torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)
+    iou, area = common / union.clamp(min=1e-6), hull.prod(1)
+    return iou, iou - (area - union) / area.clamp(min=1e-6), hull

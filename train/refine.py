@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet
+from train.losses import generalised_iou
 
 # Of the boxes to begin with, beside that of the peak itself: around what, and how far off (deviation of the centre in
 # target sizes, and of the log of the size).
@@ -74,7 +75,7 @@ def refine_loss(
     found = net.refiner(torch.cat([own, foreign]), torch.cat([seen, strangers]), torch.cat([flat, first[:, 1]]))
     refined, logit = found[: n * k, :4], found[:, 4]
     truth, there = centred.repeat_interleave(k, 0), present.repeat_interleave(k, 0)
-    before, after = overlap(flat, truth)[0], overlap(refined, truth)
+    before, after = generalised_iou(flat, truth)[0], generalised_iou(refined, truth)
     close = there & (before > LEAST_OVERLAP)
     loss = seen.sum() * 0
     if close.any():
@@ -98,13 +99,3 @@ def _moves(first: Tensor, refined: Tensor, truth: Tensor) -> Tensor:
         return torch.cat([(to[:, :2] - first[:, :2]) / first[:, 2:], stretch], dim=1)
 
     return F.smooth_l1_loss(moves(refined), moves(truth), beta=0.1, reduction="none").sum(1)
-
-
-def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (Rezatofighi et al. 2019, algorithm 1) of boxes (M, 4) cx, cy, w, h, row by row."""
-    low_a, high_a, low_b, high_b = (x[:, :2] + side * x[:, 2:] for x in (a, b) for side in (-0.5, 0.5))
-    common = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(1)
-    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - common
-    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(1)
-    iou = common / union.clamp(min=1e-6)
-    return iou, iou - (hull - union) / hull.clamp(min=1e-6)

@@ -203,6 +203,16 @@ def test_the_refiner_learns_and_nothing_else_does(store, tmp_path):
     assert changed and all(k.startswith("refiner.") for k in changed)
 
 
+def test_the_features_learn_nothing_from_the_refiner(store, tmp_path):
+    run = Run(tiny("swift"), store, tmp_path)
+    net, batch = run.net.requires_grad_(True), run.draw_batch(0)
+    template = net.embed(batch["exemplar"], batch["extent"])
+    loss, _ = refine_loss(net, template, net(template, batch["search"]), batch["box"], batch["misses"])
+    loss.backward()
+    learnt = {name for name, weight in net.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert learnt and all(name.startswith("refiner.") for name in learnt)
+
+
 def test_without_a_loss_the_refiner_stays_as_it_came(store, tmp_path):
     run = Run(tiny("swift"), store, tmp_path)
     assert run.cfg.loss.refine == 0

@@ -206,6 +206,7 @@ def test_the_refiner_learns_and_nothing_else_does(store, tmp_path):
 def test_the_features_learn_nothing_from_the_refiner(store, tmp_path):
     run = Run(tiny("swift"), store, tmp_path)
     net, batch = run.net.requires_grad_(True), run.draw_batch(0)
+    torch.nn.init.normal_(net.refiner.out[-1].weight, std=0.1)  # zeros would let no gradient through
     template = net.embed(batch["exemplar"], batch["extent"])
     loss, _ = refine_loss(net, template, net(template, batch["search"]), batch["box"], batch["misses"])
     loss.backward()

@@ -7,7 +7,7 @@ import torch
 from tracker import Result, Target, Tracker
 from tracker.config import SIAMFC, SWIFT, PyramidTracking
 from tracker.geometry import Box, CropWindow, iou
-from tracker.loop import check_frame, pick_device, weight_names
+from tracker.loop import Refined, check_frame, pick_device, weight_names
 from tracker.network import SiameseNet, save_network
 from train.labels import ellipse_labels
 
@@ -54,7 +54,9 @@ def oracle(tracker, monkeypatch, truth):
         return tuple(np.stack(m).astype(np.float32) for m in zip(*maps, strict=True))
 
     monkeypatch.setattr(tracker, "_forward", forward)
-    monkeypatch.setattr(tracker, "_refine", lambda target, maps, row, peak: (Box.from_centre(*peak[:4]), 0.0))
+    monkeypatch.setattr(
+        tracker, "_refine", lambda target, maps, row, peak: Refined(Box.from_centre(*peak[:4]), 0.0, None)
+    )
 
 
 FRAME = np.zeros((240, 320, 3), np.uint8)

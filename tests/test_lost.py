@@ -51,13 +51,13 @@ def test_belief_makes_the_states(engine, monkeypatch, scene):
 
 
 def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(engine, monkeypatch, scene):
-    results = follow(engine, monkeypatch, scene, [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.99, 1.0])
+    results = follow(engine, monkeypatch, scene, [1.0, 0.0, 1.0, 0.0, 0.0, 0.99, 1.0])
     states = [state for *_, state in results]
     assert "lost" not in states and states[1] == "tracking" and states[-1] == "tracking"
 
 
 def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_on_trial(engine, monkeypatch, scene):
-    results = follow(engine, monkeypatch, scene, [*[0.0] * 5, 1.0, 1.0])
+    results = follow(engine, monkeypatch, scene, [*[0.02] * 5, 1.0, 1.0])
     uncertain = [box for _, box, state in results if state == "uncertain"]
     assert len(uncertain) >= 2 and len(set(uncertain)) == 1
     assert "lost" not in [state for *_, state in results] and results[-1][2] == "tracking"
@@ -164,6 +164,28 @@ def test_the_verifier_is_asked_in_doubt_and_about_candidates(engine, monkeypatch
     assert lost > 3 and followed + lost - 1 <= len(looks) <= followed + (lost - 1) * (1 + engine.long_term.closer)
 
 
+def test_the_score_does_not_depend_on_the_state_and_verification_moves_the_belief(engine, monkeypatch, scene):
+    for verified, states in ((0.0, {"tracking", "uncertain", "lost"}), (0.3, {"tracking"})):
+        said = {len(EVIDENCE): 0.4, len(VERIFIED): verified}
+        target = engine.init(scene.render(0), scene.box(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Logistic, "probability", lambda self, evidence, said=said: said[len(evidence)])
+            results = [engine.update(scene.render(t), target) for t in range(1, 9)]
+        assert {result.state for result in results} == states  # hope makes up for 0.3
+        assert [result.score for result in results] == [0.4] * 8
+
+
+def test_the_first_look_is_usual_until_another_one_is_known(engine, scene):
+    target = engine.init(scene.render(0), scene.box(0))
+    engine.update(scene.render(1), target)
+    quality, looks = EVIDENCE.index("quality"), VERIFIED.index("usual look")
+    new = engine.init(scene.render(0), scene.box(0))
+    asked = engine._verify(scene.render(1), new, target.seen)
+    assert asked.evidence[looks] == pytest.approx(asked.evidence[quality], abs=1e-3)
+    foreign = engine._verify(scene.render(1), engine.init(scene.render(0), (20, 20, 40, 40)), target.seen)
+    assert foreign.evidence[looks] < asked.evidence[looks] - 1
+
+
 def test_habit_follows_what_is_likely_right_and_nothing_else(engine, monkeypatch, scene):
     for p, frames in ((0.6, 4), (0.2, 0)):
         follow(engine, monkeypatch, scene, [p] * 4)
@@ -195,4 +217,4 @@ def test_shipped_weights_come_with_a_confidence_for_this_evidence():
     net = load_network("tracker/weights/swift.safetensors")
     confidence = net.config.confidence
     assert confidence and len(confidence.following.weights) == len(EVIDENCE)
-    assert len(confidence.verified.weights) == len(confidence.finding.weights) == len(VERIFIED)
+    assert len(confidence.verified.weights) == len(VERIFIED)

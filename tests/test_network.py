@@ -178,10 +178,13 @@ def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
         nn.init.normal_(net.refiner.out[-1].weight, std=0.1)
         boxes = torch.rand(batch, 4) * 60 + 60
         with torch.no_grad():
-            better = net.refine(template.patch, maps.levels, boxes).numpy()
+            seen = net.look(maps.levels, boxes)
+            better = net.refine(template.patch, seen, boxes).numpy()
         runner = make_runner(net, torch.device("cpu"), engine, 1)
         assert np.abs(better[:, :4] - boxes.numpy()).max() > 1
-        assert np.allclose(runner.refine(template, got[2:], boxes.numpy()), better, rtol=1e-3, atol=1e-2)
+        looked = runner.look(got[2:], boxes.numpy())
+        assert np.allclose(looked, seen.numpy(), rtol=1e-3, atol=1e-4 * seen.abs().max())
+        assert np.allclose(runner.refine(template.patch.numpy(), looked, boxes.numpy()), better, rtol=1e-3, atol=1e-2)
 
 
 def test_unknown_engines_are_named(net):

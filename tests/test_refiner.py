@@ -99,7 +99,8 @@ def test_before_training_boxes_stay_as_they_are():
     net = SiameseNet(SWIFT).eval()
     boxes = torch.rand(3, 4) * 50 + 50
     with torch.no_grad():
-        found = net.refine(torch.rand(3, 64, 16, 16), [level.float() for level in levels_of(3, (24, 32, 96))], boxes)
+        seen = net.look([level.float() for level in levels_of(3, (24, 32, 96))], boxes)
+        found = net.refine(torch.rand(3, 64, 16, 16), seen, boxes)
     assert torch.equal(found[:, :4], boxes) and (found[:, 4] == 0).all()
 
 
@@ -124,10 +125,12 @@ def test_the_tracker_goes_the_configured_way_to_the_refined_box(monkeypatch):
         tracking = replace(SWIFT.tracking, refine=share)
         tracker = ShortTermTracker(net, tracking=tracking)
         better = np.array([[108, 88, 50, 30, 2.5]], np.float32)
-        monkeypatch.setattr(tracker, "_runner", tracker._runner._replace(refine=lambda *_, better=better: better))
+        seen = np.ones((1, 64, 16, 16), np.float32)
+        runner = tracker._runner._replace(look=lambda *_, seen=seen: seen, refine=lambda *_, better=better: better)
+        monkeypatch.setattr(tracker, "_runner", runner)
         target = tracker.init(np.zeros((200, 200, 3), np.uint8), (50, 50, 40, 20))
-        box, quality = tracker._refine(target, (np.zeros((1, 1)),) * 5, 0, peak)
-        assert (*box.centre, box.w, box.h) == pytest.approx(expected) and quality == 2.5
+        box, quality, patch = tracker._refine(target, (np.zeros((1, 1)),) * 5, 0, peak)
+        assert (*box.centre, box.w, box.h) == pytest.approx(expected) and quality == 2.5 and patch is seen
 
 
 # --- learning
@@ -239,6 +242,6 @@ def test_the_shipped_refiner_mends_a_box():
     truth = window.to_crop(scene.box(1))
     wrong = np.array([truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h, 0, 1, 1])
     tracker.config = replace(tracker.config, tracking=replace(tracker.config.tracking, refine=1.0))
-    box, _ = tracker._refine(target, maps, 0, wrong)
+    box = tracker._refine(target, maps, 0, wrong).box
     first = Box.from_centre(*wrong[:4])
     assert iou(box, truth) > iou(first, truth) + 0.1

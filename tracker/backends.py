@@ -10,6 +10,7 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,12 +29,13 @@ Arrays = tuple[NDArray[np.float32], ...]
 class Runner(NamedTuple):
     """A network that is ready to run.
 
-    compare: template, search -> (logits,), or (logits, box_map, *levels); see `SiameseNet.forward`. refine: template,
-    levels, boxes -> (N, 5), see `SiameseNet.refine`; swift only.
+    compare: template, search -> (logits,), or (logits, box_map, *levels); see `SiameseNet.forward`. look: levels,
+    boxes -> (N, 64, 16, 16), and refine: known, seen, boxes -> (N, 5); see `SiameseNet`; swift only.
     """
 
     compare: Callable[[Template, Tensor], Arrays]
-    refine: Callable[[Template, Arrays, NDArray[np.float32]], NDArray[np.float32]]
+    look: Callable[[Arrays, NDArray[np.float32]], NDArray[np.float32]]
+    refine: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Compare(nn.Module):
@@ -48,15 +50,26 @@ class Compare(nn.Module):
         return (maps.logits,) if maps.box_map is None else (maps.logits, maps.box_map, *maps.levels)
 
 
-class Refine(nn.Module):
-    """`SiameseNet.refine` with plain tensors in and out."""
+class Look(nn.Module):
+    """`SiameseNet.look` as a module, with plain tensors in."""
 
     def __init__(self, net: SiameseNet) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, patch: Tensor, fine: Tensor, detail: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:
-        return self.net.refine(patch, (fine, detail, coarse), boxes)
+    def forward(self, fine: Tensor, detail: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:
+        return self.net.look((fine, detail, coarse), boxes)
+
+
+class Refine(nn.Module):
+    """`SiameseNet.refine` as a module."""
+
+    def __init__(self, net: SiameseNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, known: Tensor, seen: Tensor, boxes: Tensor) -> Tensor:
+        return self.net.refine(known, seen, boxes)
 
 
 def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: int | None) -> Runner:
@@ -74,30 +87,28 @@ def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: 
     if engine == "onnxruntime" and device.type != "cpu":
         raise ValueError(f'engine "onnxruntime" runs on the cpu; for {device} take "torch"')
     if device.type != "cpu":
-        return _torch(Compare(net).eval(), Refine(net).eval())
+        return _torch(device, Compare(net).eval(), Look(net).eval(), Refine(net).eval())
     net = _folded(net)
     if net.config.network == "siamfc":
         # The groups of its correlation would be fixed by a trace; a few large convolutions have no overhead to save.
         if engine == "onnxruntime":
             raise ValueError('engine "onnxruntime" runs swift only; for siamfc take "torch"')
-        return _torch(Compare(net), Refine(net))
+        return _torch(device, Compare(net), Look(net), Refine(net))
     if engine == "torch" or not installed:
-        return _torch(*(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
+        return _torch(device, *(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
     return _onnxruntime(net, threads)
 
 
-def _torch(compare: nn.Module, refine: nn.Module) -> Runner:
+def _torch(device: torch.device, compare: nn.Module, look: nn.Module, refine: nn.Module) -> Runner:
     def run_compare(template: Template, search: Tensor) -> Arrays:
         with torch.inference_mode():
             return tuple(m.cpu().numpy() for m in compare(template.features, template.summary, search))
 
-    def run_refine(template: Template, levels: Arrays, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        device = template.patch.device
+    def run(module: nn.Module, *arrays: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            tensors = [torch.from_numpy(a).to(device) for a in (*levels, boxes)]
-            return refine(template.patch, *tensors).cpu().numpy()
+            return np.asarray(module(*(torch.from_numpy(a).to(device) for a in arrays)).cpu().numpy())
 
-    return Runner(run_compare, run_refine)
+    return Runner(run_compare, lambda levels, boxes: run(look, *levels, boxes), partial(run, refine))
 
 
 def _folded(net: SiameseNet) -> SiameseNet:
@@ -121,7 +132,8 @@ def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], lis
         levels = compare(*given)[2:]
     yield compare, given, ["features", "summary", "search"]
     boxes = torch.full((2, 4), search / 4)
-    yield Refine(net), (template.patch, *levels, boxes), ["patch", "fine", "detail", "coarse", "boxes"]
+    yield Look(net), (*levels, boxes), ["fine", "detail", "coarse", "boxes"]
+    yield Refine(net), (template.patch, template.patch, boxes), ["known", "seen", "boxes"]
 
 
 def _frozen(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -151,12 +163,9 @@ def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
             None, {name: np.ascontiguousarray(v) for name, v in zip(names, values, strict=True)}
         )
 
-    compare, refine = (session(*part) for part in _parts(net))
+    compare, look, refine = (session(*part) for part in _parts(net))
 
     def run_compare(template: Template, search: Tensor) -> Arrays:
         return tuple(compare(template.features.numpy(), template.summary.numpy(), search.numpy()))
 
-    def run_refine(template: Template, levels: Arrays, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        return refine(template.patch.numpy(), *levels, boxes)[0]
-
-    return Runner(run_compare, run_refine)
+    return Runner(run_compare, lambda levels, boxes: look(*levels, boxes)[0], lambda *arrays: refine(*arrays)[0])

@@ -61,13 +61,12 @@ class Logistic:
 class Confidence:
     """From evidence to the probability that a box is right (IoU of at least 0.5); `python -m train calibrate` fits it.
 
-    following: of the box that is followed, from `evidence.EVIDENCE`. verified: of the same, where the verifier was
-    asked, from `evidence.VERIFIED`. finding: of a candidate for a lost target, from `evidence.VERIFIED`.
+    following: of the box that is followed, from `evidence.EVIDENCE`. verified: of one that is in doubt, or of a
+    candidate for a lost target, from `evidence.VERIFIED`.
     """
 
     following: Logistic
     verified: Logistic
-    finding: Logistic
 
 
 @dataclass(frozen=True)
@@ -80,19 +79,20 @@ class LongTerm:
     fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
     strongest: float = 4.0
     trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
-    doubt: float = 1.5  # the most that one frame takes from the belief
+    hope: float = 2.0  # log-odds that a verified box gains: where no network was trained, right boxes look worse
+    doubt: float = 3.0  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost
     coarse: float = 1.5  # how much wider than usual the windows are that search the whole frame
     windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
-    near: float = 1.0  # belief that a candidate gains in each frame in which it is seen, near the last place
+    near: float = 0.5  # belief that a candidate gains in each frame in which it is seen, near the last place
     far: float = 0.3  # and elsewhere
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
-    ask: float = 0.7  # probability below which the verifier is asked about what is followed
-    learn: float = 0.3  # probability from which what is followed forms the target's habit
-    remember: float = 0.9  # probability from which what is followed may join the memory
+    ask: float = 0.7  # score below which what is followed is verified
+    learn: float = 0.3  # score from which what is followed forms the target's habit
+    remember: float = 0.9  # score from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one
     rival_least: float = -1.0  # logit from which a second peak is followed as a rival

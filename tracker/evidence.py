@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tracker.crop import Image
 from tracker.geometry import Box
+from tracker.loop import Refined
 
 EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
-VERIFIED = (*EVIDENCE, "unusual patch")
+VERIFIED = (*EVIDENCE, "usual look", "unusual patch")
 
 MOST_ALIKE = 8.0  # the most that the verifier says
 
@@ -31,17 +32,19 @@ _BIN = np.array([64, 8, 1])
 class Habit:
     """How a target usually looks.
 
-    colours: see `colours`. logit, likeness, alike: means of what `Found` says, None before the first of them.
+    colours: see `colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. logit, likeness,
+    alike: means of what `Found` says, None before the first of them.
     """
 
     colours: NDArray[np.float64]
+    look: NDArray[np.float32]
     logit: float | None = None
     likeness: float | None = None
     alike: float | None = None
     frames: int = 0
 
     SLOWEST = 0.1  # least share of the newest frame in a mean
-    REPAINT = 0.1  # and in the colours
+    REPAINT = 0.1  # and in the colours and the look
 
     def after(self, found: Found) -> Habit:
         """The habit after one more frame in which the target was `found`."""
@@ -50,6 +53,7 @@ class Habit:
         return replace(
             self,
             colours=np.sqrt(seen),
+            look=self.look + np.float32(self.REPAINT) * (found.patch - self.look),
             logit=_mean(self.logit, found.logit, rate),
             likeness=_mean(self.likeness, found.likeness, rate),
             frames=self.frames + 1,
@@ -68,15 +72,17 @@ def _mean(before: float | None, value: float, rate: float) -> float:
 class Found:
     """What was found in one window.
 
-    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (9,)
-    as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. colours: see `colours`. likeness: [0, 1], of them
-    and the usual ones. alike: [-8, 8], what the verifier says of its patch and those that were sure; None: not asked.
+    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (10,)
+    as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. patch: (1, 64, 16, 16), see `loop.Refined`.
+    colours: see `colours`. likeness: [0, 1], of them and the usual ones. alike: [-8, 8], what the verifier says of its
+    patch and those that were sure; None: not asked.
     """
 
     box: Box
     rate: float
     evidence: NDArray[np.float64]
     logit: float
+    patch: NDArray[np.float32]
     colours: NDArray[np.float64]
     likeness: float
     alike: float | None = None
@@ -86,16 +92,19 @@ class Found:
         w, h = last.w + self.rate * (self.box.w - last.w), last.h + self.rate * (self.box.h - last.h)
         return Box.from_centre(*self.box.centre, w, h)
 
-    def verified(self, alike: float, habit: Habit) -> Found:
-        """The same with the word of the verifier. Before there is a habit the most that it can say is usual."""
+    def verified(self, looks: float, alike: float, habit: Habit) -> Found:
+        """The same with two more words: what the refiner says beside the usual look, and the verifier.
+
+        Before there is a habit the most that the verifier can say is usual.
+        """
         usual = MOST_ALIKE if habit.alike is None else habit.alike
-        return replace(self, alike=alike, evidence=np.append(self.evidence, alike - usual))
+        return replace(self, alike=alike, evidence=np.append(self.evidence, [bounded(looks, 8.0), alike - usual]))
 
 
 def examine(
     peaks: NDArray[np.float64],
     chosen: int,
-    quality: float,
+    refined: Refined,
     frame: Image,
     box: Box,
     last: Box,
@@ -105,7 +114,7 @@ def examine(
 ) -> Found:
     """Gather the evidence for peak `chosen`.
 
-    peaks: all of the window, see `kernels.decode_peaks`. quality: what the refiner says of it. box: of the peak; last:
+    peaks: all of the window, see `kernels.decode_peaks`. refined: what became of it. box: the same, frame px; last:
     what it is compared with, frame px. step: how far it is from where it was expected, in target sizes. rate: see
     `Found`.
     """
@@ -114,11 +123,11 @@ def examine(
     margin = bounded(float(peaks[chosen, 4] - others.max()), 16.0) if len(others) else 16.0
     change = min(abs(math.log(box.w * box.h / (last.w * last.h))) / 2, 1.0)
     seen = colours(frame, box)
-    likeness = float(seen @ habit.colours)
+    likeness, quality = float(seen @ habit.colours), bounded(refined.quality, 8.0)
     unusual = 0.0 if habit.logit is None else logit - habit.logit
     recoloured = 0.0 if habit.likeness is None else likeness - habit.likeness
-    evidence = np.array([logit, margin, agreement, bounded(quality, 8.0), change, min(step, 2.0), unusual, recoloured])
-    return Found(box, rate, evidence, logit, seen, likeness)
+    evidence = np.array([logit, margin, agreement, quality, change, min(step, 2.0), unusual, recoloured])
+    return Found(box, rate, evidence, logit, refined.patch, seen, likeness)
 
 
 def colours(frame: Image, box: Box) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -39,6 +39,17 @@ class Target:
     template: Template
     fill: tuple[float, float, float]
     stretch: NDArray[np.float32] = field(default_factory=lambda: np.ones(2, np.float32))
+
+
+class Refined(NamedTuple):
+    """What the refiner makes of a peak.
+
+    box: search px. quality: logit of it being right. patch: (1, 64, 16, 16) what is in and around the box of the peak.
+    """
+
+    box: Box
+    quality: float
+    patch: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -269,14 +280,16 @@ class ShortTermTracker:
 
     def _refine(
         self, target: Target, maps: tuple[NDArray[np.float32], ...], row: int, peak: NDArray[np.float64]
-    ) -> tuple[Box, float]:
-        """The box of a peak after a closer look (search px), and the refiner's logit of it being right."""
+    ) -> Refined:
+        """The box of a peak after a closer look."""
         tracking = self.config.tracking
         assert isinstance(tracking, BoxTracking)
         levels = tuple(level[row : row + 1] for level in maps[2:])
-        better = self._runner.refine(target.template, levels, peak[None, :4].astype(np.float32))[0].astype(np.float64)
+        box = peak[None, :4].astype(np.float32)
+        seen = self._runner.look(levels, box)
+        better = self._runner.refine(target.template.patch.cpu().numpy(), seen, box)[0].astype(np.float64)
         moved = better[:4] - peak[:4]
-        return Box.from_centre(*(peak[:4] + tracking.refine * moved).tolist()), float(better[4])
+        return Refined(Box.from_centre(*(peak[:4] + tracking.refine * moved).tolist()), float(better[4]), seen)
 
     def _read(
         self, maps: tuple[NDArray[np.float32], ...], low: int, target: Target, windows: list[CropWindow]
@@ -296,7 +309,7 @@ class ShortTermTracker:
         window = windows[0]
         last = window.to_crop(box)
         peak = self._peaks(maps, low, last, 1)[0]
-        found = self._refine(target, maps, low, peak)[0]
+        found = self._refine(target, maps, low, peak).box
         score = (1 + math.tanh(peak[4] / 2)) / 2
         rate = tracking.size_lr * score * float(peak[5])
         w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)

@@ -1,9 +1,10 @@
 """The tracker that knows: a score that is a probability, the states tracking, uncertain and lost, and the way back.
 
 Built around the per-frame loop of `loop.py`. In every frame the evidence for the found box (`evidence.py`) becomes a
-probability that it is right (`Confidence`); in doubt, the verifier is asked, too. While the probability is low the
-position is held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are
-searched, a few windows a frame. A candidate is taken for the target only when it convinces twice in a row.
+probability that it is right (`Confidence`), the score. In doubt, what was found is verified: the refiner compares it
+with how the target lately looked, and the verifier with patches that were sure. While belief is low the position is
+held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are searched, a
+few windows a frame. A candidate is taken for the target only when it convinces twice in a row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image, crop
-from tracker.evidence import MOST_ALIKE, Found, Habit, colours, examine, log_odds
+from tracker.evidence import EVIDENCE, MOST_ALIKE, Found, Habit, colours, examine, log_odds
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, to_pixels
@@ -44,7 +45,7 @@ class KnownTarget(Target):
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     memory: list[Tensor] = field(default_factory=list)
-    habit: Habit = field(default_factory=lambda: Habit(np.zeros(512)))
+    habit: Habit = field(default_factory=lambda: Habit(np.zeros(512), np.zeros((1, 64, 16, 16), np.float32)))
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
@@ -101,7 +102,7 @@ class Tracker(ShortTermTracker):
         if self._knows:
             frame = check_frame(frame)
             first = self._embed(frame, target.box, target.fill)
-            habit = Habit(colours(frame, target.box))
+            habit = Habit(colours(frame, target.box), target.template.patch.cpu().numpy())
             target = self.target = KnownTarget(**vars(target), first=first, habit=habit)
         return target
 
@@ -160,15 +161,20 @@ class Tracker(ShortTermTracker):
 
         last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
-        found, quality = self._refine(target, maps, row, peaks[chosen])
-        box = keep_inside(window.to_frame(found), frame.shape[1], frame.shape[0])
+        refined = self._refine(target, maps, row, peaks[chosen])
+        box = keep_inside(window.to_frame(refined.box), frame.shape[1], frame.shape[0])
         assert isinstance(self.config.tracking, BoxTracking)
         rate = self.config.tracking.size_lr * (1 + math.tanh(peaks[chosen, 4] / 2)) / 2 * float(peaks[chosen, 5])
-        return examine(peaks, chosen, quality, frame, box, last, step, rate, target.habit)
+        return examine(peaks, chosen, refined, frame, box, last, step, rate, target.habit)
 
     def _verify(self, frame: Image, target: KnownTarget, found: Found) -> Found:
-        """Ask the verifier, too: is what was found like one of the patches that were sure?"""
-        return found.verified(self._alike(target, self._embed(frame, found.box, target.fill)), target.habit)
+        """Ask two more questions: does it look as the target lately did, and like one of the patches that were sure?
+
+        Where a target changes fast, its first look is no longer a good one to compare with.
+        """
+        nowhere = np.zeros((1, 4), np.float32)  # the answer does not depend on the place
+        looks = float(self._runner.refine(target.habit.look, found.patch, nowhere)[0, 4])
+        return found.verified(looks, self._alike(target, self._embed(frame, found.box, target.fill)), target.habit)
 
     def _embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
         """(1, D) embedding of the patch in `box`."""
@@ -189,6 +195,14 @@ class Tracker(ShortTermTracker):
         assert self.config.confidence
         return self.config.confidence
 
+    def _score(self, found: Found) -> float:
+        """The probability that a box is right, as every `Result` tells it."""
+        return self._confidence.following.probability(found.evidence[: len(EVIDENCE)])
+
+    def _verified_odds(self, found: Found) -> float:
+        """The log-odds that a verified box is the target's."""
+        return log_odds(self._confidence.verified.probability(found.evidence)) + self.long_term.hope
+
     def _follow(
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
     ) -> Result:
@@ -198,13 +212,14 @@ class Tracker(ShortTermTracker):
         """
         rules, last = self.long_term, target.trial.box if target.trial else target.box
         found, peaks, chosen = self._track(frame, target, last, window, maps)
-        p = self._confidence.following.probability(found.evidence)
+        p = self._score(found)
+        odds = log_odds(p)
         if p < rules.ask:
             found = self._verify(frame, target, found)
-            p = self._confidence.verified.probability(found.evidence)
+            odds = self._verified_odds(found)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
-        belief = rules.fading * target.belief + max(log_odds(p) + rules.trust, -rules.doubt)
+        belief = rules.fading * target.belief + max(odds + rules.trust, -rules.doubt)
         target.belief = min(max(belief, rules.lost), rules.strongest)
         if target.belief > rules.uncertain:
             target.state, target.trial = "tracking", None
@@ -296,8 +311,7 @@ class Tracker(ShortTermTracker):
 
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
-            odds = max(log_odds(self._confidence.finding.probability(found.evidence)), -rules.doubt)
-            return odds + (rules.near if near else rules.far)
+            return max(self._verified_odds(found), -rules.doubt) + (rules.near if near else rules.far)
 
         followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
@@ -305,9 +319,9 @@ class Tracker(ShortTermTracker):
         for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
             if overlap(found.box, followed.box) < 0.3 and judge(found) > max(target.trial.belief, 0.0):
                 target.seen, target.trial = found, Trial(found.box, judge(found))
-        p = self._confidence.finding.probability(target.seen.evidence)
+        p = self._score(target.seen)
         if target.seen is not followed or belief < rules.adopt:
-            return Result(target.trial.box, min(p, 0.5), state="lost")
+            return Result(target.trial.box, p, state="lost")
         target.box, target.state, target.belief = target.trial.box, "tracking", belief
         target.trial, target.rivals = None, []
         return Result(target.box, p)

@@ -93,14 +93,20 @@ class SiameseNet(nn.Module):
         maps = self.head(template, levels[-1])
         return maps if maps.box_map is None else maps._replace(levels=levels)
 
-    def refine(self, patch: Tensor, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Look at boxes more closely; swift only.
+    def look(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """What is in and around boxes of search crops; swift only.
 
-        patch: (N, 64, 16, 16) of the templates. levels: of their search crops, see `Maps`. boxes: (N, 4) cx, cy, w, h,
+        levels: of the crops, see `Maps`. boxes: (N, 4) cx, cy, w, h, search px. Returns patches (N, 64, 16, 16).
+        """
+        return self.refiner.look(levels, boxes[:, None], self.config.search_size)
+
+    def refine(self, known: Tensor, seen: Tensor, boxes: Tensor) -> Tensor:
+        """Make boxes better; swift only.
+
+        known, seen: (N, 64, 16, 16) patches of the targets and of `boxes`, see `look`. boxes: (N, 4) cx, cy, w, h,
         search px. Returns (N, 5): better boxes, and the logit of each being right.
         """
-        seen = self.refiner.look(levels, boxes[:, None], self.config.search_size)
-        return self.refiner(patch, seen, boxes)
+        return self.refiner(known, seen, boxes)
 
 
 def coverage(extent: Tensor, cells: int) -> Tensor:

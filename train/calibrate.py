@@ -79,7 +79,7 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
 
 
 class Gathered(NamedTuple):
-    """Evidence as in `VERIFIED` for what was followed (N, 9) and for candidates (M, 9), and whether each was right."""
+    """Evidence as in `VERIFIED` of what was followed (N, 10) and of candidates (M, 10), and whether each was right."""
 
     following: NDArray[np.float64]
     followed_right: NDArray[np.bool_]
@@ -166,8 +166,7 @@ def calibrate(
     events.write_events(chosen, folder)
     names = {event.name for event in chosen}
     runs = [*sequences, *(w.sequence for w in events.load_events(folder) if w.sequence.name in names)]
-    verified = Logistic((0.0,) * len(VERIFIED), 20.0)
-    confidence = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), verified, verified)
+    confidence = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), Logistic((0.0,) * len(VERIFIED), 20.0))
     # The habits of a target depend on what the tracker believed of it, so the truth gives but a first fit.
     for told in (True, False):
         tracker = Tracker(_with(net, confidence), device="cpu")
@@ -177,18 +176,14 @@ def calibrate(
         gathered = [gather(tracker, s, told) for s in tqdm(runs, name, unit="sequence", mininterval=1)]
         following, followed_right, finding, found_right = (np.concatenate(some) for some in zip(*gathered, strict=True))
         alone = fit(following[:, : len(EVIDENCE)], followed_right)
-        together = fit(following, followed_right)
-        confidence = Confidence(alone, together, together if told else fit(finding, found_right))
+        confidence = Confidence(alone, fit(following, followed_right) if told else fit(finding, found_right))
     p = np.array([confidence.following.probability(row[: len(EVIDENCE)]) for row in following.tolist()])
-    v = np.array([confidence.verified.probability(row) for row in following.tolist()])
-    q = np.array([confidence.finding.probability(row) for row in finding.tolist()])
+    q = np.array([confidence.verified.probability(row) for row in finding.tolist()])
     return confidence, {
         "rows": len(following),
         "right": float(followed_right.mean()),
         "ece": calibration_error(p, followed_right),
         "auroc": auroc(p, followed_right),
-        "verified_ece": calibration_error(v, followed_right),
-        "verified_auroc": auroc(v, followed_right),
         "candidates": len(finding),
         "candidates_right": float(found_right.mean()),
         "candidates_ece": calibration_error(q, found_right),

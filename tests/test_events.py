@@ -9,7 +9,8 @@ import pytest
 
 from tracker.benchmark.events import KINDS, Painter, Written, all_events, happen, load_events
 from tracker.benchmark.events import write_events as write
-from tracker.benchmark.fates import auroc, fate, summarise
+from tracker.benchmark.fates import auroc, fate, judge, summarise
+from tracker.benchmark.results import Run
 from tracker.benchmark.sequences import DataError, Sequence
 from tracker.cli import main
 
@@ -154,6 +155,19 @@ def test_fate_by_hand(sequences):
     assert np.isnan(fate(Written(walk, "freeze", 16, 24, np.empty((0, 4))), answers, lost).back)
 
 
+def test_events_are_judged_together_by_kind_and_without_imposters(sequences):
+    walk, rng = sequences[0], np.random.default_rng(0)
+    boxes = walk.boxes.copy()
+    boxes[16:24] = np.nan
+    copies = {kind: walk.boxes[15:16].repeat(8, 0) if kind == "imposter" else np.empty((0, 4)) for kind in KINDS}
+    events = [Written(Sequence(kind, walk.frames, boxes), kind, 16, 24, copies[kind]) for kind in KINDS]
+    runs = [Run(np.column_stack([walk.boxes, rng.random(COUNT), np.zeros((COUNT, 5))])) for _ in KINDS]
+    together = judge(events, runs)
+    assert list(together) == ["all", "all but imposter", *KINDS]
+    assert together["all but imposter"] == judge(events[:-1], runs[:-1])["all"] != together["all"]
+    assert together["imposter"] == judge(events[-1:], runs[-1:])["all"]
+
+
 def test_auroc_by_hand():
     assert auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
     assert auroc(np.array([0.5, 0.5]), np.array([True, False])) == 0.5
@@ -177,4 +191,5 @@ def test_bench_events_judges_trackers_on_real_files(sequences, tmp_path, capsys)
     judged = json.loads((out / "events.json").read_text())
     assert judged["identity"]["all"]["absent_called_lost"] == 0 and judged["identity"]["all"]["false_alarms"] == 0
     assert judged["ncc"]["blackout"]["absent_called_lost"] == 1
+    assert list(judged["ncc"]) == ["all", "all but imposter", *KINDS]
     assert (out / "reliability.png").stat().st_size > 1000 and "imposter" in (out / "events.md").read_text()

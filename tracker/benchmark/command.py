@@ -164,7 +164,7 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[da
     }
     judged = {name: fates.judge(written, some) for name, some in runs.items()}
     fates.write_fates(args.out, judged, {name: fates.knowledge(written, some) for name, some in runs.items()})
-    print(fates.table(judged))
+    print(fates.table_of_all(judged))
     print(f"{len(written)} events; by kind: {args.out / 'events.md'}; diagram: {args.out / 'reliability.png'}")
     return 0
 

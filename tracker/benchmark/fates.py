@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark import results
-from tracker.benchmark.events import KINDS, Written
+from tracker.benchmark.events import KINDS, Kind, Written
 from tracker.benchmark.metrics import iou, present
 from tracker.benchmark.results import LOST, Run
 
@@ -161,37 +161,38 @@ MEASURES = {  # key: title and form
 
 
 def judge(events: list[Written], runs: list[Run]) -> dict[str, dict[str, float]]:
-    """The measures of one tracker over all events ("all") and over those of each kind."""
-    lost = said_lost(runs)
-    fates = [fate(event, run.boxes, said) for event, run, said in zip(events, runs, lost, strict=True)]
-    found = {"all": {**summarise(fates), **knowledge(events, runs).summary}}
-    for kind in KINDS:
-        of_kind = [f for f, event in zip(fates, events, strict=True) if event.kind == kind]
-        if of_kind:
-            found[kind] = summarise(of_kind)
+    """The measures of one tracker over all events ("all"), all but imposters, and those of each kind.
+
+    A grey imposter differs from the target in no more than that it is mirrored and darker.
+    """
+    rows = [
+        (event, run, fate(event, run.boxes, lost))
+        for event, run, lost in zip(events, runs, said_lost(runs), strict=True)
+    ]
+    groups: dict[str, tuple[Kind, ...]] = {"all": KINDS, "all but imposter": KINDS[:-1]}
+    groups |= {kind: (kind,) for kind in KINDS}
+    found = {}
+    for name, kinds in groups.items():
+        chosen = [row for row in rows if row[0].kind in kinds]
+        if chosen:
+            of_kind, their_runs, fates = (list(some) for some in zip(*chosen, strict=True))
+            found[name] = {**summarise(fates), **knowledge(of_kind, their_runs).summary}
     return found
 
 
-def table(judged: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A Markdown table over all events, a row a tracker."""
-    lines = ["| tracker | " + " | ".join(title for title, _ in MEASURES.values()) + " |"]
+def table(judged: dict[str, dict[str, float]], what: str) -> str:
+    """A Markdown table with a row for each name; `what` the names are heads their column."""
+    lines = [f"| {what} | " + " | ".join(title for title, _ in MEASURES.values()) + " |"]
     lines.append("|" + "---|" * (len(MEASURES) + 1))
-    for name, kinds in judged.items():
-        cells = [form.format(kinds["all"][key]) for key, (_, form) in MEASURES.items()]
-        lines.append(
-            f"| {name} | " + " | ".join(cell.replace("nan", "–").replace("inf", "never") for cell in cells) + " |"
-        )
+    for name, found in judged.items():
+        cells = [form.format(found[key]) for key, (_, form) in MEASURES.items()]
+        lines.append(f"| {name} | " + " | ".join(cells).replace("nan", "–").replace("inf", "never") + " |")
     return "\n".join(lines)
 
 
-def table_by_kind(judged: dict[str, dict[str, float]]) -> str:
-    """A Markdown table of one tracker, a row a kind of event."""
-    keys = list(MEASURES)[:5]
-    lines = ["| event | " + " | ".join(MEASURES[key][0] for key in keys) + " |", "|" + "---|" * (len(keys) + 1)]
-    for kind, found in judged.items():
-        cells = [MEASURES[key][1].format(found[key]).replace("nan", "–").replace("inf", "never") for key in keys]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table_of_all(judged: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A Markdown table over all events, a row a tracker."""
+    return table({name: groups["all"] for name, groups in judged.items()}, "tracker")
 
 
 def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
@@ -218,7 +219,7 @@ def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
 def write_fates(out: Path, judged: dict[str, dict[str, dict[str, float]]], known: dict[str, Knowledge]) -> None:
     """Write events.json, events.md and reliability.png / .svg into `out`, each whole."""
     results.write_text(out / "events.json", json.dumps(judged, indent=1) + "\n")
-    parts = [table(judged), *(f"{name}:\n\n{table_by_kind(kinds)}" for name, kinds in judged.items())]
+    parts = [table_of_all(judged), *(f"{name}:\n\n{table(groups, 'event')}" for name, groups in judged.items())]
     results.write_text(out / "events.md", "\n\n".join(parts) + "\n")
     for kind, picture in draw_reliability(known).items():
         results.write_bytes(out / f"reliability.{kind}", picture)

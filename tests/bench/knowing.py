@@ -1,5 +1,5 @@
 """What knowing costs: `Tracker` beside the plain loop (`ShortTermTracker`), frame by frame in one run, one thread;
-and what one look of the verifier costs.
+and what one verification costs.
 
 python tests/bench/knowing.py DATA [--weights swift] [--frames 120]   (DATA: sequences in a layout that bench knows)
 """
@@ -45,7 +45,7 @@ def main() -> None:
         print(f"{sequence.name:14s} {1e3 * own:6.2f} ms, plain {1e3 * plain:6.2f} ms, ratio {own / plain:.2f}")
     print(f"{processor()}: ratio of medians {np.median(ratios):.2f} in the median, at most {max(ratios):.2f};")
     print(f"of all time {sums[0] / sums[1]:.2f}, with the frames in which a target is lost")
-    print(f"one look of the verifier: {1e3 * np.median(looks):.2f} ms in the median")
+    print(f"one verification: {1e3 * np.median(looks):.2f} ms in the median")
 
 
 if __name__ == "__main__":

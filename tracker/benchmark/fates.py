@@ -169,7 +169,7 @@ def judge(events: list[Written], runs: list[Run]) -> dict[str, dict[str, float]]
         (event, run, fate(event, run.boxes, lost))
         for event, run, lost in zip(events, runs, said_lost(runs), strict=True)
     ]
-    groups: dict[str, tuple[Kind, ...]] = {"all": KINDS, "all but imposter": KINDS[:-1]}
+    groups: dict[str, tuple[Kind, ...]] = {"all": KINDS, "all but imposter": tuple(k for k in KINDS if k != "imposter")}
     groups |= {kind: (kind,) for kind in KINDS}
     found = {}
     for name, kinds in groups.items():

@@ -3,7 +3,8 @@
 Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
 lost. Each frame gives the evidence for the found box, with the verifier's word, and whether its IoU with the truth is
 at least 0.5; every few frames the whole frame is searched as well, as after a loss: for the target as it was known some
-time before. Each candidate that got a closer look gives a row.
+time before. Each candidate that got a closer look gives a row. The boxes that were followed teach the score
+(`Confidence.following`), the candidates how to judge what is verified (`Confidence.verified`).
 """
 
 from __future__ import annotations

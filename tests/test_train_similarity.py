@@ -53,6 +53,7 @@ from train.similarity.evaluate import (
 )
 from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser
 from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
+from train.similarity.widen import begin_from
 from train.store import StoreError, prepare
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,21 @@ def test_losses_are_their_formulas():
     values = rng.random(40)
     wanted = (values[same == 1].mean() + values[same == 0].mean()) / 2
     assert losses.balanced_mean(torch.from_numpy(values), y).item() == pytest.approx(wanted)
+
+
+def test_n_way_loss_is_the_cross_entropy_of_a_choice():
+    rng = np.random.default_rng(0)
+    labels, scores = np.array([0, 1, 0, 2, 1, -1, 0, -1]), rng.normal(0, 3, (8, 8))
+    wanted = []
+    for anchor, partner in [(i, j) for i in range(8) for j in range(8) if i != j and labels[i] == labels[j] >= 0]:
+        choices = [partner, *np.flatnonzero(labels != labels[anchor])]
+        odds = np.exp([scores[anchor, k] for k in choices])
+        wanted.append(-np.log(odds[0] / odds.sum()))
+    got = losses.n_way(torch.from_numpy(scores), torch.from_numpy(labels))
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-9)
+    assert len(wanted) == 8
+    raw = torch.from_numpy(scores).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: losses.n_way(x, torch.from_numpy(labels)), (raw,))
 
 
 def test_gradients_of_the_losses():
@@ -645,6 +661,7 @@ KINDS = {  # model, loss, mining, steps
     "contrastive": (replace(CONV, reader="euclidean", normalise=True), "contrastive", "all", 45),
     "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
     "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
+    "n-way": (replace(CONV, reader="logistic"), "n-way", "all", 45),
     "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),
     "mlp": (
         replace(CONV, trunk="mlp", widths=(64, 32), reader="euclidean", dropout=0.1),
@@ -789,6 +806,50 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(letters, tmp
     assert Run(CONFIG, letters, None, tmp_path).step == 4
 
 
+KOCH = SimilarityConfig("siamese", "koch", (4, 4, 8, 8), False, (), 65, 1, True, 12, False, "logistic")
+
+
+def test_a_widened_network_gives_the_answers_of_the_narrow_one(tmp_path):
+    torch.manual_seed(0)
+    narrow = SimilarityNet(KOCH).eval()
+    save_network(narrow, tmp_path / "narrow.safetensors", half=False)
+    a, b = torch.rand(2, 5, 1, 65, 65)
+    with torch.no_grad():
+        wanted = narrow(a, b)
+    for widths, embedding in (((4, 4, 8, 8), 12), ((8, 8, 16, 16), 24), ((8, 4, 24, 16), 36)):
+        wide = SimilarityNet(replace(KOCH, widths=widths, embedding=embedding)).eval()
+        begin_from(wide, tmp_path / "narrow.safetensors")
+        with torch.no_grad():
+            torch.testing.assert_close(wide(a, b), wanted)
+    wide(a, b).sum().backward()
+    first, second = wide.branches[0].streams[0][3].weight.grad[:2]  # copies of one channel
+    assert not torch.allclose(first, second, rtol=0.01)  # learn different things
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (replace(KOCH, embedding=18), r"must be multiples of its \(4, 4, 8, 8, 12\), got \(4, 4, 8, 8, 18\)"),
+        (replace(KOCH, widths=(2, 4, 8, 8)), "must be multiples"),
+        (replace(KOCH, size=67), "holds another kind of network"),
+        (replace(KOCH, reader="network", embedding=24), "holds another kind of network"),
+    ],
+)
+def test_a_network_that_cannot_be_widened_is_refused(model, message, tmp_path):
+    save_network(SimilarityNet(KOCH), tmp_path / "narrow.safetensors")
+    with pytest.raises(ConfigError, match=message):
+        begin_from(SimilarityNet(model), tmp_path / "narrow.safetensors")
+
+
+def test_networks_of_other_kinds_begin_as_copies_but_are_not_widened(letters, tmp_path):
+    save_network(SimilarityNet(CONV), tmp_path / "given.safetensors", half=False)
+    run = Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors")
+    for key, value in load_similarity(tmp_path / "given.safetensors").state_dict().items():
+        assert torch.equal(run.net.state_dict()[key], value), key
+    with pytest.raises(ConfigError, match="only a koch network with a logistic reader is widened"):
+        begin_from(SimilarityNet(replace(CONV, embedding=32)), tmp_path / "given.safetensors")
+
+
 def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
     run = Run(CONFIG, letters, None, tmp_path)
     run.train(stop_at=1)
@@ -805,6 +866,7 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
     ("change", "message"),
     [
         ({"loss": replace(CONFIG.loss, kind="triplet")}, "triplet does not fit model.reader network"),
+        ({"loss": replace(CONFIG.loss, kind="n-way")}, "n-way compares with the whole batch: mining all, not random"),
         ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean"),
         (
             {"model": replace(CONV, pairing="two-channel"), "loss": replace(CONFIG.loss, mining="hard")},

@@ -25,6 +25,7 @@ from train.similarity.config import OptimConfig, TrainConfig
 from train.similarity.data import ImageSet
 from train.similarity.evaluate import auc, best_threshold, draw_pairs, one_shot, roc, score_pairs
 from train.similarity.sampling import make_batch, pairs, triplets
+from train.similarity.widen import begin_from
 
 SAVE_SECONDS = 120.0  # between checkpoints
 LOG_STEPS = 50
@@ -89,6 +90,9 @@ def batch_loss(
     loss, labels = cfg.loss, batch["labels"].numpy()
     a = net.embed(batch["images"])
     b = net.embed(batch["images"], second=True) if cfg.model.pairing == "pseudo-siamese" else a
+    if loss.kind == "n-way":
+        row, column = torch.cartesian_prod(torch.arange(len(a)), torch.arange(len(b))).unbind(1)
+        return losses.n_way(net.join(a[row], b[column]).view(len(a), len(b)), batch["labels"]).mean()
     distances = None
     if loss.mining in ("semi-hard", "hard"):
         with torch.no_grad():
@@ -112,18 +116,28 @@ class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
     cfg: everything that decides the result. training, validation: images; without validation no threshold is chosen and
-    no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors, log.csv.
+    no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors, log.csv. begin:
+    weights that a new run begins with, see `widen.begin_from`.
     Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged.
     """
 
-    def __init__(self, cfg: TrainConfig, training: ImageSet, validation: ImageSet | None, folder: Path) -> None:
+    def __init__(
+        self,
+        cfg: TrainConfig,
+        training: ImageSet,
+        validation: ImageSet | None,
+        folder: Path,
+        begin: Path | None = None,
+    ) -> None:
         torch.manual_seed(cfg.seed)
         self.cfg, self.training, self.validation, self.folder = cfg, training, validation, folder
-        self.net = SimilarityNet(cfg.model)
+        self.net = SimilarityNet(cfg.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if cfg.optim.init == "koch":
             init_koch(self.net)
         elif cfg.optim.init == "he":
             init_he(self.net)
+        if begin:
+            begin_from(self.net, begin, cfg.seed)
         self.optimiser = make_optimiser(self.net, cfg.optim)
         self.step = 0
         self.seconds = 0.0

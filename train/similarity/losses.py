@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +23,19 @@ def triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
 def bce(logits: Tensor, same: Tensor) -> Tensor:
     """Binary cross-entropy of sigmoid(logit) (Koch et al. 2015, section 3.2). logits: (N,). same: (N,) 1 or 0."""
     return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
+
+
+def n_way(scores: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + sum over k of exp(s_ak - s_ap)): cross-entropy of the choice of a partner p of the anchor a among all
+    images k of other classes (Sohn 2016, equation 6, for any score).
+
+    scores: (N, N), row a holds the raw scores of a and each image. labels: (N,) classes; -1 is no class, and no anchor.
+    Returns a value for each ordered pair of one class.
+    """
+    same = labels[:, None] == labels
+    foreign = scores.masked_fill(same, -torch.inf).logsumexp(1)
+    anchor, partner = torch.nonzero((same & (labels >= 0)).fill_diagonal_(False), as_tuple=True)
+    return F.softplus(foreign[anchor] - scores[anchor, partner])
 
 
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ def main(path: str, box: str, weights: str = "swift") -> None:
         tracker.init(first.image, [float(v) for v in box.split(",")])
         for frame in source:
             result = tracker.update(frame.image)
-            x, y, w, h = result.box
-            print(f"{frame.index} {frame.time:.3f} s: {x:.1f},{y:.1f},{w:.1f},{h:.1f} score {result.score:.2f}")
+            box = ",".join(f"{v:.1f}" for v in result.box) if result else "lost"  # a result is false when lost
+            print(f"{frame.index} {frame.time:.3f} s: {box} score {result.score:.2f}")
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -12,17 +12,20 @@ from tracker.video import VideoWriter
 
 def main(path: str, out: str, boxes: list[str], weights: str = "swift") -> None:
     tracker = Tracker.load(weights)
-    with frames(path) as source, VideoWriter(out, source.fps or 30, source.size) as writer:
+    with frames(path) as source, VideoWriter(out, source.fps or 30, source.size, force=True) as writer:
         first = next(source).image
         targets = [tracker.init(first, [float(v) for v in box.split(",")]) for box in boxes]
         for frame in source:
             results = tracker.update_all(frame.image, targets)
             image = frame.image
             for number, result in enumerate(results):
-                image = draw(image, result.box, result.score, label=str(number))
+                if result:  # false when lost
+                    image = draw(image, result.box, result.score, label=str(number))
             writer.write(image)
-            print(frame.index, " ".join(",".join(f"{v:.1f}" for v in result.box) for result in results))
+            print(frame.index, " ".join(",".join(f"{v:.1f}" for v in r.box) if r else "lost" for r in results))
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     main(sys.argv[1], sys.argv[2], sys.argv[3:])

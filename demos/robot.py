@@ -26,4 +26,6 @@ def main(source_name: str, box: str, weights: str = "swift") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -234,6 +234,19 @@ def test_missing_system_library_of_opencv_is_explained(clip, capsys, monkeypatch
     assert "install libgl1 and libglib2.0-0, or opencv-python-headless" in capsys.readouterr().err
 
 
+def test_boxes_of_a_truncated_video_are_not_called_complete(images, tmp_path, loaded):
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, SIZE)
+    for image in images:
+        writer.write(image)
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert run(path, "--boxes", tmp_path / "b.json") == 0
+    data = json.loads((tmp_path / "b.json").read_text())
+    assert data["meta"]["complete"] is False
+    assert data["meta"]["skipped"] + len(data["boxes"]) == COUNT
+
+
 # --- an early end keeps what there is
 
 
@@ -345,7 +358,8 @@ def test_help_and_version_do_not_wait_for_torch():
         assert ("track" in done.stdout) if option == "--help" else done.stdout == f"siamtrack {__version__}\n"
 
 
-def test_sigint_on_a_terminal_keeps_whole_files(images, tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_on_a_terminal_it_keeps_whole_files(stop, images, tmp_path):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     source, video, boxes = tmp_path / "long.mp4", tmp_path / "out.mp4", tmp_path / "b.csv"
     with VideoWriter(source, FPS, SIZE) as writer:
@@ -373,7 +387,7 @@ def test_sigint_on_a_terminal_keeps_whole_files(images, tmp_path):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         assert not video.exists() and not boxes.exists()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         out = process.communicate(timeout=60)[0]
     finally:
         process.kill()

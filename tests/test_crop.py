@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import reference
@@ -11,7 +13,8 @@ FILL = (10.0, 20.0, 30.0)
 @pytest.mark.parametrize(
     "window",
     [CropWindow(40.3, 31.7, 30.0, 24), CropWindow(-11.2, 200.4, 61.0, 32), CropWindow(100.0, 50.0, 32.0, 32),
-     CropWindow(20.6, 10.1, 150.0, 40), CropWindow(-60.0, -40.0, 420.0, 30), CropWindow(300.0, 220.0, 90.0, 31)],
+     CropWindow(20.6, 10.1, 150.0, 40), CropWindow(-60.0, -40.0, 420.0, 30), CropWindow(300.0, 220.0, 90.0, 31),
+     CropWindow(-900.7, -1100.2, 2000.0, 32)],
 )  # fmt: skip
 def test_equals_the_twin(photo, window):
     expected = reference.crop(photo, window, FILL)
@@ -50,6 +53,15 @@ def test_a_big_target_does_not_alias():
     stripes[:, ::2] = 255
     out = crop(stripes, CropWindow(0, 0, 512, 64), FILL)
     assert np.abs(out[2:-2, 2:-2].astype(int) - 127).max() <= 1
+
+
+def test_a_window_far_wider_than_the_frame_needs_no_more_memory_than_a_few_frames(photo):
+    tracemalloc.start()
+    out = crop(photo, CropWindow.around(160, 120, 32_000, 256), FILL)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (out != np.array(FILL)).any()
+    assert peak < 20 * photo.nbytes  # the window has 13,000 times its pixels
 
 
 def test_the_frame_is_not_mutated(photo):

@@ -47,7 +47,8 @@ def test_clip_box():
     ("box", "message"),
     [((0, 0, 0, 5), "positive width"), ((0, 0, 5, -1), "positive width"), ((np.nan, 0, 5, 5), "finite"),
      ((0, 0, 5), "four finite"), ((100, 0, 5, 5), "wholly outside the 100x50"), ((0, -5, 5, 5), "wholly outside"),
-     ((np.inf, 0, 5, 5), "finite")],
+     ((np.inf, 0, 5, 5), "finite"), ((0, 0, 1001, 5), "ten times as large as the 100x50"),
+     ((0, 0, 1e308, 1e308), "ten times")],
 )  # fmt: skip
 def test_bad_boxes_are_named(box, message):
     with pytest.raises(ValueError, match=message):

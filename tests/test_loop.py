@@ -261,3 +261,10 @@ def test_a_hopeless_response_is_a_score_of_zero_and_not_an_overflow(monkeypatch)
     cells = tracker.grid.cells
     monkeypatch.setattr(tracker, "_forward", lambda *_: (np.full((3, cells, cells), -1e4, np.float32),))
     assert tracker.update(FRAME).score == 0
+
+
+def test_a_target_is_equal_to_itself_only_and_short_to_print(tracker, photo):
+    target, other = (tracker.init(photo, (60, 50, 90, 80)) for _ in range(2))
+    assert target == target and target != other
+    assert {target: "one", other: "two"}[target] == "one"
+    assert len(repr(target)) < 300

@@ -24,10 +24,9 @@ from tracker.similarity import (
     image_files,
     load_similarity,
     patch,
-    read_image,
     to_pixels,
 )
-from tracker.video import SourceError
+from tracker.video import SourceError, read_image
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
 KOCH = SimilarityConfig("siamese", "koch", (64, 128, 128, 256), False, (), 105, 1, False, 4096, False, "logistic")
@@ -327,6 +326,23 @@ def test_compare_without_weights_takes_the_shipped_verifier(photo, tmp_path, cap
         decisions.append(line.split()[1])
     assert decisions == ["same", "different"]
     assert "verifier" not in weight_names()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("gallery", "gallery: not a file; wanted: an image"),
+        ("none.png", "none.png: no such file; wanted: an image"),
+        ("text.png", "text.png is not a readable image"),
+    ],
+)
+def test_compare_takes_images_only(other, message, shots):
+    (shots / "text.png").write_text("no picture")
+    with pytest.raises(SourceError, match=message):
+        compare(shots / "a.png", shots / other)
+    for threshold in ("nan", "1.5"):
+        with pytest.raises(ValueError, match="--threshold is a similarity, at most 1"):
+            compare(shots / "a.png", shots / "b.png", "--threshold", threshold)
 
 
 def test_compare_ranks_a_gallery(shots, capsys):

@@ -172,3 +172,15 @@ def test_weights_of_a_file_begin_a_run(store, tmp_path):
     other = Run(tiny("swift"), store, tmp_path / "b", start_from=weight_file(str(tmp_path / "w.safetensors")))
     for key, value in run.net.state_dict().items():
         assert torch.equal(value, other.net.state_dict()[key])
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_a_length_of_training_that_is_none_is_refused(minutes, capsys):
+    with pytest.raises(SystemExit):
+        main(["--from", "swift", "--data", "clip", "--minutes", minutes])
+    assert f"argument --minutes: invalid minutes value: '{minutes}'" in capsys.readouterr().err
+
+
+def test_weights_with_another_suffix_are_refused_in_one_line(tmp_path, capsys):
+    assert main(["average", "swift", "--out", str(tmp_path / "mean.pt")]) == 2
+    assert capsys.readouterr().err.endswith("suffix .pt; allowed: .safetensors\n")

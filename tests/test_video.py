@@ -1,6 +1,8 @@
 """Real files through the real decoder: a bar code in every frame says which frame it is."""
 
 import http.server
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -128,7 +130,7 @@ def test_early_end_is_told_with_numbers(tmp_path, code):
     with frames(path) as source, pytest.warns(SourceWarning, match=r"ended after \d+ of the 40 frames"):
         got = numbers(source)
     assert 5 < len(got) < 35 and got[:-1] == list(range(len(got) - 1))  # the last one is half a picture
-    assert source.skipped == 40 - len(got)
+    assert source.skipped == 40 - len(got) and source.truncated
 
 
 def test_cut_mp4_is_refused(clip, tmp_path):
@@ -414,6 +416,24 @@ def test_writer_keeps_what_it_has_on_an_exception(tmp_path, kind):
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
     with frames(tmp_path / "out.mp4") as source:
         assert numbers(source) == list(range(7))
+
+
+def test_a_video_that_the_disk_has_no_room_for_is_an_error(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"mine")
+    code = f"""
+import resource, numpy as np
+from tracker.video import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with VideoWriter({str(path)!r}, 25, (320, 240), force=True) as writer:
+    for i in range(100):
+        writer.write(np.random.default_rng(i).integers(0, 256, (240, 320, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "could not be written whole and was not kept; is the disk full?" in done.stderr
+    assert path.read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_writer_refuses_before_the_work(tmp_path):

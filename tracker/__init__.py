@@ -2,8 +2,9 @@
 
 tracker = Tracker.load("swift")
 with frames("clip.mp4") as source:
+    tracker.init(next(source).image, (x, y, w, h))
     for frame in source:
-        result = tracker.update(frame.image) if frame.index else tracker.init(frame.image, (x, y, w, h))
+        result = tracker.update(frame.image)
 """
 
 from typing import TYPE_CHECKING, Any

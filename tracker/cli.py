@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -71,12 +73,12 @@ def track(args: argparse.Namespace) -> int:
                 "coordinates": "x, y, w, h in frame pixels, 0-based: pixel i covers [i, i+1)",
                 "size": list(source.size),
                 "fps": source.fps,
-                "complete": complete,
+                "complete": complete and not source.truncated,
                 "skipped": source.skipped,
                 "dropped": source.dropped,
             }
             write_boxes(boxes, rows, meta)
-    kept = [str(path) for path in (save if writer and writer.count else None, boxes) if path]
+    kept = [str(path) for path in (save if writer and writer.saved else None, boxes) if path]
     if ended is not None:
         said = "interrupted" if isinstance(ended, KeyboardInterrupt) else "ended early"
         _say(f"{said} after {len(rows)} frames; kept {' and '.join(kept) or 'nothing'}")
@@ -208,22 +210,24 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C."""
+    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C or SIGTERM."""
     # the complaints of decoder and windows would drown the one line that says what was wrong
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-    try:
-        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-    except SystemExit as stop:  # --help, --version, a wrong option
-        return int(stop.code or 0)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _stopped_as_by_ctrl_c():
         _show_warnings_as_lines()
         try:
+            args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
             return COMMANDS[args.command](args)
+        except SystemExit as stop:  # --help, --version, a wrong option
+            return int(stop.code or 0)
         except KeyboardInterrupt:
             _say("interrupted; nothing was written")
             return 130
+        except BrokenPipeError:  # who read our output has enough of it, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
+            return 0
         except (ValueError, OSError) as error:
             _say(f"error: {error}")
         except ImportError as error:
@@ -232,6 +236,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 advice = "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
             _say(f"error: {error}{advice}")
     return 2
+
+
+@contextlib.contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (of kill, timeout, docker stop) end the work as Ctrl-C does: what was done is kept."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may have handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warnings_as_lines() -> None:

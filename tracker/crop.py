@@ -53,11 +53,17 @@ def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> 
 def _block_mean(frame: Image, x0: int, y0: int, cells: int, block: int, fill: tuple[float, float, float]) -> Image:
     """(cells, cells, 3) means of the block x block squares of the frame that start at (x0, y0)."""
     height, width = frame.shape[:2]
-    x1, y1 = x0 + cells * block, y0 + cells * block
-    inside = frame[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
-    if inside.size == 0:
-        return np.full((cells, cells, 3), np.round(fill), np.uint8)
+    means = np.full((cells, cells, 3), np.round(fill), np.uint8)
+    # the squares that show some of the frame; the others cost nothing, however wide the window is
+    left, right = max(-x0 // block, 0), min(-((x0 - width) // block), cells)
+    top, bottom = max(-y0 // block, 0), min(-((y0 - height) // block), cells)
+    if left >= right or top >= bottom:
+        return means
+    x0, x1, y0, y1 = x0 + left * block, x0 + right * block, y0 + top * block, y0 + bottom * block
+    inside = frame[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     if inside.shape[:2] != (y1 - y0, x1 - x0):
         borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
         inside = np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill), np.uint8)
-    return np.asarray(cv2.resize(inside, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8)
+    size = right - left, bottom - top
+    means[top:bottom, left:right] = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
+    return means

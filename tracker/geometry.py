@@ -39,7 +39,8 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
     """Return `box` as a Box, or say what is wrong with it.
 
     box: x, y, w, h in frame px. Part of it may lie outside the frame, not all of it.
-    Raises ValueError: not four finite numbers, no positive size, or wholly outside the frame.
+    Raises ValueError: not four finite numbers, no positive size, wholly outside the frame, or more than ten times as
+    wide or as high as it.
     """
     values = np.asarray(box, dtype=np.float64).reshape(-1)
     if values.shape != (4,) or not np.isfinite(values).all():
@@ -49,6 +50,8 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
         raise ValueError(f"box must have a positive width and height; got w={w:g}, h={h:g}")
     if x >= frame_w or y >= frame_h or x + w <= 0 or y + h <= 0:
         raise ValueError(f"box (x={x:g}, y={y:g}, w={w:g}, h={h:g}) lies wholly outside the {frame_w}x{frame_h} frame")
+    if w > 10 * frame_w or h > 10 * frame_h:
+        raise ValueError(f"box {w:g} x {h:g} is more than ten times as large as the {frame_w}x{frame_h} frame")
     return Box(x, y, w, h)
 
 

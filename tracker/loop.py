@@ -27,18 +27,18 @@ MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
 MOST_STRETCH = 1.4  # the network's box of the first frame is taken to be off by this factor at most
 
 
-@dataclass
+@dataclass(eq=False)
 class Target:
-    """What is known of one target: the whole state of tracking it. `update` mutates it.
+    """What is known of one target: the whole state of tracking it. `update` mutates it. Equal only to itself.
 
     box: x, y, w, h, frame px. template: features of the exemplar. fill: mean BGR of the first frame. stretch: (2,)
     factors on width and height of the network's boxes, see `ShortTermTracker.init`.
     """
 
     box: Box
-    template: Template
+    template: Template = field(repr=False)
     fill: tuple[float, float, float]
-    stretch: NDArray[np.float32] = field(default_factory=lambda: np.ones(2, np.float32))
+    stretch: NDArray[np.float32] = field(default_factory=lambda: np.ones(2, np.float32), repr=False)
 
 
 class Refined(NamedTuple):

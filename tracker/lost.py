@@ -31,7 +31,7 @@ PEAKS = 4  # of a score map that are looked at
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 
 
-@dataclass
+@dataclass(eq=False)
 class KnownTarget(Target):
     """A target and what is known of its fate. Mutated by `update`.
 
@@ -43,16 +43,18 @@ class KnownTarget(Target):
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
 
-    first: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
-    memory: list[Tensor] = field(default_factory=list)
-    habit: Habit = field(default_factory=lambda: Habit(np.zeros(512), np.zeros((1, 64, 16, 16), np.float32)))
+    first: Tensor = field(default_factory=lambda: torch.zeros(1, 0), repr=False)
+    memory: list[Tensor] = field(default_factory=list, repr=False)
+    habit: Habit = field(
+        default_factory=lambda: Habit(np.zeros(512), np.zeros((1, 64, 16, 16), np.float32)), repr=False
+    )
     state: State = "tracking"
     belief: float = LongTerm.strongest
     calm: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
     trial: Trial | None = None
-    seen: Found | None = None
+    seen: Found | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

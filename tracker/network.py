@@ -205,8 +205,7 @@ def _read_siamfc_pytorch(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: truncated or foreign weight file: {reason}") from None
+        raise CheckpointError(f"{path}: truncated or foreign weight file ({type(error).__name__})") from None
     if not isinstance(state, dict) or "backbone.conv1.0.weight" not in state:
         raise CheckpointError(
             f"{path}: not a known layout; allowed: .safetensors of siamtrack, or a siamfc-pytorch state dict"

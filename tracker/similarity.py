@@ -24,7 +24,7 @@ from tracker.config import ConfigError
 from tracker.crop import Image, crop, mean_colour
 from tracker.geometry import CropWindow, check_box, context_side
 from tracker.network import fill_weights, read_safetensors
-from tracker.video import IMAGE_SUFFIXES, frames, natural_key
+from tracker.video import IMAGE_SUFFIXES, natural_key, read_image
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
 
@@ -349,12 +349,6 @@ def image_files(folder: str | Path) -> list[Path]:
     return files
 
 
-def read_image(path: str | Path) -> Image:
-    """(H, W, 3) uint8 BGR. Raises video.SourceError when the file cannot be read or is not an image."""
-    with frames(path) as source:
-        return next(source).image
-
-
 # --- siamtrack compare -----------------------------------------------------------------------------------------------
 
 
@@ -378,6 +372,8 @@ def compare_command(args: argparse.Namespace) -> int:
         raise ValueError(f"give two images, or --gallery DIR; got {len(args.images)} image(s)")
     if args.top < 1:
         raise ValueError(f"--top must be >= 1, got {args.top}")
+    if args.threshold is not None and not -1 <= args.threshold <= 1:
+        raise ValueError(f"--threshold is a similarity, at most 1; got {args.threshold:g}")
     net = load_similarity(args.weights)
     threshold = args.threshold
     if threshold is None:

@@ -64,6 +64,7 @@ class Source:
     size: (width, height) of the first frame, pixels
     skipped: announced frames that could not be read so far
     dropped: live frames that nobody took so far
+    truncated: decoding ended before the announced end
     """
 
     length: int | None = None
@@ -71,6 +72,7 @@ class Source:
     size: tuple[int, int]
     skipped: int = 0
     dropped: int = 0
+    truncated: bool = False
 
     def __init__(self, name: str, start: int, stop: int | None) -> None:
         self.name = name
@@ -190,6 +192,7 @@ class VideoReader(Source):
         got = self._index + 1
         if self._start < got < self._end:
             self.skipped += self._end - got
+            self.truncated = True
             warnings.warn(
                 f"{self.name}: decoding ended after {got} of the {self._announced} frames that the file announces",
                 SourceWarning,
@@ -342,6 +345,17 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def read_image(path: str | Path) -> Image:
+    """(H, W, 3) uint8 BGR, turned as its EXIF data say. Raises SourceError: missing, or not an image."""
+    path = Path(path)
+    if not path.is_file():
+        raise SourceError(f"{path}: {'not a file' if path.exists() else 'no such file'}; wanted: an image")
+    image = _read_image(path)
+    if image is None:
+        raise SourceError(f"{path} is not a readable image ({', '.join(IMAGE_SUFFIXES)})")
+    return image
+
+
 def _read_image(path: Path) -> Image | None:
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on Windows
@@ -397,7 +411,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = Fals
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
     if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; remove it or ask for it to be overwritten (force)")
+        raise FileExistsError(f"{path} exists; remove it, or overwrite it by --force (in Python force=True)")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -427,7 +441,7 @@ class VideoWriter:
         self.size = (int(size[0]), int(size[1]))
         if min(self.size) < 2:
             raise ValueError(f"video size {self.size} must be at least 2 x 2 pixels")
-        self.count = 0
+        self.count, self.saved = 0, False
         self._part = partial_path(self.path)
         self._writer: cv2.VideoWriter | None = cv2.VideoWriter(
             str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), float(fps), self.size
@@ -448,17 +462,30 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file; a video without frames leaves none. Safe to call twice."""
+        """Finish the file; a video without frames leaves none. Safe to call twice.
+
+        Raises OSError: what was written is damaged; what stood at the path before stays.
+        """
         if self._writer is None:
             return
         writer, self._writer = self._writer, None
         try:
             writer.release()
         finally:  # a second Ctrl-C must not lose the first one's file
-            if self.count:
-                os.replace(self._part, self.path)
-            else:
-                self._part.unlink(missing_ok=True)
+            self._keep()
+
+    def _keep(self) -> None:
+        """Give the file its name if all of it is there: the encoder does not tell when the disk was full."""
+        capture = cv2.VideoCapture(str(self._part))
+        written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        self.saved = 0 < self.count == written
+        if self.saved:
+            os.replace(self._part, self.path)
+            return
+        self._part.unlink(missing_ok=True)
+        if self.count:
+            raise OSError(f"{self.path}: the video could not be written whole and was not kept; is the disk full?")
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -16,9 +16,10 @@ import cv2
 import torch
 
 from tracker.benchmark.sequences import DataError
-from tracker.config import ConfigError, load_yaml
-from tracker.network import CheckpointError, SiameseNet, average, load_network, save_network
+from tracker.config import load_yaml
+from tracker.network import SiameseNet, average, load_network, save_network
 from tracker.video import check_output
+from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
 from train.loop import Run
@@ -26,7 +27,7 @@ from train.processes import Processes, join
 from train.readers import Layout, Tally, detect
 from train.render import render
 from train.sheet import inspect, preview, write_sheet
-from train.store import Store, StoreError, prepare
+from train.store import Store, prepare
 from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
 
 SHEETS = (".png", ".jpg")
@@ -143,22 +144,6 @@ def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
     return score
 
 
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def share(text: str) -> float:
-    """A number in [0, 1), for argparse."""
-    number = float(text)
-    if not 0 <= number < 1:
-        raise ValueError
-    return number
-
-
 def picture(text: str) -> Path:
     """The path of a picture, for argparse."""
     if Path(text).suffix.lower() not in SHEETS:
@@ -174,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         args.run(args)
-    except (ConfigError, DataError, StoreError, CheckpointError, FloatingPointError, ImportError, OSError) as error:
+    except (ValueError, FloatingPointError, ImportError, OSError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -217,7 +202,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
     p.add_argument("--from", dest="start_from", help="weights to begin with: a name or a file")
     p.add_argument("--trunk", type=Path, help="ImageNet weights of the MobileNetV2 trunk (torchvision's naming)")
-    p.add_argument("--minutes", type=float, help="length of the whole run; the schedule is fitted to it")
+    p.add_argument("--minutes", type=minutes, help="length of the whole run; the schedule is fitted to it")
     add_training(p)
     p.set_defaults(run=command_fit)
     p = commands.add_parser("average", help=command_average.__doc__)
@@ -239,7 +224,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
     add_format(p)
     p.add_argument("--out", type=Path, help="folder of the run; by default runs/ and the name of the data's folder")
-    p.add_argument("--minutes", type=float, default=10.0, help="length of the training; the schedule is fitted to it")
+    p.add_argument("--minutes", type=minutes, default=10.0, help="length of the training; the schedule is fitted to it")
     p.add_argument("--keep", type=Path, help="store whose pairs are mixed in, so that the rest is not forgotten")
     p.add_argument("--keep-share", type=share, default=0.5, help="share of these pairs")
     add_training(p)
@@ -255,7 +240,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """The options of every training."""
     parser.add_argument("--val", type=Path, help="sequences (img/ + groundtruth_rect.txt) to track on while training")
-    parser.add_argument("--val-minutes", type=float, default=20.0, help="time between validations")
+    parser.add_argument("--val-minutes", type=minutes, default=20.0, help="time between validations")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one is best when another job runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--tensorboard", action="store_true", help="write event files into OUT/tensorboard, too")

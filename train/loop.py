@@ -365,7 +365,7 @@ class Run:
         progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
         with asked_to_stop() as asked, progress_bar() as bar, saved_at_the_end(self._save_and_draw, batches):
             while not stop:
-                progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                progress = self.seconds / (60 * minutes) if minutes is not None else self.step / optim.steps
                 if progress >= 1 or self.step == stop_at:
                     break
                 begin = time.perf_counter()

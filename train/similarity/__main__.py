@@ -14,6 +14,7 @@ import torch
 
 from tracker.config import load_yaml
 from tracker.similarity import load_similarity
+from train.arguments import minutes, positive
 from train.similarity.config import TrainConfig
 from train.similarity.data import omniglot_runs, read, split
 from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
@@ -109,13 +110,13 @@ def main(argv: list[str] | None = None) -> int:
         several = {"nargs": "+"} if name == "sweep" else {}
         p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **several)
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
-        p.add_argument("--threads", type=int, default=1, help="CPU threads")
+        p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
             p.add_argument("--ways", type=int, nargs="+", default=[2, 5, 10, 20], help="N of N-way [2 5 10 20]")
-            p.add_argument("--trials", type=int, default=400, help="one-shot trials for each N [400]")
+            p.add_argument("--trials", type=positive, default=400, help="one-shot trials for each N [400]")
     p = added["fit"]
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
-    p.add_argument("--minutes", type=float, help="length of the whole run, in place of optim.steps")
+    p.add_argument("--minutes", type=minutes, help="length of the whole run, in place of optim.steps")
     begin = "weights that a new run begins with; those of a narrower koch network are widened"
     p.add_argument("--from", dest="begin", type=Path, metavar="FILE", help=begin)
     p = added["evaluate"]
@@ -126,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")
     p = added["sweep"]
     p.add_argument("--embeddings", type=int, nargs="+", required=True, help="lengths of the embedding")
-    p.add_argument("--steps", type=int, help="in place of optim.steps")
+    p.add_argument("--steps", type=positive, help="in place of optim.steps")
     p.add_argument("--out", type=Path, required=True, help="folder of the runs, sweep.json and sweep.png")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

@@ -188,7 +188,7 @@ class Run:
         progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
         with asked_to_stop() as stop, progress_bar() as bar, saved_at_the_end(self.save, batches):
             while not stop():
-                progress = self.seconds / (60 * minutes) if minutes else self.step / optim.steps
+                progress = self.seconds / (60 * minutes) if minutes is not None else self.step / optim.steps
                 if progress >= 1 or self.step == stop_at:
                     break
                 begin = time.perf_counter()

@@ -720,6 +720,20 @@ def test_embedding_networks_see_each_image_of_a_batch_once(letters):
         assert seen == passes
 
 
+def test_a_batch_of_one_class_is_refused(letters):
+    many, one = letters.by_class[0], letters.by_class[1][:1]
+    lonely = letters.keep(np.isin(np.arange(len(letters.images)), [*many, *one]))
+    with pytest.raises(DataError, match="no two classes for a batch"):
+        make_batch(lonely, CONV, CONFIG.batch, 0, 0)
+
+
+def test_a_resumed_run_does_not_ask_again_for_what_it_began_with(letters, tmp_path):
+    save_network(SimilarityNet(CONV), tmp_path / "given.safetensors")
+    Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors").train(stop_at=2)
+    (tmp_path / "given.safetensors").unlink()
+    assert Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors").step == 2
+
+
 @pytest.mark.parametrize("name", ["mlp", "triplet"])
 def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     cfg = config_of(name)
@@ -806,14 +820,14 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(letters, tmp
     assert Run(CONFIG, letters, None, tmp_path).step == 4
 
 
-KOCH = SimilarityConfig("siamese", "koch", (4, 4, 8, 8), False, (), 65, 1, True, 12, False, "logistic")
+KOCH = SimilarityConfig("siamese", "koch", (4, 4, 8, 8), False, (), 81, 1, True, 12, False, "logistic")
 
 
 def test_a_widened_network_gives_the_answers_of_the_narrow_one(tmp_path):
     torch.manual_seed(0)
     narrow = SimilarityNet(KOCH).eval()
     save_network(narrow, tmp_path / "narrow.safetensors", half=False)
-    a, b = torch.rand(2, 5, 1, 65, 65)
+    a, b = torch.rand(2, 5, 1, 81, 81)
     with torch.no_grad():
         wanted = narrow(a, b)
     for widths, embedding in (((4, 4, 8, 8), 12), ((8, 8, 16, 16), 24), ((8, 4, 24, 16), 36)):
@@ -822,7 +836,7 @@ def test_a_widened_network_gives_the_answers_of_the_narrow_one(tmp_path):
         with torch.no_grad():
             torch.testing.assert_close(wide(a, b), wanted)
     wide(a, b).sum().backward()
-    first, second = wide.branches[0].streams[0][3].weight.grad[:2]  # copies of one channel
+    first, second = wide.branches[0].streams[0][0].weight.grad[:2]  # copies of one channel
     assert not torch.allclose(first, second, rtol=0.01)  # learn different things
 
 
@@ -831,8 +845,9 @@ def test_a_widened_network_gives_the_answers_of_the_narrow_one(tmp_path):
     [
         (replace(KOCH, embedding=18), r"must be multiples of its \(4, 4, 8, 8, 12\), got \(4, 4, 8, 8, 18\)"),
         (replace(KOCH, widths=(2, 4, 8, 8)), "must be multiples"),
-        (replace(KOCH, size=67), "holds another kind of network"),
-        (replace(KOCH, reader="network", embedding=24), "holds another kind of network"),
+        (replace(KOCH, size=83), "holds another kind of network: its size differ"),
+        (replace(KOCH, reader="network", embedding=24), "its reader differ"),
+        (replace(KOCH, trunk="mlp", widths=(8, 8)), "its trunk differ"),
     ],
 )
 def test_a_network_that_cannot_be_widened_is_refused(model, message, tmp_path):
@@ -868,6 +883,10 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
         ({"loss": replace(CONFIG.loss, kind="triplet")}, "triplet does not fit model.reader network"),
         ({"loss": replace(CONFIG.loss, kind="n-way")}, "n-way compares with the whole batch: mining all, not random"),
         ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean"),
+        (
+            {"model": replace(CONV, pairing="two-channel"), "loss": LossConfig("n-way", 1.0, 1.0, "all")},
+            "two-channel network has none",
+        ),
         (
             {"model": replace(CONV, pairing="two-channel"), "loss": replace(CONFIG.loss, mining="hard")},
             "two-channel network has none",

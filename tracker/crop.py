@@ -1,4 +1,4 @@
-"""The only pixel sampler of the project: tracking and training cut every crop here."""
+"""The only sampler of what networks see: tracking and training cut every crop here."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ Built around the per-frame loop of `loop.py`. In every frame the evidence for th
 probability that it is right (`Confidence`), the score. In doubt, what was found is verified: the refiner compares it
 with how the target lately looked, and the verifier with patches that were sure. While belief is low the position is
 held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are searched, a
-few windows a frame. A candidate is taken for the target only when it convinces twice in a row.
+few windows a frame. A candidate from elsewhere must be seen again, and not be refuted, before it is taken for the
+target.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tracker.config import BoxTracking, Confidence, LongTerm
-from tracker.crop import Image, crop
+from tracker.crop import Image
 from tracker.evidence import EVIDENCE, MOST_ALIKE, Found, Habit, colours, examine, log_odds
-from tracker.geometry import Box, CropWindow, context_side, iou
+from tracker.geometry import Box, CropWindow, iou
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
-from tracker.similarity import SimilarityNet, load_similarity, to_pixels
+from tracker.similarity import SimilarityNet, load_similarity, patch, to_pixels
 
 __all__ = ["KnownTarget", "Result", "Target", "Tracker"]
 
@@ -132,7 +133,7 @@ class Tracker(ShortTermTracker):
     # --- following
 
     def _where_to_look(self, target: KnownTarget, frame: Image) -> Iterator[CropWindow]:
-        """The windows to search for a target in this frame."""
+        """The windows to search for a target in this frame; mutates its `scan` when all are taken."""
         cfg, rules = self.config, self.long_term
         ratio = cfg.search_size / cfg.exemplar_size
         near = target.trial.box if target.trial else target.box
@@ -181,15 +182,17 @@ class Tracker(ShortTermTracker):
     def _embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
         """(1, D) embedding of the patch in `box`."""
         cfg = self.verifier.config
-        window = CropWindow.around(*box.centre, context_side(box.w, box.h, cfg.context_amount), cfg.size)
         with torch.inference_mode():
-            return self.verifier.embed(to_pixels(crop(frame, window, fill), cfg))
+            return self.verifier.embed(to_pixels(patch(frame, box, cfg, fill), cfg))
 
-    def _alike(self, target: KnownTarget, patch: Tensor) -> float:
-        """How much a patch is like the known one that it is most like: a raw score of the verifier in [-8, 8]."""
+    def _alike(self, target: KnownTarget, embedding: Tensor) -> float:
+        """How much a patch, given by its embedding, is like the known one that it is most like.
+
+        Returns a raw score of the verifier in [-8, 8].
+        """
         known = torch.cat([target.first, *target.memory])
         with torch.inference_mode():
-            scores = self.verifier.join(patch.expand(len(known), -1), known)
+            scores = self.verifier.join(embedding.expand(len(known), -1), known)
         return float(scores.max().clamp(-MOST_ALIKE, MOST_ALIKE))
 
     @property
@@ -235,6 +238,8 @@ class Tracker(ShortTermTracker):
                 self.remember(frame, target)
         else:
             target.state = "uncertain" if target.belief > rules.lost else "lost"
+            if target.state == "lost":
+                target.rivals = []  # nobody follows them now
             target.scan, target.trial = 0, Trial(found.smoothed(last), 0.0)
         return Result(target.trial.box if target.trial else target.box, p, state=target.state)
 
@@ -256,9 +261,9 @@ class Tracker(ShortTermTracker):
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
         rules, target.calm = self.long_term, 0
-        patch = self._embed(frame, target.box, target.fill)
-        target.habit = target.habit.after_patch(self._alike(target, patch))
-        target.memory = [*target.memory, patch][-rules.memory :]
+        embedding = self._embed(frame, target.box, target.fill)
+        target.habit = target.habit.after_patch(self._alike(target, embedding))
+        target.memory = [*target.memory, embedding][-rules.memory :]
 
     # --- rivals
 
@@ -319,13 +324,14 @@ class Tracker(ShortTermTracker):
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
         target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
         for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
-            if overlap(found.box, followed.box) < 0.3 and judge(found) > max(target.trial.belief, 0.0):
-                target.seen, target.trial = found, Trial(found.box, judge(found))
+            odds = min(judge(found), rules.strongest)
+            if overlap(found.box, followed.box) < 0.3 and odds > max(target.trial.belief, 0.0):
+                target.seen, target.trial = found, Trial(found.box, odds)
         p = self._score(target.seen)
         if target.seen is not followed or belief < rules.adopt:
             return Result(target.trial.box, p, state="lost")
         target.box, target.state, target.belief = target.trial.box, "tracking", belief
-        target.trial, target.rivals = None, []
+        target.trial = None
         return Result(target.box, p)
 
     def _candidates(

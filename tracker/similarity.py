@@ -389,7 +389,7 @@ def compare_command(args: argparse.Namespace) -> int:
         value = net.similarity(score)
         print(f"{value:.4f}  {'same' if value >= threshold else 'different':9s}  {left}  {right}")
 
-    if len(names) == 2:
+    if not args.gallery:
         with torch.inference_mode():
             say(names[0], names[1], float(net(images[0], images[1])))
     if args.gallery:

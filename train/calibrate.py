@@ -1,10 +1,11 @@
 """Make the score a probability: run the tracker on footage with events, and fit how often its box is right.
 
-Every clip is tracked as it is and with one event of each kind (`tracker.benchmark.events`), always following, never
-lost. Each frame gives the evidence for the found box, with the verifier's word, and whether its IoU with the truth is
-at least 0.5; every few frames the whole frame is searched as well, as after a loss: for the target as it was known some
-time before. Each candidate that got a closer look gives a row. The boxes that were followed teach the score
-(`Confidence.following`), the candidates how to judge what is verified (`Confidence.verified`).
+Every clip is tracked as it is, with the target painted out, with a look-alike and with an imposter, some also with the
+other events of `tracker.benchmark.events`: always following, never lost. Each frame gives the evidence for the found
+box, with the verifier's word, and whether its IoU with the truth is at least 0.5; every few frames the whole frame is
+searched as well, as after a loss: for the target as it was known some time before. Each candidate that got a closer
+look gives a row. The boxes that were followed teach the score (`Confidence.following`), the candidates how to judge
+what is verified (`Confidence.verified`).
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ PATIENCE = 6  # frames on a wrong thing after which the target is put back
 def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage]:
     """The longest unbroken track of every clip as a sequence of image files in `folder`; what is there is kept."""
     found = []
+    taken: set[Path] = set()
     for source in sources:
         for clip in tqdm(read(source, detect(source), tally), f"{source.name}", unit="clip", mininterval=1):
             place = folder / clip.name.replace("/", "_")
+            if place in taken:
+                raise DataError(f"{source}: a second clip is called {place.name}; rename one of them")
+            taken.add(place)
             tracks: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
             files: dict[int, Path] = {}
             for number, image, seen in look(clip, tally):
@@ -176,6 +181,8 @@ def calibrate(
         name = "calibrate, told" if told else "calibrate"
         gathered = [gather(tracker, s, told) for s in tqdm(runs, name, unit="sequence", mininterval=1)]
         following, followed_right, finding, found_right = (np.concatenate(some) for some in zip(*gathered, strict=True))
+        if not told and not len(finding):
+            raise DataError("no candidate was found in any whole frame: calibration needs more or longer clips")
         alone = fit(following[:, : len(EVIDENCE)], followed_right)
         confidence = Confidence(alone, fit(following, followed_right) if told else fit(finding, found_right))
     p = np.array([confidence.following.probability(row[: len(EVIDENCE)]) for row in following.tolist()])

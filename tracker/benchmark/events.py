@@ -1,6 +1,6 @@
 """Events that happen to a target, made in real footage: it is painted out, the scene is cut away, the camera fails.
 
-Every event starts after a third of the sequence, lasts one to three seconds, and ends before two thirds:
+Every event starts after a third of the sequence and lasts one to three seconds, but at most another third:
 
 erased     the target is painted out of the picture and comes back where it then is
 cut        another scene is shown

@@ -42,8 +42,8 @@ class BatchConfig:
     sides in px, one drawn for each batch.
     flip, turn: mirror, turn by multiples of 90 degrees, the whole batch alike, so both of a pair.
     affine: each of four distortions of each image is applied with this probability: up to `rotation` degrees, `shear`,
-    `scale` (0.2 gives 0.8 to 1.2) and `shift` (share of the side). colour: strength of a change of light and colour;
-    blur: probability of blur, noise or compression.
+    `scale` (0.2 gives 0.8 to 1.2) and `shift` (share of the side, margin included). colour: strength of a change of
+    light and colour; blur: probability of blur, noise or compression.
     photos: share of the classes that have one image (two distortions of it are then a pair). backgrounds: how many join
     the batch, from the frames of its images; they differ from every class and are not compared with each other.
     """
@@ -137,8 +137,8 @@ class TrainConfig:
                 f"loss.kind {loss.kind} does not fit model.reader {model.reader}: contrastive and triplet take a"
                 f" distance ({', '.join(DISTANCES)}), bce and hinge take logistic or network"
             )
-        if model.pairing == "two-channel" and loss.mining in ("semi-hard", "hard"):
-            raise ConfigError(f"loss.mining {loss.mining} compares embeddings; a two-channel network has none")
+        if model.pairing == "two-channel" and (loss.kind == "n-way" or loss.mining in ("semi-hard", "hard")):
+            raise ConfigError("loss.kind n-way and hard mining compare embeddings; a two-channel network has none")
         if batch.classes < 2 or batch.per_class < 2:
             raise ConfigError("batch.classes and batch.per_class must be >= 2: pairs are formed within a batch")
         if not batch.sizes or (not model.pyramid and batch.sizes != (model.size,)):

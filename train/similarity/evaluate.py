@@ -238,7 +238,8 @@ def evaluate(
         found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
         if images.beside:
             for name, some in kinds(images, first, second, same).items():
-                found[f"auc_{name}"] = auc(roc(kept.scores[same | some], same[same | some]))
+                if some.any():
+                    found[f"auc_{name}"] = auc(roc(kept.scores[same | some], same[same | some]))
         if isinstance(net, SimilarityNet):
             if net.config.threshold is None:
                 raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")

@@ -80,6 +80,12 @@ def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, lr=cfg.lr)
 
 
+def every_score(net: SimilarityNet, a: Tensor, b: Tensor) -> Tensor:
+    """(len(a), len(b)) raw scores of each row of features a with each of b."""
+    row, column = torch.cartesian_prod(torch.arange(len(a)), torch.arange(len(b))).unbind(1)
+    return net.join(a[row], b[column]).view(len(a), len(b))
+
+
 def batch_loss(
     net: SimilarityNet, batch: dict[str, Tensor], cfg: TrainConfig, progress: float, rng: np.random.Generator
 ) -> Tensor:
@@ -91,12 +97,11 @@ def batch_loss(
     a = net.embed(batch["images"])
     b = net.embed(batch["images"], second=True) if cfg.model.pairing == "pseudo-siamese" else a
     if loss.kind == "n-way":
-        row, column = torch.cartesian_prod(torch.arange(len(a)), torch.arange(len(b))).unbind(1)
-        return losses.n_way(net.join(a[row], b[column]).view(len(a), len(b)), batch["labels"]).mean()
+        return losses.n_way(every_score(net, a, b), batch["labels"]).mean()
     distances = None
     if loss.mining in ("semi-hard", "hard"):
         with torch.no_grad():
-            distances = torch.stack([-net.join(row.expand_as(b), b) for row in a]).numpy()
+            distances = -every_score(net, a, b).numpy()
     margin = losses.growing(loss.margin, loss.margin_end, progress)
     if loss.kind == "triplet":
         x, p, n = map(torch.from_numpy, triplets(labels, loss.mining, rng, distances))
@@ -115,10 +120,11 @@ def batch_loss(
 class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
-    cfg: everything that decides the result. training, validation: images; without validation no threshold is chosen and
-    no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors, log.csv. begin:
-    weights that a new run begins with, see `widen.begin_from`.
-    Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged.
+    cfg: with `begin`, everything that decides the result. training, validation: images; without validation no threshold
+    is chosen and no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors,
+    log.csv. begin: weights that a new run begins with, see `widen.begin_from`.
+    Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged, and
+    what `widen.begin_from` raises.
     """
 
     def __init__(
@@ -136,7 +142,7 @@ class Run:
             init_koch(self.net)
         elif cfg.optim.init == "he":
             init_he(self.net)
-        if begin:
+        if begin and not (folder / "last.pt").is_file():
             begin_from(self.net, begin, cfg.seed)
         self.optimiser = make_optimiser(self.net, cfg.optim)
         self.step = 0

@@ -13,7 +13,7 @@ from torch import Tensor
 from tracker.similarity import SimilarityConfig, to_pixels
 from train import augment
 from train.similarity.config import BatchConfig
-from train.similarity.data import ImageSet, trim
+from train.similarity.data import DataError, ImageSet, trim
 
 Index = NDArray[np.int64]
 Mining = Literal["random", "all", "semi-hard", "hard"]
@@ -38,7 +38,7 @@ def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:
     for c in chosen:
         own = images.by_class[c]
         rows.append(own[np.resize(rng.permutation(len(own)), cfg.per_class)])
-    found = np.concatenate(rows)
+    found = np.concatenate([np.empty(0, np.int64), *rows])
     beside = [rng.choice(images.backgrounds(i)) for i in rng.permutation(np.resize(found, cfg.backgrounds))]
     return np.concatenate([found, np.array(beside, np.int64)])
 
@@ -46,10 +46,13 @@ def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:
 def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed: int, step: int) -> dict[str, Tensor]:
     """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,).
 
-    The label of a background is -1.
+    The label of a background is -1. Raises DataError: fewer than two classes to draw.
     """
     rng = np.random.default_rng((seed, step))
     index = draw(images, cfg, rng)
+    labels = np.where(index < len(images.images), images.labels[np.minimum(index, len(images.images) - 1)], -1)
+    if len(np.unique(labels)) < 2:
+        raise DataError(f"{images}: no two classes for a batch; those with one image are drawn by batch.photos only")
     size = int(rng.choice(cfg.sizes))
     pixels = torch.cat(
         [to_pixels(trim(distort(images.wide(i), cfg, rng), images.margin), model, size) for i in index.tolist()]
@@ -59,7 +62,6 @@ def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed
     for axis in (2, 3):
         if cfg.flip and rng.random() < 0.5:
             pixels = pixels.flip(axis)
-    labels = np.where(index < len(images.images), images.labels[np.minimum(index, len(images.images) - 1)], -1)
     return {"images": pixels.contiguous(), "labels": torch.from_numpy(labels)}
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tracker.config import ConfigError
+from tracker.config import ConfigError, to_dict
 from tracker.similarity import SimilarityNet, load_similarity
 
 UNEVEN = 0.5  # deviation of the shares by which a weight is dealt out, relative to an even share
@@ -24,13 +23,14 @@ def begin_from(net: SimilarityNet, file: Path, seed: int = 0) -> None:
     """
     narrow = load_similarity(file)
     own, given = net.config, narrow.config
-    shape = {"threshold": None, "widths": (1,) * len(own.widths), "embedding": 1}
-    if replace(own, **shape, dropout=0.0) != replace(given, **shape, dropout=0.0):  # type: ignore[arg-type]
-        raise ConfigError(f"{file} holds another kind of network: {given}; wanted, but for the widths: {own}")
+    free = ("threshold", "widths", "embedding", "dropout")
+    ours, theirs = to_dict(own), to_dict(given)
+    if differ := [key for key in ours if key not in free and ours[key] != theirs[key]]:
+        raise ConfigError(f"{file} holds another kind of network: its {', '.join(differ)} differ")
     wide, slim = (*own.widths, own.embedding), (*given.widths, given.embedding)
     if wide != slim and (own.trunk != "koch" or own.reader != "logistic"):
         raise ConfigError(f"{file}: only a koch network with a logistic reader is widened; it has {slim}, not {wide}")
-    if len(wide) != len(slim) or any(w % s for w, s in zip(wide, slim, strict=True)):
+    if any(w % s for w, s in zip(wide, slim, strict=True)):
         raise ConfigError(f"{file}: widths and embedding must be multiples of its {slim}, got {wide}")
     rng = torch.Generator().manual_seed(seed)
     state = narrow.state_dict()

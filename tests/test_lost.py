@@ -81,6 +81,24 @@ def test_a_blackout_is_noticed_and_the_target_found_again(engine, scene):
     assert states[60:].count("tracking") >= 15
 
 
+def test_one_strong_look_does_not_bring_a_lost_target_back(engine, monkeypatch, scene):
+    target = engine.init(scene.render(0), scene.box(0))
+    target.rivals = [Rival(Box(10, 10, 30, 30), age=5)]
+    monkeypatch.setattr(engine, "_verified_odds", lambda found: -14.0)
+    monkeypatch.setattr(engine, "_score", lambda found: 0.0)
+    for t in range(1, 10):
+        engine.update(scene.render(t), target)
+    assert target.state == "lost" and not target.rivals  # nobody follows them now
+    strong = replace(target.seen, box=Box(250, 180, 40, 40))
+    monkeypatch.setattr(engine, "_candidates", lambda *args: iter([strong]))
+    monkeypatch.setattr(engine, "_verified_odds", lambda found: 14.0 if found is strong else -14.0)
+    assert engine.update(scene.render(10), target).state == "lost"
+    assert target.trial == Trial(strong.box, engine.long_term.strongest)
+    monkeypatch.setattr(engine, "_candidates", lambda *args: iter([]))
+    for t in range(11, 15):
+        assert engine.update(scene.render(t), target).state == "lost"
+
+
 def test_many_targets_equal_one_by_one_whatever_their_state(engine, scene):
     boxes = [scene.box(0), (20, 20, 40, 40), (200, 150, 50, 40)]
 

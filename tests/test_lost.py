@@ -195,6 +195,24 @@ def test_the_score_does_not_depend_on_the_state_and_verification_moves_the_belie
         assert [result.score for result in results] == [0.4] * 8
 
 
+def test_hope_grows_with_the_share_of_frames_in_doubt(engine, monkeypatch, scene):
+    rules = engine.long_term
+    target = engine.init(scene.render(0), scene.box(0))
+    assert engine._hope(target) == pytest.approx(rules.hope)  # before anything is known
+    for p, most in ((0.65, True), (0.95, False)):  # below and above `ask`
+        monkeypatch.setattr(Logistic, "probability", lambda self, evidence, p=p: p)
+        hopes = []
+        for t in range(1, 60):
+            engine.update(scene.render(t), target)
+            hopes.append(engine._hope(target))
+        assert np.all(np.diff(hopes) >= 0) if most else np.all(np.diff(hopes) <= 0)
+        share = 0.9 if most else 0.9 * (1 - rules.recent) ** 59
+        wanted = np.log(share / rules.rare)
+        assert hopes[-1] == pytest.approx(np.clip(wanted, rules.least_hope, rules.most_hope), abs=0.2)
+    target.doubts = 0.0  # after very many frames
+    assert engine._hope(target) == rules.least_hope
+
+
 def test_the_first_look_is_usual_until_another_one_is_known(engine, scene):
     target = engine.init(scene.render(0), scene.box(0))
     engine.update(scene.render(1), target)

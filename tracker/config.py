@@ -80,6 +80,10 @@ class LongTerm:
     strongest: float = 4.0
     trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
     hope: float = 2.0  # log-odds that a verified box gains: where no network was trained, right boxes look worse
+    rare: float = 0.02  # share of frames in doubt that calls for no hope; what is followed gains log(share / rare),
+    least_hope: float = 1.0  # at least this
+    most_hope: float = 3.0  # and at most this
+    recent: float = 0.03  # weight of the newest frame in that share
     doubt: float = 3.0  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost

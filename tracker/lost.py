@@ -39,7 +39,8 @@ class KnownTarget(Target):
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
     habit: how it usually looks, which the evidence is compared with.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
-    calm: frames since the memory grew.
+    doubts: share of the recent frames, while it was followed, in which it was in doubt. calm: frames since the memory
+    grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
@@ -51,6 +52,7 @@ class KnownTarget(Target):
     )
     state: State = "tracking"
     belief: float = LongTerm.strongest
+    doubts: float = LongTerm.rare * math.exp(LongTerm.hope)
     calm: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
@@ -205,8 +207,13 @@ class Tracker(ShortTermTracker):
         return self._confidence.following.probability(found.evidence[: len(EVIDENCE)])
 
     def _verified_odds(self, found: Found) -> float:
-        """The log-odds that a verified box is the target's."""
-        return log_odds(self._confidence.verified.probability(found.evidence)) + self.long_term.hope
+        """The log-odds that a verified box is the target's, without hope."""
+        return log_odds(self._confidence.verified.probability(found.evidence))
+
+    def _hope(self, target: KnownTarget) -> float:
+        """What the log-odds of a followed box gain: a target that often is in doubt and still there deserves more."""
+        rules = self.long_term
+        return min(max(math.log(max(target.doubts / rules.rare, 1.0)), rules.least_hope), rules.most_hope)
 
     def _follow(
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
@@ -221,7 +228,7 @@ class Tracker(ShortTermTracker):
         odds = log_odds(p)
         if p < rules.ask:
             found = self._verify(frame, target, found)
-            odds = self._verified_odds(found)
+            odds = self._verified_odds(found) + self._hope(target)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
         belief = rules.fading * target.belief + max(odds + rules.trust, -rules.doubt)
@@ -230,6 +237,7 @@ class Tracker(ShortTermTracker):
             target.state, target.trial = "tracking", None
             target.box = keep_inside(found.smoothed(last), frame.shape[1], frame.shape[0])
             target.calm += 1
+            target.doubts += rules.recent * (float(p < rules.ask) - target.doubts)
             if p >= rules.learn:
                 target.habit = target.habit.after(found)
                 if found.alike is not None:
@@ -318,7 +326,7 @@ class Tracker(ShortTermTracker):
 
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
-            return max(self._verified_odds(found), -rules.doubt) + (rules.near if near else rules.far)
+            return max(self._verified_odds(found) + rules.hope, -rules.doubt) + (rules.near if near else rules.far)
 
         followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)

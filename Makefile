@@ -10,7 +10,7 @@ demo: .venv/demo.stamp ## track a real clip and a rendered scene; videos and a c
 	$(BIN)/siamtrack demo --out demo_out --force
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp ## check style and types
 	$(BIN)/ruff check .

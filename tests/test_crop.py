@@ -14,7 +14,7 @@ FILL = (10.0, 20.0, 30.0)
     "window",
     [CropWindow(40.3, 31.7, 30.0, 24), CropWindow(-11.2, 200.4, 61.0, 32), CropWindow(100.0, 50.0, 32.0, 32),
      CropWindow(20.6, 10.1, 150.0, 40), CropWindow(-60.0, -40.0, 420.0, 30), CropWindow(300.0, 220.0, 90.0, 31),
-     CropWindow(-900.7, -1100.2, 2000.0, 32)],
+     CropWindow(-210.7, -190.2, 640.0, 24)],
 )  # fmt: skip
 def test_equals_the_twin(photo, window):
     expected = reference.crop(photo, window, FILL)

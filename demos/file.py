@@ -15,8 +15,8 @@ def main(path: str, box: str, weights: str = "swift") -> None:
         tracker.init(first.image, [float(v) for v in box.split(",")])
         for frame in source:
             result = tracker.update(frame.image)
-            box = ",".join(f"{v:.1f}" for v in result.box) if result else "lost"  # a result is false when lost
-            print(f"{frame.index} {frame.time:.3f} s: {box} score {result.score:.2f}")
+            place = ",".join(f"{v:.1f}" for v in result.box) if result else "lost"  # a result is false when lost
+            print(f"{frame.index} {frame.time:.3f} s: {place} score {result.score:.2f}")
 
 
 if __name__ == "__main__":

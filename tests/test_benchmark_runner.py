@@ -358,7 +358,7 @@ def test_an_unreadable_frame_is_named_and_does_not_end_the_run(tmp_path):
     problems = run_all(["identity"], sequences, "ope", tmp_path / "out", workers=0, quiet=True)
     assert len(problems) == 1
     assert "identity on bad" in problems[0]
-    assert "0005.png: not an image" in problems[0]
+    assert "0005.png: not a readable image" in problems[0]
     with pytest.raises(DataError):
         evaluate(load_tracker("identity"), sequences)
 

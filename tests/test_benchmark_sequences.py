@@ -52,7 +52,7 @@ def test_frames_are_read_lazily(tmp_path):
     (tmp_path / "A" / "img" / "0002.jpg").write_bytes(b"not a picture")
     (sequence,) = load(tmp_path)
     assert sequence.image(0).shape == (16, 24, 3)
-    with pytest.raises(DataError, match=r"0002\.jpg: not an image"):
+    with pytest.raises(DataError, match=r"0002\.jpg: not a readable image"):
         sequence.image(1)
 
 
@@ -230,7 +230,7 @@ def test_check_lists_every_problem_and_is_silent_on_good_data(tmp_path):
     text = "\n".join(check(tmp_path))
     assert "Count: 3 frames but 1 boxes" in text
     assert "Gap: frame numbers jump from 1 to 3" in text
-    assert "0002.jpg: not an image" in text
+    assert "0002.jpg: not a readable image" in text
     assert "0002.jpg is 30 x 16, the first frame 24 x 16" in text
     assert "Outside: 1 boxes lie wholly outside" in text
     assert "groundtruth_rect.txt: cannot be read" in text

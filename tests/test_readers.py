@@ -425,7 +425,7 @@ def test_images_beside_a_boxes_csv(tmp_path, place):
         "images that cannot be read": 1, "target absent (NaN or no size)": 3, "smaller than 6 px": 1,
         "centre outside the frame": 1, "second box of a target in a frame": 1, "frames without a box": 2,
     }  # fmt: skip
-    assert "3.png: not an image" in tally.names["images that cannot be read"][0]
+    assert "3.png: not a readable image" in tally.names["images that cannot be read"][0]
     text = "\n".join(tally.lines())
     assert "4 boxes, sqrt(w h) from 18 to 18 px" in text and "1 centre outside the frame: " in text
 

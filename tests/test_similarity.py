@@ -18,6 +18,7 @@ from tracker.similarity import (
     SimilarityConfig,
     SimilarityNet,
     add_arguments,
+    centre_mean,
     centre_surround,
     compare_command,
     distance,
@@ -43,6 +44,7 @@ KINDS = {
     "two-channel two-stream spp": replace(CONV, pairing="two-channel", two_stream=True, pyramid=(2, 1)),
     "koch": replace(KOCH, widths=(2, 3, 4, 5), size=65, embedding=8),
     "triplet": replace(CONV, reader="euclidean", normalise=True),
+    "mobilenet": SimilarityConfig("siamese", "mobilenet", (), False, (), 33, 3, False, 8, False, "network"),
     "mlp": SimilarityConfig("siamese", "mlp", (20, 10), False, (), 28, 1, False, 8, False, "euclidean", 0.1),
 }
 
@@ -52,7 +54,9 @@ def make(config, seed=0):
     torch.manual_seed(seed)
     net = SimilarityNet(config)
     for module in net.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+        if isinstance(module, torch.nn.Conv2d) and config.trunk == "mobilenet":  # fifty layers
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        elif isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             module.weight.data *= 3
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -117,6 +121,16 @@ def test_koch_network_has_the_parameters_and_shapes_of_the_paper():
     assert (features < 1).all()
 
 
+def test_the_middle_counts_most_in_the_mean_of_a_mobilenet_map():
+    x = torch.rand(2, 3, 5, 7, dtype=torch.float64)
+    y, z = ((np.arange(n) + 0.5) / n - 0.5 for n in (5, 7))
+    weights = np.exp(-(y[:, None] ** 2 + z**2) / (2 / 9))  # a third of the side is one deviation
+    wanted = (x.numpy() * weights).sum((2, 3)) / weights.sum()
+    np.testing.assert_allclose(centre_mean(x).numpy(), wanted, rtol=1e-6)
+    torch.testing.assert_close(centre_mean(x.flip(2, 3)), centre_mean(x))
+    torch.testing.assert_close(centre_mean(torch.ones(1, 4, 7, 7)), torch.ones(1, 4))
+
+
 def test_two_streams_are_the_middle_and_the_whole_at_half_resolution():
     x = torch.arange(64.0).reshape(1, 1, 8, 8)
     centre, surround = centre_surround(x)
@@ -155,6 +169,7 @@ def test_wrong_images_are_refused_by_name():
     [
         ({"pairing": "two-channel", "reader": "euclidean"}, "two-channel has no embeddings"),
         ({"trunk": "mlp", "two_stream": True}, "need trunk conv"),
+        ({"trunk": "mobilenet"}, "widths \\[\\], channels 3"),
         ({"trunk": "koch"}, "4 convolutions, got 2"),
         ({"widths": ()}, "at least one"),
         ({"dropout": 0.5}, "unless trunk is mlp"),
@@ -333,7 +348,7 @@ def test_compare_without_weights_takes_the_shipped_verifier(photo, tmp_path, cap
     [
         ("gallery", "gallery: not a file; wanted: an image"),
         ("none.png", "none.png: no such file; wanted: an image"),
-        ("text.png", "text.png is not a readable image"),
+        ("text.png", "text.png: not a readable image"),
     ],
 )
 def test_compare_takes_images_only(other, message, shots):

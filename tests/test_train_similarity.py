@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError, load_yaml, to_dict
 from tracker.geometry import Box, iou
 from tracker.network import CheckpointError, save_network
@@ -180,7 +181,7 @@ def test_optimisers_and_growing_margin():
     asgd = make_optimiser(net, replace(CONFIG.optim, optimiser="asgd", lr=1.0, conv_l2=5e-4))
     assert isinstance(asgd, torch.optim.ASGD)
     assert asgd.param_groups[0]["lr"] == 1.0
-    assert [g["weight_decay"] for g in asgd.param_groups] == [5e-4, 1e-5, 0.0]
+    assert sorted(g["weight_decay"] for g in asgd.param_groups) == [0.0, 1e-5, 5e-4]
     assert sum(len(g["params"]) for g in asgd.param_groups) == len(list(net.parameters()))
     sgd = make_optimiser(net, replace(CONFIG.optim, optimiser="sgd"))
     assert isinstance(sgd, torch.optim.SGD)
@@ -725,6 +726,43 @@ def test_a_batch_of_one_class_is_refused(letters):
     lonely = letters.keep(np.isin(np.arange(len(letters.images)), [*many, *one]))
     with pytest.raises(DataError, match="no two classes for a batch"):
         make_batch(lonely, CONV, CONFIG.batch, 0, 0)
+
+
+def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_stay(letters, tmp_path):
+    convs = [m for m in MobileNetV2().modules() if isinstance(m, torch.nn.Conv2d)]
+    state = {}
+    for i, conv in enumerate(convs):
+        width = conv.out_channels
+        state[f"{i}.0.weight"] = torch.nn.init.kaiming_normal_(torch.empty_like(conv.weight))
+        state |= {f"{i}.1.{name}": torch.zeros(width) for name in ("bias", "running_mean")}
+        state |= {f"{i}.1.{name}": torch.ones(width) for name in ("weight", "running_var")}
+    torch.save(state, tmp_path / "imagenet.pt")
+    model = SimilarityConfig("siamese", "mobilenet", (), False, (), 24, 3, False, 16, False, "euclidean")
+    cfg = replace(
+        CONFIG,
+        model=model,
+        loss=LossConfig("n-way", 1.0, 1.0, "all"),
+        optim=replace(CONFIG.optim, frozen_stages=10, trunk_lr=0.1),
+    )
+    run = Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt")
+    assert {g["factor"] for g in run.optimiser.param_groups} == {0.1, 1.0}
+    begun = [m.weight.detach().clone() for m in run.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    for weight, wanted in zip(begun, [state[f"{i}.0.weight"] for i in range(len(convs))], strict=True):
+        torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=1e-4)
+    x = torch.rand(3, 3, 24, 24)
+    with torch.no_grad():  # what is behind the trunk begins as the identity
+        torch.testing.assert_close(run.net.embed(x), run.net.branches[0].streams[0](x)[:, :16])
+    run.train(stop_at=2)
+    assert {round(g["lr"] / run.optimiser.param_groups[-1]["lr"], 6) for g in run.optimiser.param_groups} == {0.1, 1}
+    trunk = next(m for m in run.net.modules() if isinstance(m, MobileNetV2))
+    kept = sum(isinstance(m, torch.nn.Conv2d) for m in trunk.features[:10].modules())
+    after = [m.weight for m in run.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [torch.equal(a, b) for a, b in zip(after, begun, strict=True)] == [i < kept for i in range(len(convs))]
+    (tmp_path / "imagenet.pt").unlink()  # not needed again
+    assert Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt").step == 2
+    torch.save(state, tmp_path / "imagenet.pt")
+    with pytest.raises(ConfigError, match="only a mobilenet trunk"):
+        Run(CONFIG, letters, None, tmp_path / "other", trunk=tmp_path / "imagenet.pt")
 
 
 def test_a_resumed_run_does_not_ask_again_for_what_it_began_with(letters, tmp_path):

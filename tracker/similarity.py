@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError
 from tracker.crop import Image, crop, mean_colour
 from tracker.geometry import CropWindow, check_box, context_side
@@ -36,7 +37,9 @@ class SimilarityConfig:
     pairing: siamese (one branch, called twice), pseudo-siamese (a branch for each image), two-channel (one branch sees
     both images as channels of one input; Zagoruyko & Komodakis 2015).
     trunk: conv (two 3x3 convolutions with batch-norm, then a pooling by 2, for each width), koch (Koch et al. 2015:
-    10x10, 7x7, 4x4, 4x4, sigmoid at the end), mlp (fully connected). widths: channels, or units of each hidden layer.
+    10x10, 7x7, 4x4, 4x4, sigmoid at the end), mlp (fully connected), mobilenet (`backbones.MobileNetV2`, which can
+    begin with ImageNet weights, and a mean over its cells). widths: channels, or units of each hidden layer; [] for
+    mobilenet.
     two_stream: one stream for the centre at full resolution, one for the whole at half of it.
     pyramid: levels of the spatial pyramid pooling (He et al. 2014); with it, images of any size go in. [] for none.
     size: side of the images, px. channels: 1 (grey) or 3 (BGR). standardise: each image to mean 0 and deviation 1.
@@ -49,7 +52,7 @@ class SimilarityConfig:
     """
 
     pairing: Literal["siamese", "pseudo-siamese", "two-channel"]
-    trunk: Literal["conv", "koch", "mlp"]
+    trunk: Literal["conv", "koch", "mlp", "mobilenet"]
     widths: tuple[int, ...]
     two_stream: bool
     pyramid: tuple[int, ...]
@@ -68,10 +71,18 @@ class SimilarityConfig:
             raise ConfigError("pairing two-channel has no embeddings to compare: reader network, normalise false")
         if self.trunk != "conv" and (self.two_stream or self.pyramid):
             raise ConfigError(f"two_stream and pyramid need trunk conv, not {self.trunk}")
+        together = self.pairing == "two-channel"
+        if self.trunk == "mobilenet" and (self.widths or self.channels != 3 or self.standardise or together):
+            raise ConfigError(
+                "trunk mobilenet sees one colour image as it is and has its own widths: widths [], channels 3,"
+                " standardise false, and not two-channel"
+            )
         if self.trunk == "koch" and len(self.widths) != len(KOCH_KERNELS):
             raise ConfigError(f"widths: trunk koch has {len(KOCH_KERNELS)} convolutions, got {len(self.widths)} widths")
-        if not self.widths or min(self.widths + self.pyramid) < 1 or self.embedding < 1:
-            raise ConfigError("widths (at least one), pyramid levels and embedding must be >= 1")
+        if not self.widths and self.trunk != "mobilenet":
+            raise ConfigError(f"widths: trunk {self.trunk} needs at least one")
+        if min((*self.widths, *self.pyramid, self.embedding)) < 1:
+            raise ConfigError("widths, pyramid levels and embedding must be >= 1")
         if not 0 <= self.dropout < 1 or (self.dropout and self.trunk != "mlp"):
             raise ConfigError(f"dropout: in [0, 1), and 0 unless trunk is mlp; got {self.dropout:g}")
         if self.context_amount < 0:
@@ -85,6 +96,8 @@ class SimilarityConfig:
         """Side of the smallest image that goes in, px."""
         if self.trunk == "mlp":
             return 1
+        if self.trunk == "mobilenet":
+            return MobileNetV2.STRIDE
         if self.trunk == "koch":
             side = 1
             for i, kernel in reversed(list(enumerate(KOCH_KERNELS))):
@@ -127,6 +140,27 @@ def mlp_trunk(inputs: int, widths: Sequence[int], dropout: float) -> nn.Sequenti
     return nn.Sequential(*layers)
 
 
+class MobileTrunk(nn.Module):
+    """MobileNetV2 for BGR images in [0, 1], and a mean in which the middle counts most: (N, 3, H, W) -> (N, 96)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = MobileNetV2()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return centre_mean(self.backbone(255 * x.flip(1))[-1])
+
+
+def centre_mean(x: Tensor) -> Tensor:
+    """Mean over the cells of a map, with Gaussian weights whose deviation is a third of its side.
+
+    (N, C, H, W) -> (N, C). What surrounds a target is no part of it.
+    """
+    weights = [torch.exp(-4.5 * ((torch.arange(n) + 0.5) / n - 0.5).square()) for n in x.shape[-2:]]
+    both = torch.outer(*(w / w.sum() for w in weights))
+    return (x * both.to(x)).sum((2, 3))
+
+
 class Pyramid(nn.Module):
     """Maxima over the n x n parts of a map, for each level n: the same number of features for every size of map."""
 
@@ -158,9 +192,12 @@ class Branch(nn.Module):
                 trunk = mlp_trunk(channels * config.size**2, config.widths, config.dropout)
             elif config.trunk == "koch":
                 trunk = koch_trunk(channels, config.widths)
+            elif config.trunk == "mobilenet":
+                trunk = nn.Sequential(MobileTrunk())
             else:
                 trunk = conv_trunk(channels, config.widths)
-            trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
+            if config.trunk != "mobilenet":
+                trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
             self.streams.append(trunk)
         with torch.no_grad():
             sample = self.eval()._flat(torch.zeros(1, channels, config.size, config.size))

@@ -218,11 +218,11 @@ class ImageReader(Source):
     def _read(self) -> Frame | None:
         while self._index + 1 < len(self._paths):
             self._index += 1
-            image = _read_image(self._paths[self._index])
-            if image is not None:
-                return Frame(image, self._index, self._index / DEFAULT_FPS)
-            self.skipped += 1
-            warnings.warn(f"{self._paths[self._index]}: not a readable image, skipped", SourceWarning, stacklevel=3)
+            try:
+                return Frame(read_image(self._paths[self._index]), self._index, self._index / DEFAULT_FPS)
+            except SourceError as error:
+                self.skipped += 1
+                warnings.warn(f"{error}, skipped", SourceWarning, stacklevel=3)
         return None
 
 
@@ -345,23 +345,25 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def read_image(path: str | Path) -> Image:
-    """(H, W, 3) uint8 BGR, turned as its EXIF data say. Raises SourceError: missing, or not an image."""
+def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, turned as its EXIF data say; what else OpenCV makes of it with other `flags`.
+
+    Raises SourceError: missing, or not an image.
+    """
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: {'not a file' if path.exists() else 'no such file'}; wanted: an image")
-    image = _read_image(path)
-    if image is None:
-        raise SourceError(f"{path} is not a readable image ({', '.join(IMAGE_SUFFIXES)})")
-    return image
-
-
-def _read_image(path: Path) -> Image | None:
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on Windows
-        return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error):
-        return None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise SourceError(f"{path}: not a readable image ({', '.join(IMAGE_SUFFIXES)})")
+    return image.astype(np.uint8, copy=False)
 
 
 def _open_file(path: Path, start: int, stop: int | None) -> Source:

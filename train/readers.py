@@ -709,7 +709,7 @@ def _voc(root: Path, tally: Tally) -> Iterator[Clip]:
         except (DataError, ElementTree.ParseError, ValueError) as error:
             tally.drop("labels that cannot be read", f"{file.name}: {error}")
             continue
-        names = [named, *(file.stem + suffix for suffix in sorted(sequences.IMAGE_SUFFIXES))]
+        names = [named, *(file.stem + suffix for suffix in sequences.IMAGE_SUFFIXES)]
         image = next((p / n for n in names for p in places if (p / n).is_file()), places[0] / named)
         yield Clip(f"{source}/{image.name}", source, (image,), tuple(targets))
 

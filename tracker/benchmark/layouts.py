@@ -17,13 +17,13 @@ from tracker.benchmark.sequence import (
     Sequence,
     frame_number,
     list_images,
-    natural,
     read_boxes,
     read_image,
     read_numbers,
     read_text,
     to_zero_based,
 )
+from tracker.video import natural_key
 
 # First and last frame number of the sequences of which the benchmark uses a part, or whose numbers do not start at 1.
 OTB_RANGES = {
@@ -195,7 +195,7 @@ def uav(root: Path, version: str, one_based: bool) -> Iterator[Entry]:
         frames = tuple(files[n] for n in range(first, first + len(boxes)))
         return Sequence(name, frames, boxes, _flags(truth.parent / "att" / truth.name, UAV_ATTRIBUTES))
 
-    truths = sorted((root / "anno" / version).glob("*.txt"), key=natural)
+    truths = sorted((root / "anno" / version).glob("*.txt"), key=natural_key)
     return _found(build, truths, root, f"anno/{version}/*.txt and data_seq/UAV123/<name>/*.jpg")
 
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker import video
 from tracker.benchmark.metrics import Bound, present
+from tracker.video import IMAGE_SUFFIXES, natural_key
 
 Entry = tuple[str, "Callable[[], Sequence]"]  # the name of a sequence, and what reads it
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 class DataError(OSError):
@@ -78,24 +78,11 @@ class Sequence:
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
-    """Read one image file as (H, W, 3) uint8 BGR; DataError names a file that is missing or cannot be decoded."""
+    """As `video.read_image`; DataError names a file that is missing or cannot be decoded."""
     try:
-        data = np.fromfile(path, np.uint8)  # cv2.imread fails on some non-ASCII paths and prints to stderr
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(f"{path}: not an image that can be decoded")
-    return image.astype(np.uint8, copy=False)
-
-
-def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts 2.jpg before 10.jpg."""
-    parts = re.split(r"(\d+)", path.name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+        return video.read_image(path, flags)
+    except video.SourceError as error:
+        raise DataError(str(error)) from error
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
@@ -104,8 +91,8 @@ def list_images(folder: Path) -> tuple[Path, ...]:
         raise DataError(f"{folder}: no such folder of frames")
     found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not found:
-        raise DataError(f"{folder}: no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return tuple(sorted(found, key=natural))
+        raise DataError(f"{folder}: no image files ({', '.join(IMAGE_SUFFIXES)})")
+    return tuple(sorted(found, key=natural_key))
 
 
 def read_text(path: Path) -> str:

@@ -27,7 +27,7 @@ def command_fit(args: argparse.Namespace) -> None:
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     for name, part in (("training", training), ("validation", validation), ("test", test)):
         print(f"{name:10s} {part or 'none'}")
-    run = Run(cfg, training, validation, args.out, args.begin)
+    run = Run(cfg, training, validation, args.out, args.begin, args.trunk)
     if run.step:
         print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
     best = run.train(args.minutes)
@@ -119,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--minutes", type=minutes, help="length of the whole run, in place of optim.steps")
     begin = "weights that a new run begins with; those of a narrower koch network are widened"
     p.add_argument("--from", dest="begin", type=Path, metavar="FILE", help=begin)
+    p.add_argument("--trunk", type=Path, help="ImageNet weights for a mobilenet trunk (torchvision's naming)")
     p = added["evaluate"]
     p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
     p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")

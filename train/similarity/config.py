@@ -88,6 +88,8 @@ class OptimConfig:
     momentum: SGD's; PyTorch's ASGD has none, Adam keeps its own. clip: largest gradient norm. init: PyTorch's, that of
     He et al. 2015 for the convolutions (and a logistic reader that begins as a distance), or that of Koch et al. 2015.
     conv_l2, dense_l2: L2 term l2 / 2 |w|^2 on the weights (not biases) of convolutions and fully-connected layers.
+    frozen_stages: first stages of a mobilenet trunk that stay as they are. trunk_lr: learning rate of the others, as a
+    share of lr. None: no stage, 1.
     """
 
     optimiser: Literal["asgd", "sgd", "adam"]
@@ -99,6 +101,8 @@ class OptimConfig:
     clip: float
     init: Literal["torch", "he", "koch"]
     steps: int
+    frozen_stages: int | None = None
+    trunk_lr: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError, to_dict
 from tracker.network import save_network
 from tracker.similarity import SimilarityNet
@@ -62,22 +64,49 @@ def init_he(net: SimilarityNet) -> None:
 
 
 def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
-    """Three groups: weights of convolutions and of fully-connected layers, each with its L2 term, and the rest."""
+    """Weights of convolutions and of fully-connected layers, each with its L2 term, and the rest.
+
+    Each is two groups, with its factor on the learning rate: a mobilenet trunk, and what was not trained before.
+    """
     layers = list(net.modules())
-    conv = [m.weight for m in layers if isinstance(m, nn.Conv2d)]
-    dense = [m.weight for m in layers if isinstance(m, nn.Linear)]
-    known = {id(p) for p in conv + dense}
-    rest = [p for p in net.parameters() if id(p) not in known]
-    groups = [
-        {"params": some, "weight_decay": l2}
-        for some, l2 in ((conv, cfg.conv_l2), (dense, cfg.dense_l2), (rest, 0.0))
-        if some
-    ]
+    l2 = {id(m.weight): cfg.conv_l2 for m in layers if isinstance(m, nn.Conv2d)}
+    l2 |= {id(m.weight): cfg.dense_l2 for m in layers if isinstance(m, nn.Linear)}
+    trunk = {id(p) for m in layers if isinstance(m, MobileNetV2) for p in m.parameters()}
+    kinds: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for p in net.parameters():
+        if p.requires_grad:
+            factor = 1.0 if id(p) not in trunk or cfg.trunk_lr is None else cfg.trunk_lr
+            kinds[l2.get(id(p), 0.0), factor].append(p)
+    groups = [{"params": some, "weight_decay": decay, "factor": factor} for (decay, factor), some in kinds.items()]
     if cfg.optimiser == "asgd":
         return torch.optim.ASGD(groups, lr=cfg.lr)
     if cfg.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
     return torch.optim.Adam(groups, lr=cfg.lr)
+
+
+def freeze(net: nn.Module, stages: int) -> None:
+    """Keep the first `stages` stages of mobilenet trunks as they are; mutates net."""
+    for module in net.modules():
+        if isinstance(module, MobileNetV2):
+            module.features[:stages].requires_grad_(False)
+
+
+def load_trunks(net: SimilarityNet, file: Path) -> None:
+    """Give mobilenet trunks ImageNet weights (a state dict in torchvision's naming); mutates net.
+
+    The layer behind each begins as the identity, so that features are compared as ImageNet made them. Raises
+    ConfigError: no such trunk. OSError, ValueError: no such weights.
+    """
+    if net.config.trunk != "mobilenet":
+        raise ConfigError(f"{file}: only a mobilenet trunk begins with ImageNet weights")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    for branch in net.branches:
+        for module in branch.modules():
+            if isinstance(module, MobileNetV2):
+                module.load_imagenet(state)
+        nn.init.eye_(branch.neck.weight)  # type: ignore[arg-type, union-attr]
+        nn.init.zeros_(branch.neck.bias)  # type: ignore[arg-type, union-attr]
 
 
 def every_score(net: SimilarityNet, a: Tensor, b: Tensor) -> Tensor:
@@ -120,11 +149,12 @@ def batch_loss(
 class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
-    cfg: with `begin`, everything that decides the result. training, validation: images; without validation no threshold
-    is chosen and no best weights are kept. folder: last.pt (state of the run), last.safetensors, best.safetensors,
-    log.csv. begin: weights that a new run begins with, see `widen.begin_from`.
+    cfg: with `begin` and `trunk`, everything that decides the result. training, validation: images; without validation
+    no threshold is chosen and no best weights are kept. folder: last.pt (state of the run), last.safetensors,
+    best.safetensors, log.csv. begin: weights that a new run begins with, see `widen.begin_from`. trunk: ImageNet
+    weights for a mobilenet trunk, see `load_trunks`.
     Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged, and
-    what `widen.begin_from` raises.
+    what `widen.begin_from` and `load_trunks` raise.
     """
 
     def __init__(
@@ -134,6 +164,7 @@ class Run:
         validation: ImageSet | None,
         folder: Path,
         begin: Path | None = None,
+        trunk: Path | None = None,
     ) -> None:
         torch.manual_seed(cfg.seed)
         self.cfg, self.training, self.validation, self.folder = cfg, training, validation, folder
@@ -142,8 +173,12 @@ class Run:
             init_koch(self.net)
         elif cfg.optim.init == "he":
             init_he(self.net)
-        if begin and not (folder / "last.pt").is_file():
-            begin_from(self.net, begin, cfg.seed)
+        if not (folder / "last.pt").is_file():
+            if trunk:
+                load_trunks(self.net, trunk)
+            if begin:
+                begin_from(self.net, begin, cfg.seed)
+        freeze(self.net, cfg.optim.frozen_stages or 0)
         self.optimiser = make_optimiser(self.net, cfg.optim)
         self.step = 0
         self.seconds = 0.0
@@ -200,7 +235,7 @@ class Run:
                 begin = time.perf_counter()
                 lr = optim.lr * (optim.lr_end / optim.lr) ** progress
                 for group in self.optimiser.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group["factor"]
                 torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
                 rng = np.random.default_rng((cfg.seed, self.step, 1))
                 self.net.train()

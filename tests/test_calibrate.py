@@ -1,5 +1,6 @@
 """Fitting the probability of a box, on numbers with known truth and on rendered footage."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 
 from tracker import Tracker
 from tracker.benchmark.fates import calibration_error
+from tracker.benchmark.sequences import DataError
 from tracker.config import Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import GONE, SEARCH_EVERY, fit, footage, gather
+from train.calibrate import GONE, SEARCH_EVERY, calibrate, fit, footage, gather
 from train.readers import Tally
 
 
@@ -56,21 +58,39 @@ def test_footage_takes_the_longest_unbroken_track(clips, tmp_path):
     assert again.frames == sequence.frames and np.array_equal(again.boxes, sequence.boxes)
 
 
+def test_clips_of_one_name_are_not_mixed(clips, tmp_path):
+    other = tmp_path / "elsewhere"
+    shutil.copytree(clips, other)
+    with pytest.raises(DataError, match=r"a second clip is called .*one.*; rename one"):
+        footage([clips, other], tmp_path / "work", Tally())
+
+
+def test_calibration_without_a_candidate_says_so(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tracker, "_candidates", lambda *args: [])
+    sequence = footage([clips], tmp_path / "work", Tally())[0]
+    with pytest.raises(DataError, match="no candidate was found"):
+        calibrate(load_network("tracker/weights/swift.safetensors"), [sequence.part(0, 30)], tmp_path / "events")
+
+
 def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_path):
     (sequence,) = footage([clips], tmp_path, Tally())
     tracker = Tracker.load("swift", device="cpu")
-    tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=2.0, remember=2.0)  # believes in nothing
+    tracker.long_term = replace(LongTerm(), trust=100.0, learn=2.0, remember=2.0)  # believes in nothing
     unusual = [EVIDENCE.index("unusual logit"), EVIDENCE.index("unusual colours")]
     told, alone = (gather(tracker, sequence, told) for told in (True, False))
     assert told.followed_right.mean() > 0.8 and (told.following[2:, unusual] != 0).any(0).all()
     assert (alone.following[:, unusual] == 0).all()
-    assert len(told.finding) == 0 < len(alone.finding) and alone.following.shape == (43, len(VERIFIED))
+    assert (
+        len(told.finding) == 0 < len(alone.finding)
+        and alone.following.shape == (43, len(EVIDENCE))
+        and alone.finding.shape[1] == len(VERIFIED)
+    )
 
 
 def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_path, monkeypatch):
     (sequence,) = footage([clips], tmp_path, Tally())
     tracker = Tracker.load("swift", device="cpu")
-    tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=0.0)  # learns from every frame
+    tracker.long_term = replace(LongTerm(), trust=100.0, learn=0.0)  # learns from every frame
     known = []
     monkeypatch.setattr(tracker, "_candidates", lambda frame, target, *_: known.append(target.habit.frames) or [])
     gather(tracker, sequence, told=False)

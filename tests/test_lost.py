@@ -99,6 +99,19 @@ def test_one_strong_look_does_not_bring_a_lost_target_back(engine, monkeypatch, 
         assert engine.update(scene.render(t), target).state == "lost"
 
 
+def test_a_candidate_gains_the_same_hope_however_often_its_target_was_in_doubt(engine, monkeypatch, scene):
+    monkeypatch.setattr(engine, "_verified_odds", lambda found: 0.0)
+    gained = []
+    for doubts in (0.0, 1.0):
+        target = engine.init(scene.render(0), scene.box(0))
+        target.state, target.belief, target.doubts = "lost", engine.long_term.lost, doubts
+        target.trial = Trial(target.box, 0.0)
+        engine.update(scene.render(1), target)
+        gained.append(target.trial.belief if target.trial else target.belief)
+    rules = engine.long_term
+    assert gained == [pytest.approx(rules.hope + rules.near)] * 2
+
+
 def test_many_targets_equal_one_by_one_whatever_their_state(engine, scene):
     boxes = [scene.box(0), (20, 20, 40, 40), (200, 150, 50, 40)]
 

@@ -327,6 +327,22 @@ def test_compare_prints_similarity_threshold_and_decision(shots, capsys):
     assert float(line.split()[0]) == pytest.approx(1 / (1 - net(a, other).item()), abs=1e-4)
 
 
+def test_compare_turns_photos_as_their_exif_data_say(shots, capsys):
+    upright = cv2.resize(np.random.default_rng(1).integers(0, 255, (6, 6, 3), np.uint8), (32, 32))
+    lying = np.rot90(upright)  # what a camera held on its side stores, with the note "turn me by 90 degrees"
+    jpg = cv2.imencode(".jpg", lying, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (shots / "turned.jpg").write_bytes(jpg[:2] + segment + jpg[2:])
+    (shots / "lying.jpg").write_bytes(jpg)
+    cv2.imwrite(str(shots / "upright.png"), upright)
+    said = {}
+    for name in ("turned.jpg", "lying.jpg"):
+        compare(shots / "upright.png", shots / name, "--weights", shots / "net.safetensors")
+        said[name] = float(capsys.readouterr().out.splitlines()[1].split()[0])
+    assert said["turned.jpg"] > 0.98 and said["lying.jpg"] < 0.97
+
+
 def test_compare_without_weights_takes_the_shipped_verifier(photo, tmp_path, capsys):
     boxes = {"a": (60, 50, 90, 80), "b": (65, 46, 92, 82), "c": (200, 130, 90, 80)}  # b slips a little, c shows another
     net = load_similarity()

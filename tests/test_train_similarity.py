@@ -648,6 +648,15 @@ def test_figures_need_a_threshold(letters):
     assert set(found["one_shot"]) == {"2", "4"}
 
 
+def test_a_kind_of_pair_that_there_is_not_is_left_out(store):
+    cfg = DataConfig("store", "groups", 0.0, 0.0, 4, False, 0.0, 0.1, 2)
+    images = targets(store, cfg, CONV)
+    apart = replace(images, groups=np.arange(len(images.names)), group_names=images.names)  # no two in one group
+    net = SimilarityNet(replace(CONV, threshold=0.0)).eval()
+    found, _ = evaluate(net, apart, 60, [2], 5)
+    assert {"auc_background", "auc_other"} <= set(found) and "auc_group" not in found
+
+
 # --- the loop --------------------------------------------------------------------------------------------------------
 
 KINDS = {  # model, loss, mining, steps
@@ -758,6 +767,15 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
     kept = sum(isinstance(m, torch.nn.Conv2d) for m in trunk.features[:10].modules())
     after = [m.weight for m in run.net.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [torch.equal(a, b) for a, b in zip(after, begun, strict=True)] == [i < kept for i in range(len(convs))]
+    whole = replace(cfg, optim=replace(cfg.optim, steps=0))  # nothing is trained
+    run = Run(whole, letters, letters, tmp_path / "as it is", trunk=tmp_path / "imagenet.pt")
+    assert run.train() > 0 and run.step == 0
+    as_it_is = load_similarity(tmp_path / "as it is" / "best.safetensors")
+    assert as_it_is.config.threshold is not None
+    for weight, wanted in zip(
+        [m.weight for m in as_it_is.modules() if isinstance(m, torch.nn.Conv2d)], begun, strict=True
+    ):
+        torch.testing.assert_close(weight, wanted, rtol=1e-3, atol=1e-3)
     (tmp_path / "imagenet.pt").unlink()  # not needed again
     assert Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt").step == 2
     torch.save(state, tmp_path / "imagenet.pt")

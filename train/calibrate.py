@@ -2,10 +2,10 @@
 
 Every clip is tracked as it is, with the target painted out, with a look-alike and with an imposter, some also with the
 other events of `tracker.benchmark.events`: always following, never lost. Each frame gives the evidence for the found
-box, with the verifier's word, and whether its IoU with the truth is at least 0.5; every few frames the whole frame is
-searched as well, as after a loss: for the target as it was known some time before. Each candidate that got a closer
-look gives a row. The boxes that were followed teach the score (`Confidence.following`), the candidates how to judge
-what is verified (`Confidence.verified`).
+box, and whether its IoU with the truth is at least 0.5; every few frames the whole frame is searched as well, as after
+a loss: for the target as it was known some time before. Each candidate that got a closer look, and was verified, gives
+a row. The boxes that were followed teach the score (`Confidence.following`), the candidates how to judge what is
+verified (`Confidence.verified`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _unbroken(track: list[tuple[int, tuple[float, ...]]]) -> Iterator[list[tuple
 
 
 class Gathered(NamedTuple):
-    """Evidence as in `VERIFIED` of what was followed (N, 10) and of candidates (M, 10), and whether each was right."""
+    """Evidence of what was followed (N, 8) and of candidates (M, 10), and whether each was right."""
 
     following: NDArray[np.float64]
     followed_right: NDArray[np.bool_]
@@ -96,14 +96,14 @@ class Gathered(NamedTuple):
 def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
     """Evidence from one run over `sequence` in which nothing is ever lost.
 
-    tracker: one that asks the verifier in every frame and is never in doubt. told: it learns and remembers what is
-    right, which no tracker knows; else what it believes to be right.
+    tracker: one that is never in doubt. told: it learns and remembers what is right, which no tracker knows; else what
+    it believes to be right.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"followed": [], "candidate": []}
     right: dict[str, list[bool]] = {"followed": [], "candidate": []}
 
     def note(found: Found, truth: NDArray[np.float64], kind: str) -> bool:
-        rows[kind].append(found.evidence)
+        rows[kind].append(found.evidence[: len(EVIDENCE)] if kind == "followed" else found.evidence)
         right[kind].append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
         return right[kind][-1]
 
@@ -133,7 +133,7 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
             target.box, wrong = Box(*truth.tolist()), 0
     return Gathered(
-        np.array(rows["followed"]).reshape(-1, len(VERIFIED)), np.array(right["followed"], bool),
+        np.array(rows["followed"]).reshape(-1, len(EVIDENCE)), np.array(right["followed"], bool),
         np.array(rows["candidate"]).reshape(-1, len(VERIFIED)), np.array(right["candidate"], bool),
     )  # fmt: skip
 
@@ -177,15 +177,15 @@ def calibrate(
     for told in (True, False):
         tracker = Tracker(_with(net, confidence), device="cpu")
         learn, remember = (2.0, 2.0) if told else (LongTerm.learn, LongTerm.remember)
-        tracker.long_term = replace(LongTerm(), trust=100.0, ask=2.0, learn=learn, remember=remember)
+        tracker.long_term = replace(LongTerm(), trust=100.0, learn=learn, remember=remember)
         name = "calibrate, told" if told else "calibrate"
         gathered = [gather(tracker, s, told) for s in tqdm(runs, name, unit="sequence", mininterval=1)]
         following, followed_right, finding, found_right = (np.concatenate(some) for some in zip(*gathered, strict=True))
         if not told and not len(finding):
             raise DataError("no candidate was found in any whole frame: calibration needs more or longer clips")
-        alone = fit(following[:, : len(EVIDENCE)], followed_right)
-        confidence = Confidence(alone, fit(following, followed_right) if told else fit(finding, found_right))
-    p = np.array([confidence.following.probability(row[: len(EVIDENCE)]) for row in following.tolist()])
+        verified = confidence.verified if told else fit(finding, found_right)
+        confidence = Confidence(fit(following, followed_right), verified)
+    p = np.array([confidence.following.probability(row) for row in following.tolist()])
     q = np.array([confidence.verified.probability(row) for row in finding.tolist()])
     return confidence, {
         "rows": len(following),

@@ -83,7 +83,8 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and schedule: the learning rate falls geometrically from lr to lr_end in `steps` steps.
+    """Optimiser and schedule: the learning rate falls geometrically from lr to lr_end in `steps` steps. With
+    0 steps nothing is trained, only the threshold is chosen.
 
     momentum: SGD's; PyTorch's ASGD has none, Adam keeps its own. clip: largest gradient norm. init: PyTorch's, that of
     He et al. 2015 for the convolutions (and a logistic reader that begins as a distance), or that of Koch et al. 2015.
@@ -155,7 +156,7 @@ class TrainConfig:
             raise ConfigError("data.margin, jitter, backgrounds and batch.backgrounds must be >= 0, photos in [0, 1]")
         if (batch.backgrounds and not data.backgrounds) or (batch.photos and not data.photos):
             raise ConfigError("batch.backgrounds and batch.photos draw from data.backgrounds and data.photos")
-        if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 1:
-            raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 1")
+        if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
+            raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 0")
         if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:
             raise ConfigError("validation: every >= 1, pairs >= 2, ways >= 2; batch.rotation >= 0")

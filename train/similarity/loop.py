@@ -229,7 +229,8 @@ class Run:
         progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=5, bar_format=BAR)
         with asked_to_stop() as stop, progress_bar() as bar, saved_at_the_end(self.save, batches):
             while not stop():
-                progress = self.seconds / (60 * minutes) if minutes is not None else self.step / optim.steps
+                done = self.step / optim.steps if optim.steps else 1.0
+                progress = self.seconds / (60 * minutes) if minutes is not None else done
                 if progress >= 1 or self.step == stop_at:
                     break
                 begin = time.perf_counter()
@@ -261,7 +262,8 @@ class Run:
                     with only_warn():
                         self.save()
                     saved = self.seconds
-            if self.validation and progress >= 1 and self.step % cfg.validation.every:
+            validated = self.step > 0 and self.step % cfg.validation.every == 0
+            if self.validation and progress >= 1 and not validated:
                 self._validate(self.validation)
         return self.best
 

@@ -779,6 +779,13 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
     (tmp_path / "imagenet.pt").unlink()  # not needed again
     assert Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt").step == 2
     torch.save(state, tmp_path / "imagenet.pt")
+    with pytest.raises(ConfigError, match=r"frozen_stages must be in \[0, 14\]"):
+        replace(cfg, optim=replace(cfg.optim, frozen_stages=15))
+    for content, said in ((b"no weights", "broken.pt is damaged"), (None, "no weight file")):
+        broken = tmp_path / "broken.pt"
+        broken.write_bytes(content) if content else broken.unlink()
+        with pytest.raises((CheckpointError, FileNotFoundError), match=said):
+            Run(cfg, letters, None, tmp_path / "third", trunk=broken)
     with pytest.raises(ConfigError, match="only a mobilenet trunk"):
         Run(CONFIG, letters, None, tmp_path / "other", trunk=tmp_path / "imagenet.pt")
 
@@ -951,6 +958,7 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
         ({"batch": replace(CONFIG.batch, per_class=1)}, "must be >= 2"),
         ({"data": replace(CONFIG.data, validation=0.5, test=0.5)}, "sum below 1"),
         ({"optim": replace(CONFIG.optim, lr=0.0)}, "lr"),
+        ({"optim": replace(CONFIG.optim, frozen_stages=3)}, "are for trunk mobilenet, not conv"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(change, message):

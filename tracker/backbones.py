@@ -66,6 +66,7 @@ class MobileNetV2(nn.Module):
     FINE, DETAIL = 4, 7  # stages up to the last one at stride 4 and at stride 8
     FINE_CHANNELS, DETAIL_CHANNELS = 24, 32
     STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))  # expand, width, n, stride
+    COUNT = 14  # of stages, the first convolution and every block
 
     mean: Tensor
     std: Tensor

@@ -22,14 +22,29 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     Raises CheckpointError: the file is damaged.
     """
     path = folder / "last.pt"
+    return _load(path, "; take it away to begin the run anew") if path.is_file() else None
+
+
+def read_imagenet(path: Path) -> dict[str, Any]:
+    """ImageNet weights of a trunk, a state dict; no code in it is run.
+
+    Raises FileNotFoundError; CheckpointError: the file is damaged or holds something else.
+    """
     if not path.is_file():
-        return None
+        raise FileNotFoundError(f"no weight file {path}")
+    return _load(path, "; wanted: the state dict of a MobileNetV2, as torch.save writes it")
+
+
+def _load(path: Path, advice: str) -> dict[str, Any]:
+    reason = "it holds no state dict"
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged ({reason}); take it away to begin the run anew") from None
-    return state
+    else:
+        if isinstance(state, dict):
+            return state
+    raise CheckpointError(f"{path} is damaged ({reason}){advice}")
 
 
 def save_state(folder: Path, state: dict[str, Any], net: nn.Module) -> None:

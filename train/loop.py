@@ -23,7 +23,7 @@ from tracker.crop import stack_rgb
 from tracker.geometry import Grid
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
-from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
+from train.checkpoint import asked_to_stop, load_state, only_warn, read_imagenet, save_state, saved_at_the_end
 from train.config import LossConfig, OptimConfig, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.log import Log
@@ -228,7 +228,7 @@ class Run:
                 raise ConfigError(f"{start_from} is a {found}, the config wants a {wanted}") from None
         elif trunk:
             backbone: Any = self.net.backbone
-            backbone.load_imagenet(torch.load(trunk, map_location="cpu", weights_only=True))
+            backbone.load_imagenet(read_imagenet(trunk))
         self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.start = {k: v.clone() for k, v in self.ema.items()} if optim.start_share else {}

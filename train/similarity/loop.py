@@ -19,7 +19,7 @@ from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError, to_dict
 from tracker.network import save_network
 from tracker.similarity import SimilarityNet
-from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
+from train.checkpoint import asked_to_stop, load_state, only_warn, read_imagenet, save_state, saved_at_the_end
 from train.log import Log
 from train.loop import prefetch
 from train.similarity import losses
@@ -96,11 +96,11 @@ def load_trunks(net: SimilarityNet, file: Path) -> None:
     """Give mobilenet trunks ImageNet weights (a state dict in torchvision's naming); mutates net.
 
     The layer behind each begins as the identity, so that features are compared as ImageNet made them. Raises
-    ConfigError: no such trunk. OSError, ValueError: no such weights.
+    ConfigError: no such trunk. FileNotFoundError, CheckpointError, ValueError: no such weights.
     """
     if net.config.trunk != "mobilenet":
         raise ConfigError(f"{file}: only a mobilenet trunk begins with ImageNet weights")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = read_imagenet(file)
     for branch in net.branches:
         for module in branch.modules():
             if isinstance(module, MobileNetV2):

@@ -84,13 +84,16 @@ def test_a_full_disk_leaves_the_old_store(footage, tmp_path):
 
 
 def test_a_killed_prepare_leaves_no_store(tmp_path):
-    """The second image is a pipe that nobody writes to, so that the process is killed in the middle of its work."""
+    """The reading of the second image never ends, so that the process is killed in the middle of its work."""
     clip, folder = tmp_path / "clip", tmp_path / "store"
     clip.mkdir()
-    cv2.imwrite(str(clip / "0.png"), np.full((700, 900, 3), 90, np.uint8))
-    os.mkfifo(clip / "1.png")
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(clip / name), np.full((700, 900, 3), 90, np.uint8))
     write_boxes(clip / "boxes.csv", ("frame", "x", "y", "w", "h"), [(0, 1, 1, 30, 30), (1, 1, 1, 30, 30)])
-    code = "import pathlib, sys, train.store as s; s.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"
+    code = """import pathlib, sys, time, train.readers as r, train.store as s
+read = r.read_image
+r.read_image = lambda path, *flags: time.sleep(600) if path.name == "1.png" else read(path, *flags)
+s.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"""
     process = subprocess.Popen([sys.executable, "-c", code, str(clip), str(folder)], cwd=ROOT)
     partial = folder / "pixels.partial.bin"
     deadline = time.monotonic() + 60

@@ -114,6 +114,7 @@ def test_every_adapter_keeps_the_contract_at_the_border_too(tmp_path, sequence):
 
 
 def test_opencv_mil_keeps_the_contract(sequence):
+    cv2.setRNGSeed(1)  # it samples at random, and other tests draw from the same numbers
     check_tracker(load_tracker("opencv-mil"), sequence.part(0, 3))
 
 

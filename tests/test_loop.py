@@ -7,7 +7,7 @@ import torch
 from tracker import Result, Target, Tracker
 from tracker.config import SIAMFC, SWIFT, PyramidTracking
 from tracker.geometry import Box, CropWindow, iou
-from tracker.loop import Refined, check_frame, pick_device, weight_names
+from tracker.loop import Refined, ShortTermTracker, check_frame, pick_device, weight_names
 from tracker.network import SiameseNet, save_network
 from train.labels import ellipse_labels
 
@@ -146,6 +146,21 @@ def test_many_targets_in_one_pass_equal_one_by_one(tracker, photo):
         assert b.box == pytest.approx(a.box, abs=0.05) and b.score == pytest.approx(a.score, abs=1e-3)
         assert target.box == b.box
     assert tracker.update_all(photo, []) == []
+    assert len(tracker.update_all(photo, (target for target in targets))) == 3  # any iterable
+
+
+def test_a_target_that_is_none_or_of_another_network_is_refused(photo):
+    swift, siamfc = Tracker.load("swift"), ShortTermTracker.load("siamfc")
+    target = swift.init(photo, (60, 60, 40, 40))
+    with pytest.raises(ValueError, match="made by a tracker with another network; init it with this one"):
+        siamfc.update(photo, target)
+    with pytest.raises(ValueError, match="made by a ShortTermTracker; init it with this tracker"):
+        swift.update(photo, ShortTermTracker.load("swift").init(photo, (60, 60, 40, 40)))
+    with pytest.raises(TypeError, match="a target is what init returns; got tuple"):
+        swift.update(photo, (60, 60, 40, 40))
+    with pytest.raises(TypeError, match=r"frame must be a numpy array .* got KnownTarget"):
+        swift.update(target, photo)
+    assert target.box == swift.target.box
 
 
 def test_targets_do_not_share_state(tracker, photo):

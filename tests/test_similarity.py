@@ -27,7 +27,7 @@ from tracker.similarity import (
     patch,
     to_pixels,
 )
-from tracker.video import SourceError, read_image
+from tracker.video import SourceError, SourceWarning, read_image
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
 KOCH = SimilarityConfig("siamese", "koch", (64, 128, 128, 256), False, (), 105, 1, False, 4096, False, "logistic")
@@ -384,6 +384,21 @@ def test_compare_ranks_a_gallery(shots, capsys):
     assert lines[0][1] == "same"
     compare(shots / "a.png", "--gallery", shots / "gallery", "--weights", shots / "net.safetensors", "--top", 1)
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_broken_file_does_not_end_a_ranking(shots, capsys):
+    (shots / "gallery" / "broken.png").write_bytes((shots / "a.png").read_bytes()[:40])
+    with pytest.warns(SourceWarning, match=r"broken\.png: not a readable image .*, left out"):
+        compare(shots / "a.png", "--gallery", shots / "gallery", "--weights", shots / "net.safetensors")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [line[3].rsplit("/", 1)[1] for line in lines] == ["same.png", "other.png"]
+    (shots / "all").mkdir()
+    (shots / "all" / "broken.png").write_text("no picture")
+    with (
+        pytest.warns(SourceWarning),
+        pytest.raises(ValueError, match="all: none of its images can be read"),
+    ):
+        compare(shots / "a.png", "--gallery", shots / "all", "--weights", shots / "net.safetensors")
 
 
 def test_compare_takes_any_size_with_a_pyramid_or_when_asked_to_scale(shots, capsys):

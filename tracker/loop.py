@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -210,14 +210,17 @@ class ShortTermTracker:
 
         frame: as for `init`; its size may differ from the last one. Raises RuntimeError before the first `init`.
         """
-        target = target or self.target
+        target = self.target if target is None else target
         if target is None:
             raise RuntimeError("update before init: call init(frame, box) first")
         return self.update_all(frame, [target])[0]
 
-    def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
-        """Follow many targets in one pass of the network; mutates each target. Returns a result for each."""
-        frame = check_frame(frame)
+    def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
+        """Follow many targets in one pass of the network; mutates each target. Returns a result for each.
+
+        Raises TypeError: not targets. ValueError: targets of another network.
+        """
+        frame, targets = check_frame(frame), self._check_targets(targets)
         if not targets:
             return []
         clock = Clock()
@@ -230,6 +233,16 @@ class ShortTermTracker:
             target.box = keep_inside(box, width, height)
             found.append(Result(target.box, score))
         return clock.stamp(found)
+
+    def _check_targets(self, targets: Iterable[Target]) -> list[Target]:
+        """A list of `targets`, each of which `init` of a tracker with such a network has made."""
+        checked = list(targets)
+        for target in checked:
+            if not isinstance(target, Target):
+                raise TypeError(f"a target is what init returns; got {type(target).__name__}")
+            if target.template.features.shape != self._template_shape:
+                raise ValueError("the target was made by a tracker with another network; init it with this one")
+        return checked
 
     def _side(self, box: Box) -> float:
         """Side of the exemplar's square, frame px."""
@@ -319,6 +332,7 @@ class ShortTermTracker:
         """Run once, so that the first frame does not pay for memory and code paths."""
         frame = np.zeros((64, 64, 3), np.uint8)
         target = self.init(frame, (16, 16, 32, 32))
+        self._template_shape = target.template.features.shape
         for _ in range(3):
             self.update_all(frame, [target])
         self.target = None

@@ -11,7 +11,7 @@ target.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,12 +111,14 @@ class Tracker(ShortTermTracker):
             target = self.target = KnownTarget(**vars(target), first=first, habit=habit)
         return target
 
-    def update_all(self, frame: NDArray[np.uint8], targets: Sequence[Target]) -> list[Result]:
+    def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
         """As `ShortTermTracker.update_all`, with states."""
-        known = [t for t in targets if isinstance(t, KnownTarget)]
-        if not self._knows or len(known) < len(targets):
+        if not self._knows:
             return super().update_all(frame, targets)
-        frame = check_frame(frame)
+        frame, targets = check_frame(frame), self._check_targets(targets)
+        known = [target for target in targets if isinstance(target, KnownTarget)]
+        if len(known) < len(targets):
+            raise ValueError("the target was made by a ShortTermTracker; init it with this tracker")
         if not known:
             return []
         clock = Clock()

@@ -7,6 +7,7 @@ A network is three parts: branches turn an image into features, and a reader com
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,7 +26,7 @@ from tracker.config import ConfigError
 from tracker.crop import Image, crop, mean_colour
 from tracker.geometry import CropWindow, check_box, context_side
 from tracker.network import fill_weights, read_safetensors
-from tracker.video import IMAGE_SUFFIXES, natural_key, read_image
+from tracker.video import IMAGE_SUFFIXES, SourceError, SourceWarning, natural_key, read_image
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
 
@@ -418,8 +419,16 @@ def compare_command(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.weights} has no threshold: fit with validation data, or give --threshold")
         threshold = net.similarity(net.config.threshold)
     names = list(args.images)
-    references = image_files(args.gallery) if args.gallery else []
-    images = _same_size([read_image(path) for path in [*names, *references]], net.config, args.resize)
+    read, references = [read_image(path) for path in names], []
+    for path in image_files(args.gallery) if args.gallery else []:
+        try:
+            read.append(read_image(path))
+            references.append(path)
+        except SourceError as error:
+            warnings.warn(f"{error}, left out", SourceWarning, stacklevel=2)
+    if args.gallery and not references:
+        raise ValueError(f"{args.gallery}: none of its images can be read")
+    images = _same_size(read, net.config, args.resize)
     print(f"threshold {threshold:.4f}")
 
     def say(left: object, right: object, score: float) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tracker import Tracker, __version__, frames
-from tracker.cli import main
+from tracker.cli import Row, _drawn, main
 from tracker.geometry import iou
 from tracker.video import CameraReader, SourceError, VideoReader, VideoWriter
 
@@ -71,12 +71,14 @@ def run(clip, *options, init="40,90,48,48"):
     return main(["track", str(clip), "--init", init, *map(str, options)])
 
 
-def read_csv(path):
+def read_csv(path, targets=1):
+    """Frame, time, x, y, w, h, score of each row."""
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["frame", "time", "x", "y", "w", "h", "score", "state"]
+    assert rows[0] == ["frame", "time", "id", "x", "y", "w", "h", "score", "state"]
     assert {row[-1] for row in rows[1:]} <= {"tracking", "uncertain", "lost"}
-    return np.array([row[:-1] for row in rows[1:]], float)
+    assert {row[2] for row in rows[1:]} == {str(i) for i in range(targets)}
+    return np.array([[*row[:2], *row[3:-1]] for row in rows[1:]], float)
 
 
 def names(folder):
@@ -111,8 +113,8 @@ def test_json_and_txt_say_the_same_as_csv(clip, tmp_path, loaded):
         assert run(clip, "--boxes", tmp_path / f"b.{suffix}", "--quiet") == 0
     rows = read_csv(tmp_path / "b.csv")
     data = json.loads((tmp_path / "b.json").read_text())
-    assert np.array_equal([list(box.values())[:-1] for box in data["boxes"]], rows)
-    assert list(data["boxes"][0]) == ["frame", "time", "x", "y", "w", "h", "score", "state"]
+    assert list(data["boxes"][0]) == ["frame", "time", "id", "x", "y", "w", "h", "score", "state"]
+    assert np.array_equal([[v for k, v in b.items() if k not in ("id", "state")] for b in data["boxes"]], rows)
     meta = data["meta"]
     assert meta["source"] == str(clip) and meta["weights"] == "swift" and meta["siamtrack"] == __version__
     assert "0-based" in meta["coordinates"] and meta["size"] == list(SIZE) and meta["fps"] == FPS
@@ -126,6 +128,25 @@ def test_range(clip, tmp_path, loaded):
     rows = read_csv(tmp_path / "b.csv")
     assert rows[:, 0].tolist() == [10, 11, 12, 13, 14, 15] and np.isclose(rows[0, 1], 0.4)
     assert iou(rows[:, 2:6], [true_box(t) for t in range(10, 16)]).min() > 0.3
+
+
+def test_several_targets(images, clip, tmp_path, loaded, capsys):
+    other = "200,20,40,40"  # a piece of the ground, which stays where it is
+    video, boxes = tmp_path / "out.mp4", tmp_path / "b.csv"
+    assert run(clip, "--init", other, "--save", video, "--boxes", boxes, "--stop", 16) == 0
+    rows = read_csv(boxes, targets=2)
+    assert rows[:, 0].tolist() == sorted([*range(16), *range(16)])
+    assert run(clip, "--boxes", tmp_path / "alone.csv", "--stop", 16) == 0
+    alone = read_csv(tmp_path / "alone.csv")
+    np.testing.assert_allclose(rows[::2, 2:6], alone[:, 2:6], atol=0.2)  # together as alone
+    assert iou(rows[1::2, 2:6], [(200, 20, 40, 40)] * 16).min() > 0.5
+    assert "16 frames in" in capsys.readouterr().out
+    with frames(video) as drawn:
+        assert drawn.length == 16
+        picture = list(drawn)[-1].image.astype(int)
+    for x, y, _, h in rows[-2:, 2:6].astype(int):  # each box has its left line
+        changed = np.abs(picture - images[15]).sum(2)
+        assert changed[y : y + h, x - 2 : x + 3].mean() > 4 * changed[200:].mean()
 
 
 def test_folder_with_an_unreadable_image_keeps_its_count(images, tmp_path, loaded, capsys):
@@ -179,6 +200,7 @@ def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
         (["--init", "10,10,30,30", "--boxes", "{tmp}/out.xml"], "suffix .xml; allowed: .csv, .json, .txt"),
         (["--init", "10,10,30,30", "--boxes", "{tmp}/none/out.csv"], "there is no folder"),
         (["--init", "10,10,30,30", "--save", "{clip}", "--force"], "is the source"),
+        (["--init", "1,1,9,9", "--init", "9,9,9,9", "--boxes", "{tmp}/o.txt"], "several targets need .csv or .json"),
         (["--select"], "no display"),
         (["--init", "10,10,30,30", "--show"], "no display"),
     ],
@@ -251,15 +273,15 @@ def test_boxes_of_a_truncated_video_are_not_called_complete(images, tmp_path, lo
 
 
 def stop_after(engine, monkeypatch, count, error):
-    update, calls = engine.update, []
+    update, calls = engine.update_all, []
 
-    def interrupted(frame):
+    def interrupted(frame, targets):
         calls.append(1)
         if len(calls) == count:
             raise error
-        return update(frame)
+        return update(frame, targets)
 
-    monkeypatch.setattr(engine, "update", interrupted)
+    monkeypatch.setattr(engine, "update_all", interrupted)
 
 
 def test_ctrl_c_keeps_boxes_and_video(clip, tmp_path, loaded, capsys, monkeypatch):
@@ -330,6 +352,19 @@ def test_failure_on_the_way_is_not_hidden(clip, tmp_path, loaded, monkeypatch):
 # --- windows
 
 
+def test_who_is_lost_is_drawn(images):
+    rows = [Row(0, 0.0, i, 20 + 60 * i, 100, 40, 40, 0.1 * i, s) for i, s in enumerate(("lost", "tracking", "lost"))]
+    frame, trails = SimpleNamespace(image=images[0]), [[], [], []]
+    three, two, one = (_drawn(frame, rows[k:], trails[k:]) for k in range(3))
+    changed = [np.abs(p.astype(int) - images[0]).sum(2) > 30 for p in (three, two, one)]
+    for c in changed:
+        assert c[:20].any()  # the tag of who is lost
+    for k in (0, 1):
+        assert changed[k][100:140, 78:83].any() and not changed[k][100:140, 15:25].any()
+    assert changed[0][:20].sum() > changed[1][:20].sum()  # "lost: 0, 2" is longer than "lost: 2"
+    assert not changed[2][60:].any()
+
+
 def test_select_and_show(clip, tmp_path, loaded, monkeypatch):
     shown = []
     monkeypatch.setattr("tracker.draw.check_display", lambda: None)
@@ -340,6 +375,8 @@ def test_select_and_show(clip, tmp_path, loaded, monkeypatch):
     data = json.loads(boxes.read_text())
     assert len(shown) == len(data["boxes"]) == 6 and data["meta"]["complete"] is False
     assert shown[0].shape == (240, 320, 3)
+    assert main(["track", str(clip), "--select", "--select", "--boxes", str(boxes), "--force", "--stop", "3"]) == 0
+    assert [box["id"] for box in json.loads(boxes.read_text())["boxes"]] == [0, 1] * 3
 
 
 # --- as a program

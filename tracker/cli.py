@@ -20,7 +20,10 @@ import tracker as package
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
-    from tracker import Tracker
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tracker import Target, Tracker
     from tracker.video import Frame, Source, VideoWriter
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
@@ -28,10 +31,14 @@ TRAIL = 30  # centres drawn behind the box
 
 
 class Row(NamedTuple):
-    """The box of one frame: frame and time as in video.Frame, box in frame pixels (0-based), score in [0, 1], state."""
+    """The box of one target in one frame.
+
+    frame and time as in video.Frame, id of the target (from 0), box in frame pixels (0-based), score in [0, 1], state.
+    """
 
     frame: int
     time: float
+    id: int
     x: float
     y: float
     w: float
@@ -41,7 +48,7 @@ class Row(NamedTuple):
 
 
 def track(args: argparse.Namespace) -> int:
-    """Follow the object in a box through a source; write video and boxes, also when the work ends early."""
+    """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
     from tracker.video import DEFAULT_FPS, VideoWriter, check_output, frames
 
@@ -49,22 +56,24 @@ def track(args: argparse.Namespace) -> int:
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
         raise ValueError(f"{save} is the source; save to another file")
+    if boxes and boxes.suffix.lower() == ".txt" and max(args.select, len(args.init or ())) > 1:
+        raise ValueError(f"{boxes}: the boxes of several targets need .csv or .json")
     if args.select or args.show:
         check_display()
     with frames(args.source, args.start, args.stop) as source:
         engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
-        box = select_box(first.image) if args.select else args.init
-        target = engine.init(first.image, box)
-        rows = [_row(first, target.box, 1.0)]
+        given = args.init or [select_box(first.image) for _ in range(args.select)]
+        targets = [engine.init(first.image, box) for box in given]
+        rows = [_row(first, i, target.box, 1.0) for i, target in enumerate(targets)]
         writer = VideoWriter(save, source.fps or DEFAULT_FPS, source.size, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
             with writer or contextlib.nullcontext():
-                complete = _follow(source, engine, first, rows, writer, args)
+                complete = _follow(source, engine, targets, first, rows, writer, args)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
-        seconds = time.perf_counter() - begin
+        seconds, count = time.perf_counter() - begin, len(rows) // len(targets)
         if boxes:
             meta = {
                 "source": str(args.source),
@@ -81,72 +90,99 @@ def track(args: argparse.Namespace) -> int:
     kept = [str(path) for path in (save if writer and writer.saved else None, boxes) if path]
     if ended is not None:
         said = "interrupted" if isinstance(ended, KeyboardInterrupt) else "ended early"
-        _say(f"{said} after {len(rows)} frames; kept {' and '.join(kept) or 'nothing'}")
+        _say(f"{said} after {count} frames; kept {' and '.join(kept) or 'nothing'}")
         if isinstance(ended, KeyboardInterrupt):
             return 130
         raise ended
     if not args.quiet:
-        score = sum(row.score for row in rows) / len(rows)
-        lost = sum(row.state == "lost" for row in rows)
-        known = f"; lost in {lost} frames" if lost else ""
-        print(
-            f"{len(rows)} frames in {seconds:.1f} s, {len(rows) / seconds:.0f} frames/s; mean score {score:.2f}{known}"
-        )
+        print(f"{count} frames in {seconds:.1f} s, {count / seconds:.0f} frames/s; {_summary(rows, len(targets))}")
         for path in kept:
             print(f"wrote {path}")
     return 0
 
 
-def _row(frame: Frame, box: Sequence[float], score: float, state: str = "tracking") -> Row:
+def _summary(rows: Sequence[Row], targets: int) -> str:
+    """Mean score, and in how many frames each target was lost."""
+    said = f"mean score {sum(row.score for row in rows) / len(rows):.2f}"
+    for i in range(targets):
+        lost = sum(row.state == "lost" for row in rows if row.id == i)
+        if lost:
+            said += f"; {'' if targets == 1 else f'target {i} '}lost in {lost} frames"
+    return said
+
+
+def _row(frame: Frame, number: int, box: Sequence[float], score: float, state: str = "tracking") -> Row:
     x, y, w, h = map(float, box)
-    return Row(frame.index, frame.time, x, y, w, h, float(score), state)
+    return Row(frame.index, frame.time, number, x, y, w, h, float(score), state)
 
 
 def _follow(
-    source: Source, engine: Tracker, first: Frame, rows: list[Row], writer: VideoWriter | None, args: argparse.Namespace
+    source: Source,
+    engine: Tracker,
+    targets: Sequence[Target],
+    first: Frame,
+    rows: list[Row],
+    writer: VideoWriter | None,
+    args: argparse.Namespace,
 ) -> bool:
-    """Track from the frame after the first, which has its row; mutates rows. False when the user closed the window."""
+    """Track from the frame after the first, which has its rows; mutates rows. False when the user closed the window."""
     from tqdm import tqdm
 
-    from tracker.draw import Window, draw
+    from tracker.draw import Window
 
-    trail: deque[tuple[float, float]] = deque(maxlen=TRAIL)
+    trails: list[deque[tuple[float, float]]] = [deque(maxlen=TRAIL) for _ in targets]
     window = Window() if args.show else None
 
-    def out(frame: Frame, row: Row) -> bool:
-        lost = row.state == "lost"
-        if lost:
-            trail.clear()
-        else:
-            trail.append((row.x + row.w / 2, row.y + row.h / 2))
+    def out(frame: Frame) -> bool:
+        now = rows[-len(targets) :]
+        for row, trail in zip(now, trails, strict=True):
+            if row.state == "lost":
+                trail.clear()
+            else:
+                trail.append((row.x + row.w / 2, row.y + row.h / 2))
         if writer is None and window is None:
             return True
-        label = None if row.state == "tracking" else row.state
-        picture = draw(frame.image, None if lost else row[2:6], row.score, trail, label)
+        picture = _drawn(frame, now, trails)
         if writer is not None:
             # frames that were skipped or dropped are filled, so that the video keeps the time of its source
-            for _ in range(row.frame - rows[0].frame + 1 - writer.count):
+            for _ in range(frame.index - rows[0].frame + 1 - writer.count):
                 writer.write(picture)
         return window is None or window.show(picture)
 
     with tqdm(total=source.length, unit=" frames", disable=True if args.quiet else None) as bar:
         bar.update()
-        if not out(first, rows[0]):
+        if not out(first):
             return False
         for frame in source:
-            result = engine.update(frame.image)
+            results = engine.update_all(frame.image, targets)
             bar.update(frame.index - rows[-1].frame)
-            rows.append(_row(frame, result.box, result.score, result.state))
-            if not out(frame, rows[-1]):
+            rows += [_row(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)]
+            if not out(frame):
                 return False
     return True
+
+
+def _drawn(frame: Frame, rows: Sequence[Row], trails: Sequence[Sequence[tuple[float, float]]]) -> NDArray[np.uint8]:
+    """A copy of the frame with what its rows say: boxes with score, state and number, and a tag of who is lost."""
+    from tracker.draw import draw
+
+    picture = frame.image
+    for row, trail in zip(rows, trails, strict=True):
+        if row.state != "lost":
+            words = [str(row.id)] * (len(rows) > 1) + [row.state] * (row.state != "tracking")
+            picture = draw(picture, row[3:7], row.score, trail, " ".join(words))
+    lost = [row for row in rows if row.state == "lost"]
+    if len(rows) == 1 and lost:
+        return draw(picture, None, lost[0].score, label="lost")
+    return draw(picture, None, label=f"lost: {', '.join(str(row.id) for row in lost)}") if lost else picture
 
 
 def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
     """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
 
-    .csv: header frame,time,x,y,w,h,score,state. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
-    .txt: x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or dropped.
+    .csv: header frame,time,id,x,y,w,h,score,state. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
+    .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or
+    dropped.
     """
     from tracker.video import partial_path
 
@@ -159,7 +195,7 @@ def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
     elif suffix == ".txt":
         lines = ["nan,nan,nan,nan"] * (rows[-1].frame - rows[0].frame + 1)
         for r in records:
-            lines[r.frame - rows[0].frame] = ",".join(map(str, r[2:6]))
+            lines[r.frame - rows[0].frame] = ",".join(map(str, r[3:7]))
         text = "\n".join(lines)
     else:
         raise ValueError(f"{path}: suffix {suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
@@ -295,21 +331,32 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     sub = commands.add_parser(
         "track",
-        help="follow an object through a video, a camera, a stream or a folder of images",
-        description="Follow an object. Boxes are x,y,w,h in pixels, 0-based. Ctrl-C keeps what was written.",
+        help="follow objects through a video, a camera, a stream or a folder of images",
+        description="Follow objects. Boxes are x,y,w,h in pixels, 0-based. Ctrl-C keeps what was written.",
     )
     sub.add_argument(
         "source", metavar="SOURCE", help="video file, folder or glob of images, camera index, rtsp or http address"
     )
     given = sub.add_mutually_exclusive_group(required=True)
-    given.add_argument("--init", type=_box, metavar="x,y,w,h", help="box in the first frame (--init=-5,... below 0)")
-    given.add_argument("--select", action="store_true", help="draw the box on the first frame with the mouse")
+    given.add_argument(
+        "--init",
+        type=_box,
+        action="append",
+        metavar="x,y,w,h",
+        help="box in the first frame (--init=-5,... below 0); once for each target",
+    )
+    given.add_argument(
+        "--select",
+        action="count",
+        default=0,
+        help="draw the box on the first frame with the mouse; once for each target",
+    )
     sub.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
     sub.add_argument("--save", metavar="OUT.mp4", help="write the video with box, score and trail")
     sub.add_argument(
         "--boxes",
         metavar="OUT",
-        help="write boxes: .csv (frame,time,x,y,w,h,score,state), .json, or .txt (x,y,w,h a line as OTB, but 0-based)",
+        help="write boxes: .csv (frame,time,id,x,y,w,h,score,state), .json, or .txt (x,y,w,h as OTB, but 0-based)",
     )
     sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")

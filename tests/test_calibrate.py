@@ -99,6 +99,29 @@ def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_pat
     assert known == [max(index - away, 0) for index, away in zip(searched, gone, strict=True)]
 
 
+def test_calibration_in_processes_says_the_same_and_goes_on(clips, tmp_path):
+    net = load_network("tracker/weights/swift.safetensors")
+    sequences = [footage([clips], tmp_path, Tally())[0].part(0, 30)]
+    work = tmp_path / "work"
+    both = calibrate(net, sequences, work, workers=2)
+    rows = sorted(work.glob("rows/*/*.npz"))
+    assert len(rows) >= 4 and not list(work.glob("rows/**/*.partial"))
+    before = {file: file.stat().st_mtime_ns for file in rows}
+    rows[1].unlink()
+    assert calibrate(net, sequences, work) == both
+    assert [f for f in rows if f.stat().st_mtime_ns != before[f]] == [rows[1]]  # the others were kept
+
+
+def test_calibration_of_weights_that_know_nothing_is_told_first(clips, tmp_path):
+    net = load_network("tracker/weights/swift.safetensors")
+    net.config = replace(net.config, confidence=None)
+    sequences = [footage([clips], tmp_path, Tally())[0].part(0, 30)]
+    confidence, said = calibrate(net, sequences, tmp_path / "work")
+    assert len(list((tmp_path / "work" / "rows").iterdir())) == 2  # told, then alone
+    assert said["rows"] == 29 * len(list((tmp_path / "work").glob("rows/*/*.npz"))) / 2
+    assert any(confidence.following.weights) and any(confidence.verified.weights)
+
+
 def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):
     out = tmp_path / "mine.safetensors"
     options = ["--weights", "swift", "--data", str(clips), "--work", str(tmp_path / "work"), "--out", str(out)]
@@ -109,3 +132,5 @@ def test_calibrate_writes_weights_that_know(clips, tmp_path, capsys):
     assert after.config.confidence and after.config.confidence != before.config.confidence
     assert all((a == b).all() for a, b in zip(after.state_dict().values(), before.state_dict().values(), strict=True))
     assert main(["calibrate", *options[:2], "--data", str(tmp_path), *options[4:]]) == 2
+    assert main(["calibrate", "--weights", "siamfc", *options[2:]]) == 2
+    assert "siamfc" in capsys.readouterr().err

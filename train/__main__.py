@@ -93,13 +93,14 @@ def command_tune(args: argparse.Namespace) -> None:
 
 def command_calibrate(args: argparse.Namespace) -> None:
     """Make the score of weights a probability, and let them know when they have lost their target."""
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     out = check_output(args.out, (".safetensors",), force=True)
     net, tally = load_network(weight_file(args.weights)), Tally()
+    if net.config.network != "swift":
+        raise ValueError(f"{args.weights}: only swift can be calibrated; this is {net.config.network}")
     sequences = footage(args.data, args.work / "footage", tally)[:: args.every]
-    net.config = replace(net.config, confidence=None)
-    confidence, said = calibrate(net, sequences, args.work / "events")
+    confidence, said = calibrate(net, sequences, args.work, args.workers)
     net.config = replace(net.config, confidence=confidence)
     save_network(net, out)
     print(
@@ -213,11 +214,11 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", required=True, help="a name or a file")
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
     p.add_argument(
-        "--work", type=Path, required=True, help="folder for the footage with events; kept for the next time"
+        "--work", type=Path, required=True, help="folder for footage with events and evidence; what stopped goes on"
     )
     p.add_argument("--out", required=True, help="weights to write (.safetensors)")
     p.add_argument("--every", type=positive, default=1, help="take every n-th clip only")
-    p.add_argument("--threads", type=positive, default=1, help="CPU threads")
+    p.add_argument("--workers", type=positive, default=1, help="processes, one thread each")
     p.set_defaults(run=command_calibrate)
     p = commands.add_parser("tune", help=command_tune.__doc__)
     p.add_argument("--from", dest="start_from", required=True, help="weights to begin with: a name or a file")

@@ -11,10 +11,16 @@ verified (`Confidence.verified`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import hashlib
+import io
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -27,12 +33,12 @@ from tracker.benchmark.fates import auroc, calibration_error
 from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
-from tracker.config import Confidence, Logistic, LongTerm
+from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.evidence import EVIDENCE, VERIFIED, Found
 from tracker.geometry import Box
 from tracker.loop import Clock
 from tracker.lost import KnownTarget, Tracker
-from tracker.network import SiameseNet
+from tracker.network import SiameseNet, save_network, write_whole
 from train.readers import Tally, detect, look, read
 
 SHORTEST = 30  # frames of a track that is used
@@ -40,6 +46,9 @@ LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage]:
@@ -160,46 +169,102 @@ def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 
 
 
 def calibrate(
-    net: SiameseNet, sequences: list[Footage], folder: Path, seed: int = 0
+    net: SiameseNet, sequences: list[Footage], folder: Path, workers: int = 1, seed: int = 0
 ) -> tuple[Confidence, dict[str, float]]:
     """Fit a `Confidence` for `net`; returns it with counts and errors on the same footage.
 
-    folder: where the footage with events is written, and kept.
+    Habits are formed by what the tracker believes: by the confidence that the net has, or, where it has none, by a
+    first fit, to runs that were told the truth.
+    folder: where the footage with events and the evidence of every run are written, and kept: what was interrupted goes
+    on. workers: processes, one thread each.
     """
     rng = np.random.default_rng(seed)
     happened = events.all_events(sequences, seed=seed)
     chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]
-    events.write_events(chosen, folder)
+    for _ in _each(partial(_write_event, folder=folder / "events"), chosen, workers, "events"):
+        pass
     names = {event.name for event in chosen}
-    runs = [*sequences, *(w.sequence for w in events.load_events(folder) if w.sequence.name in names)]
-    confidence = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), Logistic((0.0,) * len(VERIFIED), 20.0))
-    # The habits of a target depend on what the tracker believed of it, so the truth gives but a first fit.
-    for told in (True, False):
-        tracker = Tracker(_with(net, confidence), device="cpu")
-        learn, remember = (2.0, 2.0) if told else (LongTerm.learn, LongTerm.remember)
-        tracker.long_term = replace(LongTerm(), trust=100.0, learn=learn, remember=remember)
-        name = "calibrate, told" if told else "calibrate"
-        gathered = [gather(tracker, s, told) for s in tqdm(runs, name, unit="sequence", mininterval=1)]
-        following, followed_right, finding, found_right = (np.concatenate(some) for some in zip(*gathered, strict=True))
-        if not told and not len(finding):
-            raise DataError("no candidate was found in any whole frame: calibration needs more or longer clips")
-        verified = confidence.verified if told else fit(finding, found_right)
-        confidence = Confidence(fit(following, followed_right), verified)
-    p = np.array([confidence.following.probability(row) for row in following.tolist()])
-    q = np.array([confidence.verified.probability(row) for row in finding.tolist()])
+    written = [w.sequence for w in events.load_events(folder / "events")] if chosen else []
+    runs = [*sequences, *(s for s in written if s.name in names)]
+    confidence = net.config.confidence
+    if confidence is None:
+        nothing = Confidence(Logistic((0.0,) * len(EVIDENCE), 20.0), Logistic((0.0,) * len(VERIFIED), 20.0))
+        first = _gather_all(net, nothing, runs, folder, True, workers)
+        confidence = Confidence(fit(first.following, first.followed_right), nothing.verified)
+    rows = _gather_all(net, confidence, runs, folder, False, workers)
+    if not len(rows.finding):
+        raise DataError("no candidate was found in any whole frame: calibration needs more or longer clips")
+    confidence = Confidence(fit(rows.following, rows.followed_right), fit(rows.finding, rows.found_right))
+    p = np.array([confidence.following.probability(row) for row in rows.following.tolist()])
+    q = np.array([confidence.verified.probability(row) for row in rows.finding.tolist()])
     return confidence, {
-        "rows": len(following),
-        "right": float(followed_right.mean()),
-        "ece": calibration_error(p, followed_right),
-        "auroc": auroc(p, followed_right),
-        "candidates": len(finding),
-        "candidates_right": float(found_right.mean()),
-        "candidates_ece": calibration_error(q, found_right),
-        "candidates_auroc": auroc(q, found_right),
+        "rows": len(p),
+        "right": float(rows.followed_right.mean()),
+        "ece": calibration_error(p, rows.followed_right),
+        "auroc": auroc(p, rows.followed_right),
+        "candidates": len(q),
+        "candidates_right": float(rows.found_right.mean()),
+        "candidates_ece": calibration_error(q, rows.found_right),
+        "candidates_auroc": auroc(q, rows.found_right),
     }
 
 
-def _with(net: SiameseNet, confidence: Confidence) -> SiameseNet:
+def _gather_all(
+    net: SiameseNet, confidence: Confidence, runs: list[Footage], folder: Path, told: bool, workers: int
+) -> Gathered:
+    """The evidence of all runs of a tracker with this net and confidence, joined."""
     net = copy.deepcopy(net)
     net.config = replace(net.config, confidence=confidence)
-    return net
+    digest = hashlib.sha256(f"{told} {to_dict(net.config)} {LongTerm()}".encode())
+    for value in net.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    place = folder / "rows" / digest.hexdigest()[:12]
+    place.mkdir(parents=True, exist_ok=True)
+    weights = place / "weights.safetensors"
+    save_network(net, weights, half=False)
+    work = partial(_gathered, weights=weights, told=told)
+    name = "calibrate, told" if told else "calibrate"
+    return Gathered(*(np.concatenate(part) for part in zip(*_each(work, runs, workers, name), strict=True)))
+
+
+def _gathered(sequence: Footage, weights: Path, told: bool) -> Gathered:
+    """What `gather` makes of a run, from the file beside `weights` where it is there."""
+    file = weights.with_name(f"{sequence.name}-{sequence.fingerprint()}.npz")
+    if not file.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **gather(_never_in_doubt(weights, told), sequence, told)._asdict())
+        write_whole(file, buffer.getvalue())
+    with np.load(file) as rows:
+        return Gathered(**rows)
+
+
+@lru_cache(1)
+def _never_in_doubt(weights: Path, told: bool) -> Tracker:
+    tracker = Tracker.load(weights, device="cpu")
+    learn, remember = (2.0, 2.0) if told else (LongTerm.learn, LongTerm.remember)
+    tracker.long_term = replace(LongTerm(), trust=100.0, learn=learn, remember=remember)
+    return tracker
+
+
+def _write_event(event: events.Event, folder: Path) -> None:
+    events.write_events([event], folder, quiet=True)
+
+
+def _each(work: Callable[[J], R], jobs: Sequence[J], workers: int, name: str) -> Iterator[R]:
+    """`work` of each job, in their order, with a bar. workers: processes, one thread each; 1: none but this one."""
+    bar = partial(tqdm, total=len(jobs), desc=name, unit="run", mininterval=1)
+    if workers == 1:
+        yield from bar(map(work, jobs))
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        try:
+            yield from bar(pool.map(work, jobs))
+        except BaseException:  # of a job, or Ctrl-C: what has begun is finished and kept
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

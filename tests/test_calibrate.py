@@ -1,5 +1,6 @@
 """Fitting the probability of a box, on numbers with known truth and on rendered footage."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import GONE, SEARCH_EVERY, calibrate, fit, footage, gather
+from train.calibrate import GONE, NOTICED, SEARCH_EVERY, calibrate, fit, footage, gather
 from train.readers import Tally
 
 
@@ -118,7 +119,9 @@ def test_calibration_of_weights_that_know_nothing_is_told_first(clips, tmp_path)
     sequences = [footage([clips], tmp_path, Tally())[0].part(0, 30)]
     confidence, said = calibrate(net, sequences, tmp_path / "work")
     assert len(list((tmp_path / "work" / "rows").iterdir())) == 2  # told, then alone
-    assert said["rows"] == 29 * len(list((tmp_path / "work").glob("rows/*/*.npz"))) / 2
+    events = [json.loads(p.read_text()) for p in (tmp_path / "work").glob("events/*/event.json")]
+    unseen = [e["stop"] - e["start"] - NOTICED + 1 for e in events if e["kind"] not in ("lookalike", "freeze")]
+    assert said["rows"] == 29 * (1 + len(events)) - sum(unseen)  # and the frame in which it is found again
     assert any(confidence.following.weights) and any(confidence.verified.weights)
 
 

@@ -5,7 +5,8 @@ other events of `tracker.benchmark.events`: always following, never lost. Each f
 box, and whether its IoU with the truth is at least 0.5; every few frames the whole frame is searched as well, as after
 a loss: for the target as it was known some time before. Each candidate that got a closer look, and was verified, gives
 a row. The boxes that were followed teach the score (`Confidence.following`), the candidates how to judge what is
-verified (`Confidence.verified`).
+verified (`Confidence.verified`). Of an absence only the first frames count, as many as it takes to notice: else they
+would outnumber all other wrong boxes, and the score would be too low wherever the target is in view.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
+NOTICED = 3  # frames without the target after which a tracker has called it lost
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
 J = TypeVar("J")
@@ -118,10 +120,17 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
 
     target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
     assert isinstance(target, KnownTarget)
-    wrong = 0  # frames in a row, with the target in view
+    wrong = away = 0  # frames in a row: on something else with the target in view; without the target
     known = [copy.copy(target)]  # what was known of it in each frame
     for index in range(1, len(sequence)):
         frame, truth = sequence.image(index), sequence.boxes[index]
+        there, lost = bool(np.isfinite(truth).all()), away > NOTICED
+        away = 0 if there else away + 1
+        if lost or away > NOTICED:
+            if there:  # found again
+                target.box = Box(*truth.tolist())
+            known.append(copy.copy(target))
+            continue
         if not told and index % SEARCH_EVERY == 0:
             gone = GONE[index // SEARCH_EVERY % len(GONE)]
             searching = copy.copy(known[max(index - gone, 0)])
@@ -137,7 +146,7 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             target.habit = target.habit.after(target.seen)
             if target.calm >= tracker.long_term.every:
                 tracker.remember(frame, target)
-        wrong = wrong + 1 if np.isfinite(truth).all() and not good else 0
+        wrong = wrong + 1 if there and not good else 0
         known.append(copy.copy(target))
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
             target.box, wrong = Box(*truth.tolist()), 0

@@ -12,11 +12,11 @@ from tracker.benchmark.fates import calibration_error
 from tracker.benchmark.sequences import DataError
 from tracker.config import Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED
-from tracker.network import load_network
+from tracker.network import load_network, save_network
 from tracker.scene import Scene
 from tracker.video import VideoWriter
 from train.__main__ import main
-from train.calibrate import GONE, NOTICED, SEARCH_EVERY, calibrate, fit, footage, gather
+from train.calibrate import GONE, NOTICED, SEARCH_EVERY, _gathered, calibrate, fit, footage, gather
 from train.readers import Tally
 
 
@@ -70,7 +70,7 @@ def test_calibration_without_a_candidate_says_so(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(Tracker, "_candidates", lambda *args: [])
     sequence = footage([clips], tmp_path / "work", Tally())[0]
     with pytest.raises(DataError, match="no candidate was found"):
-        calibrate(load_network("tracker/weights/swift.safetensors"), [sequence.part(0, 30)], tmp_path / "events")
+        calibrate(load_network("tracker/weights/swift.safetensors"), [sequence.part(0, 30)], tmp_path / "work")
 
 
 def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_path):
@@ -106,11 +106,34 @@ def test_calibration_in_processes_says_the_same_and_goes_on(clips, tmp_path):
     work = tmp_path / "work"
     both = calibrate(net, sequences, work, workers=2)
     rows = sorted(work.glob("rows/*/*.npz"))
-    assert len(rows) >= 4 and not list(work.glob("rows/**/*.partial"))
+    assert len(rows) >= 4 and len({file.parent for file in rows}) == 1  # habits by the score that the net has
+    assert not list(work.glob("rows/**/*.partial"))
     before = {file: file.stat().st_mtime_ns for file in rows}
     rows[1].unlink()
     assert calibrate(net, sequences, work) == both
     assert [f for f in rows if f.stat().st_mtime_ns != before[f]] == [rows[1]]  # the others were kept
+
+
+def test_rows_of_other_footage_are_not_taken(clips, tmp_path):
+    (sequence,) = footage([clips], tmp_path, Tally())
+    weights = tmp_path / "weights.safetensors"
+    save_network(load_network("tracker/weights/swift.safetensors"), weights)
+    for count in (20, 12, 20):
+        assert len(_gathered(sequence.part(0, count), weights, told=True).following) == count - 1
+
+
+def test_after_an_absence_the_target_is_followed_from_where_it_is(clips, tmp_path, monkeypatch):
+    (sequence,) = footage([clips], tmp_path, Tally())
+    boxes = sequence.boxes.copy()
+    boxes[10:20] = np.nan
+    tracker = Tracker.load("swift", device="cpu")
+    tracker.long_term = replace(LongTerm(), trust=100.0)
+    begun, update = [], tracker.update
+    monkeypatch.setattr(tracker, "update", lambda frame, target: begun.append(target.box) or update(frame, target))
+    gather(tracker, replace(sequence, boxes=boxes), told=True)
+    followed = [*range(1, 10 + NOTICED), *range(21, len(sequence))]  # of frame 20 the place is told
+    assert len(begun) == len(followed)
+    assert begun[followed.index(21)] == pytest.approx(sequence.boxes[20].tolist())
 
 
 def test_calibration_of_weights_that_know_nothing_is_told_first(clips, tmp_path):

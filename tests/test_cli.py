@@ -134,13 +134,13 @@ def test_several_targets(images, clip, tmp_path, loaded, capsys):
     other = "200,20,40,40"  # a piece of the ground, which stays where it is
     video, boxes = tmp_path / "out.mp4", tmp_path / "b.csv"
     assert run(clip, "--init", other, "--save", video, "--boxes", boxes, "--stop", 16) == 0
+    assert "16 frames in" in capsys.readouterr().out
     rows = read_csv(boxes, targets=2)
     assert rows[:, 0].tolist() == sorted([*range(16), *range(16)])
     assert run(clip, "--boxes", tmp_path / "alone.csv", "--stop", 16) == 0
     alone = read_csv(tmp_path / "alone.csv")
     np.testing.assert_allclose(rows[::2, 2:6], alone[:, 2:6], atol=0.2)  # together as alone
     assert iou(rows[1::2, 2:6], [(200, 20, 40, 40)] * 16).min() > 0.5
-    assert "16 frames in" in capsys.readouterr().out
     with frames(video) as drawn:
         assert drawn.length == 16
         picture = list(drawn)[-1].image.astype(int)

@@ -172,9 +172,11 @@ def _drawn(frame: Frame, rows: Sequence[Row], trails: Sequence[Sequence[tuple[fl
             words = [str(row.id)] * (len(rows) > 1) + [row.state] * (row.state != "tracking")
             picture = draw(picture, row[3:7], row.score, trail, " ".join(words))
     lost = [row for row in rows if row.state == "lost"]
-    if len(rows) == 1 and lost:
+    if not lost:
+        return picture
+    if len(rows) == 1:
         return draw(picture, None, lost[0].score, label="lost")
-    return draw(picture, None, label=f"lost: {', '.join(str(row.id) for row in lost)}") if lost else picture
+    return draw(picture, None, label=f"lost: {', '.join(str(row.id) for row in lost)}")
 
 
 def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:

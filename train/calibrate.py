@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -34,6 +33,7 @@ from tracker.benchmark.fates import auroc, calibration_error
 from tracker.benchmark.metrics import iou
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
+from tracker.benchmark.workers import begin_worker
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.evidence import EVIDENCE, VERIFIED, Found
 from tracker.geometry import Box
@@ -190,8 +190,7 @@ def calibrate(
     rng = np.random.default_rng(seed)
     happened = events.all_events(sequences, seed=seed)
     chosen = [e for e in happened if e.kind in ("erased", "lookalike", "imposter") or rng.random() < 0.15]
-    for _ in _each(partial(_write_event, folder=folder / "events"), chosen, workers, "events"):
-        pass
+    list(_each(partial(_write_event, folder=folder / "events"), chosen, workers, "events"))
     names = {event.name for event in chosen}
     written = [w.sequence for w in events.load_events(folder / "events")] if chosen else []
     runs = [*sequences, *(s for s in written if s.name in names)]
@@ -224,7 +223,7 @@ def _gather_all(
     """The evidence of all runs of a tracker with this net and confidence, joined."""
     net = copy.deepcopy(net)
     net.config = replace(net.config, confidence=confidence)
-    digest = hashlib.sha256(f"{told} {to_dict(net.config)} {LongTerm()}".encode())
+    digest = hashlib.sha256(f"{to_dict(net.config)} {LongTerm()}".encode())
     for value in net.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     place = folder / "rows" / digest.hexdigest()[:12]
@@ -265,15 +264,9 @@ def _each(work: Callable[[J], R], jobs: Sequence[J], workers: int, name: str) ->
     if workers == 1:
         yield from bar(map(work, jobs))
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
         try:
             yield from bar(pool.map(work, jobs))
         except BaseException:  # of a job, or Ctrl-C: what has begun is finished and kept
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _one_thread() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

@@ -61,11 +61,7 @@ def run_job(tracker: Any, job: Job, rows: Rows | None, step: Step) -> Run:
 
 def _work(channel: Connection, memory: Any, frame: Any) -> None:
     """Serve jobs until the channel closes; rows and frame number go through shared memory, so a kill loses nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops the workers
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # with it go the programs that it starts
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    cv2.setNumThreads(1)
+    begin_worker()
     everything = np.frombuffer(memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
     loaded: tuple[str, Any] = ("", None)
     while True:
@@ -87,6 +83,15 @@ def _work(channel: Connection, memory: Any, frame: Any) -> None:
             frame.value = index
 
         channel.send(run_job(loaded[1], job, everything[: len(job.part.sequence)], step).error)
+
+
+def begin_worker() -> None:
+    """Make this process a worker of one thread: deaf to Ctrl-C, and gone when its parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops the workers
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # with it go the programs that it starts
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    cv2.setNumThreads(1)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -141,12 +141,19 @@ def test_fate_by_hand(sequences):
     lost[18:27] = True  # then it is lost until 3 frames after the event
     lost[40] = True  # one false alarm
     got = fate(event, answers, lost)
-    assert got == (8, 6, 15 + COUNT - 28, 1, COUNT - 16, 2, 3.0)
+    assert got == (8, 6, 15 + COUNT - 28, 1, COUNT - 16, 2, 2, 0, 3.0)  # it goes on after frames 26 and 40
     never = fate(event, answers, np.arange(COUNT) >= 16)
     assert never.back == np.inf and never.noticed == 8 and never.wrong == 0 and never.alarms == 0
     far = answers.copy()
     far[24:] = (0, 0, 5, 5)
     assert fate(event, far, np.zeros(COUNT, bool)).wrong == 8 + COUNT - 24
+    far[30:] = walk.boxes[30:]
+    lost_once = (np.arange(COUNT) >= 20) & (np.arange(COUNT) < 28)
+    misled = fate(event, far, lost_once)  # it goes on in frame 28, which is no target's place
+    assert (misled.adopted, misled.misled) == (1, 1)
+    on_copy = fate(event, answers, np.arange(COUNT) == 16)  # it goes on in frame 17, with the copy
+    assert (on_copy.adopted, on_copy.misled) == (1, 1)
+    assert summarise([got, misled, on_copy])["wrong_adoptions"] == 0.5
     total = summarise([got, never])
     assert (
         total["absent_called_lost"] == 14 / 16 and total["came_back"] == 0.5 and total["frames_to_come_back"] == np.inf

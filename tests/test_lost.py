@@ -10,7 +10,7 @@ from tracker import Tracker
 from tracker.config import SWIFT, Logistic
 from tracker.evidence import EVIDENCE, VERIFIED, log_odds
 from tracker.geometry import Box, iou
-from tracker.loop import ShortTermTracker
+from tracker.loop import Clock, ShortTermTracker
 from tracker.lost import KnownTarget, Rival, Trial, overlap, whole_frame
 from tracker.network import SiameseNet, load_network
 from tracker.scene import Scene
@@ -59,7 +59,7 @@ def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(engine, monkeypatch
 
 
 def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_on_trial(engine, monkeypatch, scene):
-    results = follow(engine, monkeypatch, scene, [*[0.02] * 5, 1.0, 1.0])
+    results = follow(engine, monkeypatch, scene, [*[0.05] * 5, 1.0, 1.0])
     uncertain = [box for _, box, state in results if state == "uncertain"]
     assert len(uncertain) >= 2 and len(set(uncertain)) == 1
     assert "lost" not in [state for *_, state in results] and results[-1][2] == "tracking"
@@ -99,17 +99,17 @@ def test_one_strong_look_does_not_bring_a_lost_target_back(engine, monkeypatch, 
         assert engine.update(scene.render(t), target).state == "lost"
 
 
-def test_a_candidate_gains_the_same_hope_however_often_its_target_was_in_doubt(engine, monkeypatch, scene):
-    monkeypatch.setattr(engine, "_verified_odds", lambda found: 0.0)
+def test_what_is_seen_near_the_last_place_gains_while_lost(engine, monkeypatch, scene):
+    monkeypatch.setattr(engine, "_verified_odds", lambda found: 0.4)
     gained = []
-    for doubts in (0.0, 1.0):
+    for place in (scene.box(0), (8, 8, 20, 20)):
         target = engine.init(scene.render(0), scene.box(0))
-        target.state, target.belief, target.doubts = "lost", engine.long_term.lost, doubts
-        target.trial = Trial(target.box, 0.0)
+        target.box = Box(*place)
+        target.state, target.belief, target.trial = "lost", engine.long_term.lost, Trial(Box(*scene.box(0)), 0.0)
+        monkeypatch.setattr(engine, "_candidates", lambda *args: iter([]))
         engine.update(scene.render(1), target)
-        gained.append(target.trial.belief if target.trial else target.belief)
-    rules = engine.long_term
-    assert gained == [pytest.approx(rules.hope + rules.near)] * 2
+        gained.append(target.trial.belief)
+    assert gained == [pytest.approx(0.4 + engine.long_term.near), pytest.approx(0.4)]
 
 
 def test_many_targets_equal_one_by_one_whatever_their_state(engine, scene):
@@ -170,16 +170,37 @@ def test_a_rival_keeps_its_own_peak(engine, scene):
 
     own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
     peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
-    assert engine._choose(target, target.box, window, peaks) == 0  # nothing is known: the better peak
+    assert engine._eligible(target, target.box, window, peaks) == [0, 1]  # nothing is known: either
     target.rivals = [Rival(Box(148, 100, 40, 40), age=5)]
-    assert engine._choose(target, target.box, window, peaks) == 1  # the better peak is where the rival was
-    peaks[1, 4] = -3.0
-    assert engine._choose(target, target.box, window, peaks) == 0  # too weak to be preferred
+    assert engine._eligible(target, target.box, window, peaks) == [1]  # the better peak is where the rival was
+    peaks[1, 4] = 4.0 - engine.long_term.rival_logit - 0.1
+    assert engine._eligible(target, target.box, window, peaks) == [0]  # too weak to be preferred
     engine._follow_rivals(target, window, peaks, 1)
     assert len(target.rivals) == 1 and target.rivals[0].box == pytest.approx(other) and target.rivals[0].age == 6
     for _ in range(7):
         engine._follow_rivals(target, window, peaks[1:], 0)
     assert not target.rivals  # out of sight for long
+
+
+def test_of_several_peaks_the_closer_look_decides_and_the_last_box(engine, monkeypatch, scene):
+    last, far = Box(100, 100, 40, 40), Box(150, 100, 40, 40)
+    target = engine.init(scene.render(0), last)
+    window = next(iter(engine._where_to_look(target, scene.render(0))))
+    maps = engine._look(scene.render(0), [target], [[window]], Clock())
+    crops = [window.to_crop(box) for box in (far, last)]
+    peaks = np.array([[*c.centre, c.w, c.h, 4.0 - i, 1.0, 1.0] for i, c in enumerate(crops)])
+    monkeypatch.setattr(engine, "_peaks", lambda *args: peaks)
+    original = engine._examine
+
+    def put_in_place(frame, target, last, window, maps, row, peaks, chosen, step):
+        return replace(original(frame, target, last, window, maps, row, peaks, chosen, step), box=(far, last)[chosen])
+
+    monkeypatch.setattr(engine, "_examine", put_in_place)
+    for odds_of_far, chosen in ((0.0, 1), (engine.long_term.stay - 0.1, 1), (engine.long_term.stay + 0.1, 0)):
+        said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
+        monkeypatch.setattr(engine, "_score", lambda found, said=said: said[found.box])
+        found, _, which = engine._track(scene.render(0), target, last, window, maps)
+        assert which == chosen and found.box == (far, last)[chosen]
 
 
 def test_the_verifier_is_asked_in_doubt_and_about_candidates(engine, monkeypatch, scene):
@@ -198,32 +219,21 @@ def test_the_verifier_is_asked_in_doubt_and_about_candidates(engine, monkeypatch
 
 
 def test_the_score_does_not_depend_on_the_state_and_verification_moves_the_belief(engine, monkeypatch, scene):
-    for verified, states in ((0.0, {"tracking", "uncertain", "lost"}), (0.1, {"tracking"})):
+    for verified, states in ((0.0, {"tracking", "uncertain", "lost"}), (0.2, {"tracking"})):
         said = {len(EVIDENCE): 0.4, len(VERIFIED): verified}
         target = engine.init(scene.render(0), scene.box(0))
         with monkeypatch.context() as patch:
             patch.setattr(Logistic, "probability", lambda self, evidence, said=said: said[len(evidence)])
             results = [engine.update(scene.render(t), target) for t in range(1, 9)]
-        assert {result.state for result in results} == states  # hope makes up for 0.1
+        assert {result.state for result in results} == states  # hope makes up for 0.2
         assert [result.score for result in results] == [0.4] * 8
 
 
-def test_hope_grows_with_the_share_of_frames_in_doubt(engine, monkeypatch, scene):
-    rules = engine.long_term
+def test_a_verified_box_gains_hope(engine, monkeypatch, scene):
     target = engine.init(scene.render(0), scene.box(0))
-    assert engine._hope(target) == pytest.approx(rules.hope)  # before anything is known
-    for p, most in ((0.65, True), (0.95, False)):  # below and above `ask`
-        monkeypatch.setattr(Logistic, "probability", lambda self, evidence, p=p: p)
-        hopes = []
-        for t in range(1, 60):
-            engine.update(scene.render(t), target)
-            hopes.append(engine._hope(target))
-        assert np.all(np.diff(hopes) >= 0) if most else np.all(np.diff(hopes) <= 0)
-        share = 0.9 if most else 0.9 * (1 - rules.recent) ** 59
-        wanted = np.log(share / rules.rare)
-        assert hopes[-1] == pytest.approx(np.clip(wanted, rules.least_hope, rules.most_hope), abs=0.2)
-    target.doubts = 0.0  # after very many frames
-    assert engine._hope(target) == rules.least_hope
+    engine.update(scene.render(1), target)
+    monkeypatch.setattr(Logistic, "probability", lambda self, evidence: 0.5)
+    assert engine._verified_odds(target.seen) == pytest.approx(engine.long_term.hope)
 
 
 def test_the_first_look_is_usual_until_another_one_is_known(engine, scene):

@@ -79,11 +79,7 @@ class LongTerm:
     fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
     strongest: float = 4.0
     trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
-    hope: float = 2.0  # log-odds that a verified box gains: where no network was trained, right boxes look worse
-    rare: float = 0.02  # share of frames in doubt that calls for no hope; what is followed gains log(share / rare),
-    least_hope: float = 1.0  # at least this
-    most_hope: float = 3.0  # and at most this
-    recent: float = 0.03  # weight of the newest frame in that share
+    hope: float = 1.25  # log-odds that a verified box gains: where no network was trained, right boxes look worse
     doubt: float = 3.0  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost
@@ -91,16 +87,17 @@ class LongTerm:
     windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
-    near: float = 0.5  # belief that a candidate gains in each frame in which it is seen, near the last place
-    far: float = 0.3  # and elsewhere
+    near: float = 0.3  # belief that a candidate gains in each frame in which it is seen near the last place
+    attempt: float = -1.0  # belief from which a candidate from elsewhere is followed on trial
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
-    ask: float = 0.7  # score below which what is followed is verified
+    ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's habit
     remember: float = 0.9  # score from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory
     memory: int = 6  # patches beside the first one
     rival_least: float = -1.0  # logit from which a second peak is followed as a rival
-    rival_logit: float = 3.0  # a peak weaker than the best by more than this is not preferred for a rival's sake
+    rival_logit: float = 5.0  # a peak weaker than the best by more than this cannot be the target
+    stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,7 @@ class KnownTarget(Target):
     first: (1, D) embedding of the first frame's patch. memory: those of patches that were sure, oldest first.
     habit: how it usually looks, which the evidence is compared with.
     state: of the last frame. belief: log-odds that it is still being followed, gathered over the frames.
-    doubts: share of the recent frames, while it was followed, in which it was in doubt. calm: frames since the memory
-    grew.
+    calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     """
@@ -52,7 +51,6 @@ class KnownTarget(Target):
     )
     state: State = "tracking"
     belief: float = LongTerm.strongest
-    doubts: float = LongTerm.rare * math.exp(LongTerm.hope)
     calm: int = 0
     rivals: list[Rival] = field(default_factory=list)
     scan: int = 0
@@ -209,13 +207,8 @@ class Tracker(ShortTermTracker):
         return self._confidence.following.probability(found.evidence[: len(EVIDENCE)])
 
     def _verified_odds(self, found: Found) -> float:
-        """The log-odds that a verified box is the target's, without hope."""
-        return log_odds(self._confidence.verified.probability(found.evidence))
-
-    def _hope(self, target: KnownTarget) -> float:
-        """What the log-odds of a followed box gain: a target that often is in doubt and still there deserves more."""
-        rules = self.long_term
-        return min(max(math.log(max(target.doubts / rules.rare, 1.0)), rules.least_hope), rules.most_hope)
+        """The log-odds that a verified box is the target's."""
+        return log_odds(self._confidence.verified.probability(found.evidence)) + self.long_term.hope
 
     def _follow(
         self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
@@ -230,7 +223,7 @@ class Tracker(ShortTermTracker):
         odds = log_odds(p)
         if p < rules.ask:
             found = self._verify(frame, target, found)
-            odds = self._verified_odds(found) + self._hope(target)
+            odds = self._verified_odds(found)
         target.seen = found
         self._follow_rivals(target, window, peaks, chosen)
         belief = rules.fading * target.belief + max(odds + rules.trust, -rules.doubt)
@@ -239,7 +232,6 @@ class Tracker(ShortTermTracker):
             target.state, target.trial = "tracking", None
             target.box = keep_inside(found.smoothed(last), frame.shape[1], frame.shape[0])
             target.calm += 1
-            target.doubts += rules.recent * (float(p < rules.ask) - target.doubts)
             if p >= rules.learn:
                 target.habit = target.habit.after(found)
                 if found.alike is not None:
@@ -261,12 +253,26 @@ class Tracker(ShortTermTracker):
         window: CropWindow,
         maps: tuple[NDArray[np.float32], ...],
     ) -> tuple[Found, NDArray[np.float64], int]:
-        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is."""
+        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is.
+
+        Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
+        than elsewhere.
+        """
         last_crop = window.to_crop(last)
         peaks = self._peaks(maps, 0, last_crop, PEAKS)
-        chosen = self._choose(target, last, window, peaks)
-        step = math.dist(peaks[chosen, :2], last_crop.centre) / math.sqrt(last_crop.w * last_crop.h)
-        return self._examine(frame, target, last, window, maps, 0, peaks, chosen, step), peaks, chosen
+        size = math.sqrt(last_crop.w * last_crop.h)
+        seen = {
+            k: self._examine(
+                frame, target, last, window, maps, 0, peaks, k, math.dist(peaks[k, :2], last_crop.centre) / size
+            )
+            for k in self._eligible(target, last, window, peaks)
+        }
+
+        def odds(k: int) -> float:
+            return log_odds(self._score(seen[k])) + self.long_term.stay * overlap(seen[k].box, last)
+
+        chosen = max(seen, key=odds)
+        return seen[chosen], peaks, chosen
 
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
@@ -277,20 +283,15 @@ class Tracker(ShortTermTracker):
 
     # --- rivals
 
-    def _choose(self, target: KnownTarget, last: Box, window: CropWindow, peaks: NDArray[np.float64]) -> int:
-        """The peak that is the target: the best one that no rival has a better claim to."""
-        known = [np.array(rival.box) for rival in target.rivals if rival.age > 2]
-        if not known or len(peaks) < 2:
-            return 0
-        boxes = np.array([window.to_frame(Box.from_centre(*p[:4])) for p in peaks])
-        own = iou(boxes, np.array(last))
-        for k in range(len(peaks)):
-            if peaks[k, 4] < peaks[0, 4] - self.long_term.rival_logit:
-                break
-            claim = max(float(iou(boxes[k], box)) for box in known)
-            if own[k] >= claim or claim < 0.3:
-                return k
-        return 0
+    def _eligible(self, target: KnownTarget, last: Box, window: CropWindow, peaks: NDArray[np.float64]) -> list[int]:
+        """The peaks that may be the target: nearly as good as the best one, and no rival has a better claim to them."""
+        near = [k for k in range(len(peaks)) if peaks[k, 4] >= peaks[0, 4] - self.long_term.rival_logit]
+        known = [rival.box for rival in target.rivals if rival.age > 2]
+        if not known or len(near) < 2:
+            return near
+        boxes = {k: window.to_frame(Box.from_centre(*peaks[k, :4].tolist())) for k in near}
+        claims = {k: max(overlap(boxes[k], box) for box in known) for k in near}
+        return [k for k in near if claims[k] < 0.3 or overlap(boxes[k], last) >= claims[k]] or near[:1]
 
     def _follow_rivals(self, target: KnownTarget, window: CropWindow, peaks: NDArray[np.float64], chosen: int) -> None:
         """Match the other peaks with the rivals; mutates the target."""
@@ -328,14 +329,14 @@ class Tracker(ShortTermTracker):
 
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
-            return max(self._verified_odds(found) + rules.hope, -rules.doubt) + (rules.near if near else rules.far)
+            return max(self._verified_odds(found), -rules.doubt) + (rules.near if near else 0.0)
 
         followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
         target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
         for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
             odds = min(judge(found), rules.strongest)
-            if overlap(found.box, followed.box) < 0.3 and odds > max(target.trial.belief, 0.0):
+            if overlap(found.box, followed.box) < 0.3 and odds > max(target.trial.belief, rules.attempt):
                 target.seen, target.trial = found, Trial(found.box, odds)
         p = self._score(target.seen)
         if target.seen is not followed or belief < rules.adopt:

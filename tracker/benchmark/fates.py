@@ -29,6 +29,8 @@ class Fate(NamedTuple):
     present: with the target, before the event and after the tracker came back; alarms: those called lost.
     watched: from the start of the event on; wrong: those on which it followed something else: the copy, or after the
     event any place without overlap with the target.
+    adopted: frames from the start of the event on with which a tracker that had called its target lost goes on;
+    misled: those on which it took something else for it: the copy, or any place without overlap with the target.
     back: frames from the end of the event until it followed the target again (IoU >= 0.5); inf when it never did; NaN
     where the target was never absent.
     """
@@ -39,6 +41,8 @@ class Fate(NamedTuple):
     alarms: int
     watched: int
     wrong: int
+    adopted: int
+    misled: int
     back: float
 
 
@@ -60,6 +64,7 @@ def fate(event: Written, boxes: NDArray[np.float64], lost: NDArray[np.bool_]) ->
         copied[event.start : event.stop] = (on_copy >= 0.3) & (on_copy > overlap[event.start : event.stop])
     elsewhere = (index >= event.stop) & there & (overlap <= 0)
     watched = index >= event.start
+    adopted = watched & ~lost & np.append(False, lost[:-1])
     return Fate(
         int((~there).sum()),
         int((~there & lost).sum()),
@@ -67,19 +72,22 @@ def fate(event: Written, boxes: NDArray[np.float64], lost: NDArray[np.bool_]) ->
         int((quiet & lost).sum()),
         int(watched.sum()),
         int((watched & ~lost & (copied | elsewhere)).sum()),
+        int(adopted.sum()),
+        int((adopted & (copied | (overlap <= 0))).sum()),
         (float(first - event.stop) if len(followed) else float("inf")) if gone else float("nan"),
     )
 
 
 def summarise(fates: list[Fate]) -> dict[str, float]:
-    """Shares over all frames of all events, in [0, 1], and the median of the frames to come back (inf: most never)."""
-    totals = np.array([f[:6] for f in fates], np.float64).sum(0)
-    share = [float(totals[i + 1] / totals[i]) if totals[i] else float("nan") for i in (0, 2, 4)]
+    """Shares over all events, in [0, 1], and the median of the frames to come back (inf: most never)."""
+    totals = np.array([f[:8] for f in fates], np.float64).sum(0)
+    share = [float(totals[i + 1] / totals[i]) if totals[i] else float("nan") for i in (0, 2, 4, 6)]
     backs = [f.back for f in fates if not np.isnan(f.back)]
     return {
         "absent_called_lost": share[0],
         "false_alarms": share[1],
         "wrong": share[2],
+        "wrong_adoptions": share[3],
         "frames_to_come_back": float(np.median(backs)) if backs else float("nan"),
         "came_back": float(np.mean(np.isfinite(backs))) if backs else float("nan"),
     }
@@ -152,6 +160,7 @@ MEASURES = {  # key: title and form
     "absent_called_lost": ("absent frames called lost", "{:.3f}"),
     "false_alarms": ("false alarms", "{:.3f}"),
     "wrong": ("followed something else", "{:.3f}"),
+    "wrong_adoptions": ("wrong adoptions", "{:.3f}"),
     "came_back": ("came back", "{:.2f}"),
     "frames_to_come_back": ("median frames to come back", "{:.0f}"),
     "ece": ("calibration error", "{:.3f}"),

@@ -99,6 +99,21 @@ def test_one_strong_look_does_not_bring_a_lost_target_back(engine, monkeypatch, 
         assert engine.update(scene.render(t), target).state == "lost"
 
 
+def test_a_candidate_from_elsewhere_is_tried_when_it_is_not_too_doubtful(engine, monkeypatch, scene):
+    rules = engine.long_term
+    for odds, tried in ((rules.attempt + 0.1, True), (rules.attempt - 0.1, False)):
+        target = engine.init(scene.render(0), scene.box(0))
+        engine.update(scene.render(1), target)
+        elsewhere = replace(target.seen, box=Box(4, 4, 20, 20))
+        target.box = Box(290, 200, 20, 20)  # both are far from the last place
+        target.state, target.belief, target.trial = "lost", rules.lost, Trial(Box(*scene.box(1)), rules.lost)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "_candidates", lambda *args, found=elsewhere: iter([found]))
+            patch.setattr(engine, "_verified_odds", lambda found, e=elsewhere, odds=odds: odds if found is e else -14.0)
+            engine.update(scene.render(2), target)
+        assert (target.trial == Trial(elsewhere.box, odds)) == tried and target.state == "lost"
+
+
 def test_what_is_seen_near_the_last_place_gains_while_lost(engine, monkeypatch, scene):
     monkeypatch.setattr(engine, "_verified_odds", lambda found: 0.4)
     gained = []

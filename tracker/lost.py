@@ -207,7 +207,7 @@ class Tracker(ShortTermTracker):
         return self._confidence.following.probability(found.evidence[: len(EVIDENCE)])
 
     def _verified_odds(self, found: Found) -> float:
-        """The log-odds that a verified box is the target's."""
+        """The log-odds that a verified box is the target's, with `LongTerm.hope`."""
         return log_odds(self._confidence.verified.probability(found.evidence)) + self.long_term.hope
 
     def _follow(

@@ -154,6 +154,10 @@ def test_fate_by_hand(sequences):
     on_copy = fate(event, answers, np.arange(COUNT) == 16)  # it goes on in frame 17, with the copy
     assert (on_copy.adopted, on_copy.misled) == (1, 1)
     assert summarise([got, misled, on_copy])["wrong_adoptions"] == 0.5
+    beside = walk.boxes + np.array([0.4, 0, 0, 0]) * walk.boxes[:, 2:3]  # a copy that half covers the target
+    crossing = Written(walk, "lookalike", 16, 24, beside[16:24])
+    assert fate(crossing, beside, np.arange(COUNT) == 16).misled == 1
+    assert fate(crossing, walk.boxes, np.arange(COUNT) == 16).misled == 0
     total = summarise([got, never])
     assert (
         total["absent_called_lost"] == 14 / 16 and total["came_back"] == 0.5 and total["frames_to_come_back"] == np.inf

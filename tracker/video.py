@@ -481,7 +481,7 @@ class VideoWriter:
         capture = cv2.VideoCapture(str(self._part))
         written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
-        self.saved = 0 < self.count == written
+        self.saved = 0 < self.count <= written  # one more where Ctrl-C came before it was counted
         if self.saved:
             os.replace(self._part, self.path)
             return

@@ -73,6 +73,19 @@ def test_events_last_one_to_three_seconds_and_leave_time_to_come_back(sequences,
         assert np.array_equal(absent, inside)
 
 
+@pytest.mark.parametrize("begin", [0.01, 0.15, 0.6])
+def test_an_event_begins_where_it_is_told(sequences, begin):
+    event = happen(sequences[0], "blackout", sequences[1:], begin=begin)
+    assert event.start == max(1, int(COUNT * begin)) and 10 <= event.stop - event.start <= COUNT // 3
+    assert event.stop < COUNT
+
+
+@pytest.mark.parametrize("begin", [0.0, 2 / 3, -1.0, float("nan")])
+def test_a_share_that_leaves_no_room_is_named(sequences, begin):
+    with pytest.raises(ValueError, match=r"a share of the sequence between 0 and 2/3, got"):
+        all_events(sequences, begin=begin)
+
+
 def test_what_the_frames_of_an_event_show(sequences):
     walk, other = sequences
     painter = Painter(walk)
@@ -203,3 +216,8 @@ def test_bench_events_judges_trackers_on_real_files(sequences, tmp_path, capsys)
     assert judged["ncc"]["blackout"]["absent_called_lost"] == 1
     assert list(judged["ncc"]) == ["all", "all but imposter", *KINDS]
     assert (out / "reliability.png").stat().st_size > 1000 and "imposter" in (out / "events.md").read_text()
+    early = [*command[:-2], "--out", str(out), "--workers", "0", "--begin", "0.2"]
+    assert main(early) == 0
+    begun = {p.parent.parent.name: json.loads(p.read_text())["start"] for p in out.glob("events-*/*/event.json")}
+    assert begun == {"events-0-0.333333": COUNT // 3, "events-0-0.2": int(COUNT * 0.2)}
+    assert main([*early[:-1], "0.7"]) == 2 and "between 0 and 2/3, got 0.7" in capsys.readouterr().err

@@ -64,6 +64,8 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
     )
     parser.add_argument("--events", action="store_true", help=happen)
     parser.add_argument("--seed", type=int, default=0, help="of the events (default 0)")
+    begin = "share of a sequence before its event, between 0 and 2/3 (default 1/3)"
+    parser.add_argument("--begin", type=float, metavar="SHARE", help=begin)
     parser.add_argument("--eao", type=int, nargs=2, metavar=("LOW", "HIGH"), help=EAO)
     parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
 
@@ -145,10 +147,11 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[da
 
     need_matplotlib()
     _load_all(specs)
-    happened = events.all_events(sequences, seed=args.seed)
+    begin = events.START if args.begin is None else args.begin
+    happened = events.all_events(sequences, seed=args.seed, begin=begin)
     if not happened:
         raise ValueError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
-    folder = args.out / f"events-{args.seed}"
+    folder = args.out / f"events-{args.seed}-{begin:g}"
     events.write_events(happened, folder)
     names = {event.name for event in happened}
     written = [one for one in events.load_events(folder) if one.sequence.name in names]

@@ -1,6 +1,6 @@
 """Events that happen to a target, made in real footage: it is painted out, the scene is cut away, the camera fails.
 
-Every event starts after a third of the sequence and lasts one to three seconds, but at most another third:
+Every event starts after a third of the sequence (or where told) and lasts one to three seconds, at most another third:
 
 erased     the target is painted out of the picture and comes back where it then is
 cut        another scene is shown
@@ -40,6 +40,7 @@ Read = Callable[[int], Image]  # frame of a sequence by its index
 MARGIN = 0.2  # share of the box by which what is painted out is larger than it
 SECONDS = 1.0, 3.0  # shortest and longest event
 SHORTEST = 24  # frames of a sequence in which an event has room
+START = 1 / 3  # share of the sequence before the event
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,19 @@ def _as_box(row: NDArray[np.float64]) -> Box:
     return x, y, w, h
 
 
-def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0) -> Event | None:
+def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0, begin: float = START) -> Event | None:
     """One event in `sequence`; None when it is too short or the target is absent around the event.
 
-    others: sequences of which a cut shows one. seed: decides length and scene, for each name and kind anew.
+    others: sequences of which a cut shows one. seed: decides length and scene, for each name and kind anew. begin:
+    share of the sequence before the event, in (0, 2/3).
     """
+    if not 0 < begin < 2 / 3:
+        raise ValueError(f"an event begins after a share of the sequence between 0 and 2/3, got {begin:g}")
     count = len(sequence)
     if count < SHORTEST or (kind == "cut" and not others):
         return None
     rng = np.random.default_rng((seed, KINDS.index(kind), zlib.crc32(sequence.name.encode())))
-    start = count // 3
+    start = max(1, int(count * begin))
     stop = start + max(3, min(round(rng.uniform(*SECONDS) * sequence.fps), count // 3))
     there = present(sequence.boxes)
     if not (there[start - 1 : stop].all() and there[stop:].any()):
@@ -116,12 +120,14 @@ def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0
     return Event(sequence, kind, start, stop, others[int(rng.integers(len(others)))] if kind == "cut" else None)
 
 
-def all_events(sequences: list[Sequence], kinds: tuple[Kind, ...] = KINDS, seed: int = 0) -> list[Event]:
-    """Every kind of event in every sequence that has room for it; a cut shows one of the other sequences."""
+def all_events(
+    sequences: list[Sequence], kinds: tuple[Kind, ...] = KINDS, seed: int = 0, begin: float = START
+) -> list[Event]:
+    """Every kind of event in every sequence that has room for it; a cut shows one of the others. See `happen`."""
     found = []
     for sequence in sequences:
         others = [s for s in sequences if s.name != sequence.name]
-        found += [event for kind in kinds if (event := happen(sequence, kind, others, seed))]
+        found += [event for kind in kinds if (event := happen(sequence, kind, others, seed, begin))]
     return found
 
 

@@ -147,11 +147,11 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[da
 
     need_matplotlib()
     _load_all(specs)
-    begin = events.START if args.begin is None else args.begin
+    begin = events.BEGIN if args.begin is None else args.begin
     happened = events.all_events(sequences, seed=args.seed, begin=begin)
     if not happened:
         raise ValueError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
-    folder = args.out / f"events-{args.seed}-{begin:g}"
+    folder = args.out / f"events-{args.seed}-{begin}"
     events.write_events(happened, folder)
     names = {event.name for event in happened}
     written = [one for one in events.load_events(folder) if one.sequence.name in names]

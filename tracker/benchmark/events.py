@@ -40,7 +40,7 @@ Read = Callable[[int], Image]  # frame of a sequence by its index
 MARGIN = 0.2  # share of the box by which what is painted out is larger than it
 SECONDS = 1.0, 3.0  # shortest and longest event
 SHORTEST = 24  # frames of a sequence in which an event has room
-START = 1 / 3  # share of the sequence before the event
+BEGIN = 1 / 3  # share of the sequence before the event
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _as_box(row: NDArray[np.float64]) -> Box:
     return x, y, w, h
 
 
-def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0, begin: float = START) -> Event | None:
+def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0, begin: float = BEGIN) -> Event | None:
     """One event in `sequence`; None when it is too short or the target is absent around the event.
 
     others: sequences of which a cut shows one. seed: decides length and scene, for each name and kind anew. begin:
@@ -121,7 +121,7 @@ def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0
 
 
 def all_events(
-    sequences: list[Sequence], kinds: tuple[Kind, ...] = KINDS, seed: int = 0, begin: float = START
+    sequences: list[Sequence], kinds: tuple[Kind, ...] = KINDS, seed: int = 0, begin: float = BEGIN
 ) -> list[Event]:
     """Every kind of event in every sequence that has room for it; a cut shows one of the others. See `happen`."""
     found = []

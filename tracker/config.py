@@ -90,10 +90,13 @@ class LongTerm:
     near: float = 0.3  # belief that a candidate gains in each frame in which it is seen near the last place
     attempt: float = -1.0  # belief from which a candidate from elsewhere is followed on trial
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
+    sure: float = 0.5  # score from which a frame may be kept, in which bystanders are searched once the target is lost
+    bystanders: int = 12  # that are known at most
+    alibi: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
     ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's habit
     remember: float = 0.9  # score from which what is followed may join the memory
-    every: int = 5  # frames between what joins the memory
+    every: int = 5  # frames between what joins the memory, and between frames that are kept
     memory: int = 6  # patches beside the first one
     rival_least: float = -1.0  # logit from which a second peak is followed as a rival
     rival_logit: float = 5.0  # a peak weaker than the best by more than this cannot be the target

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
-from tracker.evidence import EVIDENCE, MOST_ALIKE, Found, Habit, colours, examine, log_odds
+from tracker.evidence import EVIDENCE, MOST_ALIKE, VERIFIED, Found, Habit, colours, examine, log_odds
 from tracker.geometry import Box, CropWindow, iou
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, patch, to_pixels
@@ -29,6 +29,7 @@ from tracker.similarity import SimilarityNet, load_similarity, patch, to_pixels
 __all__ = ["KnownTarget", "Result", "Target", "Tracker"]
 
 PEAKS = 4  # of a score map that are looked at
+BESIDE = 0.2  # IoU with the target's box below which a box is beside it
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 
 
@@ -42,6 +43,8 @@ class KnownTarget(Target):
     calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
+    sight: one of the last frames in which it was sure; None once it was searched for bystanders.
+    bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like the target.
     """
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0), repr=False)
@@ -56,6 +59,8 @@ class KnownTarget(Target):
     scan: int = 0
     trial: Trial | None = None
     seen: Found | None = field(default=None, repr=False)
+    sight: Sight | None = field(default=None, repr=False)
+    bystanders: list[NDArray[np.float32]] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,15 @@ class Rival:
     box: Box
     age: int = 1
     missed: int = 0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A frame in which a target was sure, its box in it (frame px), and how many frames ago that was."""
+
+    frame: Image
+    box: Box
+    age: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,8 @@ class Tracker(ShortTermTracker):
             frame = check_frame(frame)
             first = self._embed(frame, target.box, target.fill)
             habit = Habit(colours(frame, target.box), target.template.patch.cpu().numpy())
-            target = self.target = KnownTarget(**vars(target), first=first, habit=habit)
+            sight = Sight(frame.copy(), target.box)
+            target = self.target = KnownTarget(**vars(target), first=first, habit=habit, sight=sight)
         return target
 
     def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
@@ -130,6 +145,7 @@ class Tracker(ShortTermTracker):
                 found.append(self._recover(frame, target, group, own, clock))
             else:
                 found.append(self._follow(frame, target, group[0], own))
+        self._keep_sights(frame, known, found)
         return clock.stamp(found)
 
     # --- following
@@ -274,6 +290,17 @@ class Tracker(ShortTermTracker):
         chosen = max(seen, key=odds)
         return seen[chosen], peaks, chosen
 
+    def _keep_sights(self, frame: Image, targets: list[KnownTarget], results: list[Result]) -> None:
+        """Every few frames keep the frame, one copy for all who are sure in it; mutates the targets."""
+        rules, kept = self.long_term, None
+        for target, result in zip(targets, results, strict=True):
+            if target.sight:
+                target.sight = replace(target.sight, age=target.sight.age + 1)
+            old = target.sight is None or target.sight.age >= rules.every
+            if old and target.state == "tracking" and result.score >= rules.sure:
+                kept = frame.copy() if kept is None else kept  # the caller may write on
+                target.sight, target.bystanders = Sight(kept, target.box), []
+
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
         rules, target.calm = self.long_term, 0
@@ -327,9 +354,14 @@ class Tracker(ShortTermTracker):
         assert before is not None
         reach = self._side(target.box) * self.config.search_size / self.config.exemplar_size / 2
 
+        self._meet_bystanders(target, windows, clock)
+
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
-            return max(self._verified_odds(found), -rules.doubt) + (rules.near if near else 0.0)
+            odds = self._verified_odds(found)
+            if odds > rules.attempt:
+                odds -= rules.alibi * self._alibi(target, found)
+            return max(odds, -rules.doubt) + (rules.near if near else 0.0)
 
         followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
@@ -345,6 +377,26 @@ class Tracker(ShortTermTracker):
         target.trial = None
         return Result(target.box, p)
 
+    def _meet_bystanders(self, target: KnownTarget, windows: list[CropWindow], clock: Clock) -> None:
+        """See who stood beside the target when it was last sure, in the windows that are searched now; mutates it."""
+        sight, rules = target.sight, self.long_term
+        if sight is None:
+            return
+        maps = self._look(sight.frame, [target], [windows], clock)
+        for found in self._closer_looks(sight.frame, target, windows, maps, clock, beside=sight.box):
+            if overlap(found.box, sight.box) < BESIDE:
+                target.bystanders = [*target.bystanders, found.patch][-rules.bystanders :]
+        if target.scan < rules.windows:  # the whole frame was searched
+            target.sight = None
+
+    def _alibi(self, target: KnownTarget, found: Found) -> float:
+        """By how much more (logit, at least 0) a verified box is like a bystander than like the target of late."""
+        if not target.bystanders:
+            return 0.0
+        nowhere = np.zeros((1, 4), np.float32)  # the answer does not depend on the place
+        other = max(self._runner.refine(patch, found.patch, nowhere)[0, 4] for patch in target.bystanders)
+        return max(float(other) - float(found.evidence[VERIFIED.index("usual look")]), 0.0)
+
     def _candidates(
         self,
         frame: Image,
@@ -353,14 +405,27 @@ class Tracker(ShortTermTracker):
         maps: tuple[NDArray[np.float32], ...],
         clock: Clock,
     ) -> list[Found]:
-        """The boxes with the highest logits in all windows, each after a closer look."""
+        """The boxes with the highest logits in all windows, each after a closer look, verified."""
+        return [self._verify(frame, target, found) for found in self._closer_looks(frame, target, windows, maps, clock)]
+
+    def _closer_looks(
+        self,
+        frame: Image,
+        target: KnownTarget,
+        windows: list[CropWindow],
+        maps: tuple[NDArray[np.float32], ...],
+        clock: Clock,
+        beside: Box | None = None,
+    ) -> list[Found]:
+        """The boxes with the highest logits in all windows, each after a closer look; only those `beside` a box."""
         cfg, rules = self.config, self.long_term
         clock.lap("post_ms")
         seen: list[tuple[float, Box]] = []
         for row, window in enumerate(windows):
             for peak in self._peaks(maps, row, window.to_crop(target.box), 2, 0.0, 0.0):
-                if peak[4] > rules.candidate:
-                    seen.append((float(peak[4]), window.to_frame(Box.from_centre(*peak[:4].tolist()))))
+                box = window.to_frame(Box.from_centre(*peak[:4].tolist()))
+                if peak[4] > rules.candidate and not (beside and overlap(box, beside) >= BESIDE):
+                    seen.append((float(peak[4]), box))
         closer: list[Box] = []
         for _, box in sorted(seen, reverse=True):
             if len(closer) < rules.closer and all(overlap(box, other) < 0.3 for other in closer):
@@ -372,7 +437,7 @@ class Tracker(ShortTermTracker):
         again = self._look(frame, [target], [group], clock)
         peaks = [self._peaks(again, i, w.to_crop(target.box), PEAKS, 0.0, CLOSER_WINDOW) for i, w in enumerate(group)]
         return [
-            self._verify(frame, target, self._examine(frame, target, target.box, w, again, row, p, 0, 0.0))
+            self._examine(frame, target, target.box, w, again, row, p, 0, 0.0)
             for row, (w, p) in enumerate(zip(group, peaks, strict=True))
         ]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tracker import Tracker
-from tracker.config import SWIFT, Logistic
+from tracker.config import SWIFT, Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED, log_odds
 from tracker.geometry import Box, iou
 from tracker.loop import Clock, ShortTermTracker
@@ -296,3 +296,73 @@ def test_shipped_weights_come_with_a_confidence_for_this_evidence():
     confidence = net.config.confidence
     assert confidence and len(confidence.following.weights) == len(EVIDENCE)
     assert len(confidence.verified.weights) == len(VERIFIED)
+
+
+def twins(t, there):
+    """Frame `t` of two who look nearly the same, far from each other; the first one leaves in between."""
+    painted = Scene(SIZE, 2, seed=0)
+    left, top, width, height = (round(v) for v in painted.box(0))
+    own = painted.render(0)[top : top + height, left : left + width]
+    frame = Scene((480, 360), 2, seed=50).render(0)
+
+    def put(sprite, cx, cy):
+        frame[cy - height // 2 :, cx - width // 2 :][:height, :width] = sprite
+
+    put(own[:, ::-1] * np.float32(0.8) + 10, 400 + t % 7, 270)
+    if there:
+        put(own, 100 + t, 80)
+    return frame, Box(100 + t - width // 2, 80 - height // 2, width, height)
+
+
+@pytest.mark.parametrize("alibi", [0.0, LongTerm.alibi])
+def test_who_stood_beside_the_target_is_not_taken_for_it(engine, monkeypatch, alibi):
+    monkeypatch.setattr(engine, "long_term", replace(engine.long_term, alibi=alibi))
+    target = engine.init(*twins(0, True))
+    for t in range(1, 8):
+        engine.update(twins(t, True)[0], target)
+    assert target.state == "tracking" and target.sight and not target.bystanders
+    gone = [engine.update(twins(t, False)[0], target).state for t in range(8, 36)]
+    assert gone.count("lost") > 1
+    if not alibi:
+        assert gone[-1] == "tracking"  # it follows the other one
+        return
+    assert target.bystanders and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
+    assert target.sight is None  # all of it was searched
+    results = [engine.update(twins(t, True)[0], target) for t in range(36, 44)]
+    assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
+
+
+def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(engine, monkeypatch, scene):
+    every, buffer = engine.long_term.every, scene.render(0).copy()
+    targets = [engine.init(buffer, scene.box(0)) for _ in range(2)]
+    first = [target.sight for target in targets]
+    monkeypatch.setattr(engine, "_score", lambda found: 1.0)
+    for t in range(1, every + 1):
+        assert [target.sight.frame is one.frame for target, one in zip(targets, first, strict=True)] == [True] * 2
+        buffer[:] = scene.render(t)
+        targets[0].bystanders = [np.zeros((1, 64, 16, 16), np.float32)]
+        engine.update_all(buffer, targets)
+    kept = targets[0].sight
+    assert kept.frame is targets[1].sight.frame and kept.box == targets[0].box and not targets[0].bystanders
+    buffer[:] = 0  # the caller writes on
+    assert np.array_equal(kept.frame, scene.render(every)) and np.array_equal(first[0].frame, scene.render(0))
+    monkeypatch.setattr(engine, "_score", lambda found: engine.long_term.sure - 0.01)
+    for t in range(every + 1, 2 * every + 2):
+        engine.update_all(scene.render(t), targets)
+    assert targets[0].sight.frame is kept.frame  # in doubt none is kept
+
+
+def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target_of_late(engine, scene):
+    target = engine.init(scene.render(0), scene.box(0))
+    engine.update(scene.render(1), target)
+    found = engine._verify(scene.render(1), target, target.seen)
+    assert engine._alibi(target, found) == 0.0  # nobody is known
+    looks = VERIFIED.index("usual look")
+    nowhere = np.zeros((1, 4), np.float32)
+    itself = float(engine._runner.refine(found.patch, found.patch, nowhere)[0, 4])
+    unlike = np.zeros_like(found.patch)
+    target.bystanders = [unlike, found.patch]
+    for usual in (itself - 1.5, itself + 1.5):
+        evidence = found.evidence.copy()
+        evidence[looks] = usual
+        assert engine._alibi(target, replace(found, evidence=evidence)) == pytest.approx(max(itself - usual, 0.0))

@@ -352,7 +352,7 @@ def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(engine, monkeypa
     assert targets[0].sight.frame is kept.frame  # in doubt none is kept
 
 
-def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target_of_late(engine, scene):
+def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target(engine, scene):
     target = engine.init(scene.render(0), scene.box(0))
     engine.update(scene.render(1), target)
     found = engine._verify(scene.render(1), target, target.seen)
@@ -364,5 +364,5 @@ def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target_of_late(en
     target.bystanders = [unlike, found.patch]
     for usual in (itself - 1.5, itself + 1.5):
         evidence = found.evidence.copy()
-        evidence[looks] = usual
+        evidence[looks], evidence[VERIFIED.index("quality")] = usual, usual - 1
         assert engine._alibi(target, replace(found, evidence=evidence)) == pytest.approx(max(itself - usual, 0.0))

@@ -92,7 +92,7 @@ class LongTerm:
     adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
     sure: float = 0.5  # score from which a frame may be kept, in which bystanders are searched once the target is lost
     bystanders: int = 12  # that are known at most
-    alibi: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
+    alibi: float = 1.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
     ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's habit
     remember: float = 0.9  # score from which what is followed may join the memory

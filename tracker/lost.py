@@ -390,12 +390,13 @@ class Tracker(ShortTermTracker):
             target.sight = None
 
     def _alibi(self, target: KnownTarget, found: Found) -> float:
-        """By how much more (logit, at least 0) a verified box is like a bystander than like the target of late."""
+        """By how much more (logit, >= 0) a verified box is like a bystander than like the target, first or lately."""
         if not target.bystanders:
             return 0.0
         nowhere = np.zeros((1, 4), np.float32)  # the answer does not depend on the place
         other = max(self._runner.refine(patch, found.patch, nowhere)[0, 4] for patch in target.bystanders)
-        return max(float(other) - float(found.evidence[VERIFIED.index("usual look")]), 0.0)
+        own = max(found.evidence[VERIFIED.index(name)] for name in ("quality", "usual look"))
+        return max(float(other) - float(own), 0.0)
 
     def _candidates(
         self,

@@ -327,7 +327,7 @@ def test_who_stood_beside_the_target_is_not_taken_for_it(engine, monkeypatch, al
         assert gone[-1] == "tracking"  # it follows the other one
         return
     assert target.bystanders and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
-    assert target.sight is None  # all of it was searched
+    assert target.searched  # all of the kept frame
     results = [engine.update(twins(t, True)[0], target) for t in range(36, 44)]
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
 
@@ -357,12 +357,17 @@ def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target(engine, sc
     engine.update(scene.render(1), target)
     found = engine._verify(scene.render(1), target, target.seen)
     assert engine._alibi(target, found) == 0.0  # nobody is known
-    looks = VERIFIED.index("usual look")
-    nowhere = np.zeros((1, 4), np.float32)
-    itself = float(engine._runner.refine(found.patch, found.patch, nowhere)[0, 4])
-    unlike = np.zeros_like(found.patch)
+    unlike, chance = np.zeros_like(found.patch), engine.long_term.chance
+
+    def alike(patch):
+        return float(engine._runner.refine(patch, found.patch, np.zeros((1, 4), np.float32))[0, 4])
+
+    assert alike(found.patch) > alike(unlike) + chance
     target.bystanders = [unlike, found.patch]
-    for usual in (itself - 1.5, itself + 1.5):
-        evidence = found.evidence.copy()
-        evidence[looks], evidence[VERIFIED.index("quality")] = usual, usual - 1
-        assert engine._alibi(target, replace(found, evidence=evidence)) == pytest.approx(max(itself - usual, 0.0))
+    target.habit, seen = replace(target.habit, look=unlike), target.sight
+    target.sight = replace(seen, patch=unlike)
+    assert engine._alibi(target, found) == pytest.approx(alike(found.patch) - alike(unlike) - chance, abs=1e-4)
+    target.sight = replace(seen, patch=found.patch)  # as much like the target in the same frame
+    assert engine._alibi(target, found) == 0.0
+    target.habit, target.sight = replace(target.habit, look=found.patch), replace(seen, patch=unlike)  # or lately
+    assert engine._alibi(target, found) == 0.0

@@ -89,10 +89,12 @@ class LongTerm:
     candidate: float = -2.0  # least logit of a candidate
     near: float = 0.3  # belief that a candidate gains in each frame in which it is seen near the last place
     attempt: float = -1.0  # belief from which a candidate from elsewhere is followed on trial
-    adopt: float = 1.5  # belief at which a candidate, seen at least twice, is the target
+    adopt: float = 2.5  # belief at which a candidate, seen at least twice, is the target
     sure: float = 0.5  # score from which a frame may be kept, in which bystanders are searched once the target is lost
-    bystanders: int = 12  # that are known at most
-    alibi: float = 1.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
+    meet: int = 5  # bystanders that get a closer look in each frame of that search
+    bystanders: int = 40  # that are known at most
+    alibi: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
+    chance: float = 0.5  # logit by which it may be so, by chance
     ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's habit
     remember: float = 0.9  # score from which what is followed may join the memory

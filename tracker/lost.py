@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
-from tracker.evidence import EVIDENCE, MOST_ALIKE, VERIFIED, Found, Habit, colours, examine, log_odds
+from tracker.evidence import EVIDENCE, MOST_ALIKE, Found, Habit, colours, examine, log_odds
 from tracker.geometry import Box, CropWindow, iou
 from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, patch, to_pixels
@@ -43,7 +43,7 @@ class KnownTarget(Target):
     calm: frames since the memory grew.
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
-    sight: one of the last frames in which it was sure; None once it was searched for bystanders.
+    sight: one of the last frames in which it was sure. searched: whether it was searched for bystanders.
     bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like the target.
     """
 
@@ -60,6 +60,7 @@ class KnownTarget(Target):
     trial: Trial | None = None
     seen: Found | None = field(default=None, repr=False)
     sight: Sight | None = field(default=None, repr=False)
+    searched: bool = False
     bystanders: list[NDArray[np.float32]] = field(default_factory=list, repr=False)
 
 
@@ -74,10 +75,11 @@ class Rival:
 
 @dataclass(frozen=True)
 class Sight:
-    """A frame in which a target was sure, its box in it (frame px), and how many frames ago that was."""
+    """A frame in which a target was sure, its box (frame px) and patch in it, and how many frames ago that was."""
 
     frame: Image
     box: Box
+    patch: NDArray[np.float32]
     age: int = 0
 
 
@@ -120,7 +122,7 @@ class Tracker(ShortTermTracker):
             frame = check_frame(frame)
             first = self._embed(frame, target.box, target.fill)
             habit = Habit(colours(frame, target.box), target.template.patch.cpu().numpy())
-            sight = Sight(frame.copy(), target.box)
+            sight = Sight(frame.copy(), target.box, habit.look)
             target = self.target = KnownTarget(**vars(target), first=first, habit=habit, sight=sight)
         return target
 
@@ -296,10 +298,11 @@ class Tracker(ShortTermTracker):
         for target, result in zip(targets, results, strict=True):
             if target.sight:
                 target.sight = replace(target.sight, age=target.sight.age + 1)
-            old = target.sight is None or target.sight.age >= rules.every
-            if old and target.state == "tracking" and result.score >= rules.sure:
+            old = target.sight is None or target.searched or target.sight.age >= rules.every
+            if old and target.seen and target.state == "tracking" and result.score >= rules.sure:
                 kept = frame.copy() if kept is None else kept  # the caller may write on
-                target.sight, target.bystanders = Sight(kept, target.box), []
+                target.sight = Sight(kept, target.box, target.seen.patch)
+                target.searched, target.bystanders = False, []
 
     def remember(self, frame: Image, target: KnownTarget) -> None:
         """Add what is in the box to the memory of a target; mutates it. The first patch never fades, the others do."""
@@ -380,23 +383,29 @@ class Tracker(ShortTermTracker):
     def _meet_bystanders(self, target: KnownTarget, windows: list[CropWindow], clock: Clock) -> None:
         """See who stood beside the target when it was last sure, in the windows that are searched now; mutates it."""
         sight, rules = target.sight, self.long_term
-        if sight is None:
+        if sight is None or target.searched:
             return
         maps = self._look(sight.frame, [target], [windows], clock)
-        for found in self._closer_looks(sight.frame, target, windows, maps, clock, beside=sight.box):
+        for found in self._closer_looks(sight.frame, target, windows, maps, clock, rules.meet, sight.box):
             if overlap(found.box, sight.box) < BESIDE:
                 target.bystanders = [*target.bystanders, found.patch][-rules.bystanders :]
         if target.scan < rules.windows:  # the whole frame was searched
-            target.sight = None
+            target.searched = True
 
     def _alibi(self, target: KnownTarget, found: Found) -> float:
-        """By how much more (logit, >= 0) a verified box is like a bystander than like the target, first or lately."""
-        if not target.bystanders:
+        """By how much more (logit, >= 0) a box is like a bystander than like the target, lately or in the same frame.
+
+        The most of many is more than one would be by chance; so the first `LongTerm.chance` does not count.
+        """
+        if not (target.bystanders and target.sight):
             return 0.0
         nowhere = np.zeros((1, 4), np.float32)  # the answer does not depend on the place
-        other = max(self._runner.refine(patch, found.patch, nowhere)[0, 4] for patch in target.bystanders)
-        own = max(found.evidence[VERIFIED.index(name)] for name in ("quality", "usual look"))
-        return max(float(other) - float(own), 0.0)
+
+        def alike(patch: NDArray[np.float32]) -> float:
+            return float(self._runner.refine(patch, found.patch, nowhere)[0, 4])
+
+        own = max(alike(target.habit.look), alike(target.sight.patch))
+        return max(max(map(alike, target.bystanders)) - own - self.long_term.chance, 0.0)
 
     def _candidates(
         self,
@@ -407,7 +416,8 @@ class Tracker(ShortTermTracker):
         clock: Clock,
     ) -> list[Found]:
         """The boxes with the highest logits in all windows, each after a closer look, verified."""
-        return [self._verify(frame, target, found) for found in self._closer_looks(frame, target, windows, maps, clock)]
+        found = self._closer_looks(frame, target, windows, maps, clock, self.long_term.closer)
+        return [self._verify(frame, target, one) for one in found]
 
     def _closer_looks(
         self,
@@ -416,9 +426,10 @@ class Tracker(ShortTermTracker):
         windows: list[CropWindow],
         maps: tuple[NDArray[np.float32], ...],
         clock: Clock,
+        most: int,
         beside: Box | None = None,
     ) -> list[Found]:
-        """The boxes with the highest logits in all windows, each after a closer look; only those `beside` a box."""
+        """The `most` boxes with the highest logits in all windows, after a closer look; only those `beside` a box."""
         cfg, rules = self.config, self.long_term
         clock.lap("post_ms")
         seen: list[tuple[float, Box]] = []
@@ -429,7 +440,7 @@ class Tracker(ShortTermTracker):
                     seen.append((float(peak[4]), box))
         closer: list[Box] = []
         for _, box in sorted(seen, reverse=True):
-            if len(closer) < rules.closer and all(overlap(box, other) < 0.3 for other in closer):
+            if len(closer) < most and all(overlap(box, other) < 0.3 for other in closer):
                 closer.append(box)
         if not closer:
             return []

@@ -332,6 +332,34 @@ def test_who_stood_beside_the_target_is_not_taken_for_it(engine, monkeypatch, al
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
 
 
+def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_bystander_unless_the_target_was_there(engine):
+    target = engine.init(*twins(0, True))
+    engine.update(twins(1, True)[0], target)
+    width, height = target.box.w, target.box.h
+    other = Box(401 - width / 2, 270 - height / 2, width, height)
+    engine._look_back(twins(1, True)[0], target, replace(target.seen, box=twins(1, True)[1]))
+    assert not target.bystanders  # there, it was the target
+    elsewhere = Box(200, 150, width, height)
+    engine._look_back(np.zeros_like(twins(1, True)[0]), target, replace(target.seen, box=elsewhere))
+    assert not target.bystanders  # nothing was like it
+    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other))
+    (met,) = target.bystanders
+    looks = [found.patch for box in (other, target.box) for found in [look_at(engine, twins(0, True)[0], target, box)]]
+    nowhere = np.zeros((1, 4), np.float32)
+    own, foreign = (float(engine._runner.refine(met, look, nowhere)[0, 4]) for look in looks)
+    assert own > foreign + 2  # it is the patch of the other one
+    target.sight = None
+    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other))
+    assert len(target.bystanders) == 1
+
+
+def look_at(engine, frame, target, box):
+    """What is found in a window around `box`."""
+    window = engine._search_windows(box)[0]
+    maps = engine._look(frame, [target], [[window]], Clock())
+    return engine._examine(frame, target, box, window, maps, 0, engine._peaks(maps, 0, window.to_crop(box), 4), 0, 0.0)
+
+
 def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(engine, monkeypatch, scene):
     every, buffer = engine.long_term.every, scene.render(0).copy()
     targets = [engine.init(buffer, scene.box(0)) for _ in range(2)]

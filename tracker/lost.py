@@ -44,7 +44,7 @@ class KnownTarget(Target):
     rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
     trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
     sight: one of the last frames in which it was sure. searched: whether it was searched for bystanders.
-    bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like the target.
+    bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like it, or like a candidate.
     """
 
     first: Tensor = field(default_factory=lambda: torch.zeros(1, 0), repr=False)
@@ -363,6 +363,7 @@ class Tracker(ShortTermTracker):
             near = math.dist(found.box.centre, target.box.centre) < reach
             odds = self._verified_odds(found)
             if odds > rules.attempt:
+                self._look_back(frame, target, found)
                 odds -= rules.alibi * self._alibi(target, found)
             return max(odds, -rules.doubt) + (rules.near if near else 0.0)
 
@@ -387,10 +388,32 @@ class Tracker(ShortTermTracker):
             return
         maps = self._look(sight.frame, [target], [windows], clock)
         for found in self._closer_looks(sight.frame, target, windows, maps, clock, rules.meet, sight.box):
-            if overlap(found.box, sight.box) < BESIDE:
-                target.bystanders = [*target.bystanders, found.patch][-rules.bystanders :]
+            self._know_bystander(target, found.box, found.patch)
         if target.scan < rules.windows:  # the whole frame was searched
             target.searched = True
+
+    def _look_back(self, frame: Image, target: KnownTarget, found: Found) -> None:
+        """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
+
+        Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
+        """
+        sight = target.sight
+        if sight is None:
+            return
+        asked = Target(found.box, self._template(frame, found.box, target.fill), target.fill)
+        window = self._search_windows(found.box)[0]
+        maps = self._look(sight.frame, [asked], [[window]], Clock())
+        peak = self._peaks(maps, 0, window.to_crop(found.box), 1, 0.0, 0.0)[0]
+        if peak[4] > self.long_term.candidate:
+            place = peak[None, :4].astype(np.float32)
+            seen = self._runner.look(tuple(level[:1] for level in maps[2:]), place)
+            self._know_bystander(target, window.to_frame(Box.from_centre(*peak[:4].tolist())), seen)
+
+    def _know_bystander(self, target: KnownTarget, box: Box, patch: NDArray[np.float32]) -> None:
+        """Remember what is in `box` of the kept frame, unless it is the target; mutates the target."""
+        assert target.sight
+        if overlap(box, target.sight.box) < BESIDE:
+            target.bystanders = [*target.bystanders, patch][-self.long_term.bystanders :]
 
     def _alibi(self, target: KnownTarget, found: Found) -> float:
         """By how much more (logit, >= 0) a box is like a bystander than like the target, lately or in the same frame.

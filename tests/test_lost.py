@@ -337,19 +337,19 @@ def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_bystander_unless_t
     engine.update(twins(1, True)[0], target)
     width, height = target.box.w, target.box.h
     other = Box(401 - width / 2, 270 - height / 2, width, height)
-    engine._look_back(twins(1, True)[0], target, replace(target.seen, box=twins(1, True)[1]))
+    engine._look_back(twins(1, True)[0], target, replace(target.seen, box=twins(1, True)[1]), Clock())
     assert not target.bystanders  # there, it was the target
     elsewhere = Box(200, 150, width, height)
-    engine._look_back(np.zeros_like(twins(1, True)[0]), target, replace(target.seen, box=elsewhere))
+    engine._look_back(np.zeros_like(twins(1, True)[0]), target, replace(target.seen, box=elsewhere), Clock())
     assert not target.bystanders  # nothing was like it
-    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other))
+    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other), Clock())
     (met,) = target.bystanders
     looks = [found.patch for box in (other, target.box) for found in [look_at(engine, twins(0, True)[0], target, box)]]
     nowhere = np.zeros((1, 4), np.float32)
     own, foreign = (float(engine._runner.refine(met, look, nowhere)[0, 4]) for look in looks)
     assert own > foreign + 2  # it is the patch of the other one
     target.sight = None
-    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other))
+    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other), Clock())
     assert len(target.bystanders) == 1
 
 

@@ -363,7 +363,7 @@ class Tracker(ShortTermTracker):
             near = math.dist(found.box.centre, target.box.centre) < reach
             odds = self._verified_odds(found)
             if odds > rules.attempt:
-                self._look_back(frame, target, found)
+                self._look_back(frame, target, found, clock)
                 odds -= rules.alibi * self._alibi(target, found)
             return max(odds, -rules.doubt) + (rules.near if near else 0.0)
 
@@ -392,7 +392,7 @@ class Tracker(ShortTermTracker):
         if target.scan < rules.windows:  # the whole frame was searched
             target.searched = True
 
-    def _look_back(self, frame: Image, target: KnownTarget, found: Found) -> None:
+    def _look_back(self, frame: Image, target: KnownTarget, found: Found, clock: Clock) -> None:
         """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
 
         Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
@@ -400,9 +400,11 @@ class Tracker(ShortTermTracker):
         sight = target.sight
         if sight is None:
             return
+        clock.lap("post_ms")
         asked = Target(found.box, self._template(frame, found.box, target.fill), target.fill)
+        clock.lap("network_ms")
         window = self._search_windows(found.box)[0]
-        maps = self._look(sight.frame, [asked], [[window]], Clock())
+        maps = self._look(sight.frame, [asked], [[window]], clock)
         peak = self._peaks(maps, 0, window.to_crop(found.box), 1, 0.0, 0.0)[0]
         if peak[4] > self.long_term.candidate:
             place = peak[None, :4].astype(np.float32)

@@ -5,8 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark import metrics, results
-from tracker.benchmark.jobs import result_path, run_all
+from tracker.benchmark import results
+from tracker.benchmark.judge import metrics
+from tracker.benchmark.run.jobs import result_path, run_all
 from tracker.benchmark.sequences import load_folder
 from tracker.scene import Scene
 

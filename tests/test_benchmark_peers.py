@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_benchmark_runner import make_sequence
 
-from tracker.benchmark import metrics
-from tracker.benchmark.contract import ContractError, check_tracker
-from tracker.benchmark.peers import load_tracker, split_spec, tracker_name
-from tracker.benchmark.runner import evaluate, run_ope
+from tracker.benchmark.judge import metrics
+from tracker.benchmark.peers.contract import ContractError, check_tracker
+from tracker.benchmark.peers.peers import load_tracker, split_spec, tracker_name
+from tracker.benchmark.run.runner import evaluate, run_ope
 from tracker.benchmark.sequences import load_folder
 from tracker.scene import Scene
 

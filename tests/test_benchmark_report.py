@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from test_benchmark_runner import make_sequence
 
-from tracker.benchmark import command, pictures, scores
-from tracker.benchmark.jobs import run_all
-from tracker.benchmark.pictures import PICTURE as SHAPE
-from tracker.benchmark.scores import losses
+from tracker.benchmark import command
+from tracker.benchmark.judge import scores
+from tracker.benchmark.judge.scores import losses
+from tracker.benchmark.report import pictures
+from tracker.benchmark.report.pictures import PICTURE as SHAPE
+from tracker.benchmark.run.jobs import load_runs, run_all
 
 pytest.importorskip("matplotlib")
 
@@ -88,7 +90,7 @@ def test_a_strip_shows_the_boxes_where_they_are(tmp_path, monkeypatch):
     sequence = make_sequence(tmp_path / "data", "one", 45)
     out = tmp_path / "out"
     run_all(["identity"], [sequence], "ope", out, workers=0, quiet=True)
-    runs = {"floor": scores.load_runs(out, "ope", "identity", [sequence])}
+    runs = {"floor": load_runs(out, "ope", "identity", [sequence])}
     (loss,) = pictures.find_all(runs, [sequence], "ope")
     strip = pictures.draw_strip(loss, runs, {"floor": "#ff0000"})
     image = cv2.imdecode(np.frombuffer(strip.pictures[2][1], np.uint8), cv2.IMREAD_COLOR).astype(int)
@@ -222,7 +224,7 @@ def test_every_protocol_runs_and_scores(tmp_path, protocol):
     count = {"tre": 20, "sre": 12, "anchors": 2}.get(protocol, 1)
     assert len(list((out / "results" / protocol / "ncc").iterdir())) == count
     ncc, floor = (
-        scores.score_tracker(spec, scores.load_runs(out, protocol, spec, [sequence]), protocol, "inclusive")
+        scores.score_tracker(load_runs(out, protocol, spec, [sequence]), protocol, "inclusive")
         for spec in ("ncc", "identity")
     )
     assert ncc.success_auc > floor.success_auc

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark import metrics, results, runner, vot
-from tracker.benchmark.contract import ContractError, check_tracker
-from tracker.benchmark.jobs import result_path, run_all
-from tracker.benchmark.peers import load_tracker
+from tracker.benchmark import results
+from tracker.benchmark.judge import metrics, vot
+from tracker.benchmark.peers.contract import ContractError, check_tracker
+from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import SRE_KINDS, plan, sre_box, tre_starts
-from tracker.benchmark.runner import evaluate, run_ope, run_part
+from tracker.benchmark.run import runner
+from tracker.benchmark.run.jobs import result_path, run_all
+from tracker.benchmark.run.runner import evaluate, run_ope, run_part
 from tracker.benchmark.sequences import DataError, load_folder
 
 NAN = float("nan")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_benchmark_runner import make_sequence
 
-from tracker.benchmark import trax
-from tracker.benchmark.contract import check_tracker
-from tracker.benchmark.jobs import run_all
-from tracker.benchmark.peers import load_tracker, tracker_name
-from tracker.benchmark.runner import run_ope
+from tracker.benchmark.peers import serve, trax
+from tracker.benchmark.peers.contract import check_tracker
+from tracker.benchmark.peers.peers import load_tracker, tracker_name
+from tracker.benchmark.run.jobs import run_all
+from tracker.benchmark.run.runner import run_ope
 
 ROOT = Path(__file__).parents[1]
 NAN = float("nan")
@@ -114,7 +114,7 @@ def test_the_client_of_vot_trax_gets_the_boxes_of_a_local_run(sequence, way):
 
 SERVER = """
 import sys, cv2, numpy as np, trax
-from tracker.benchmark.peers import TemplateMatch
+from tracker.benchmark.peers.peers import TemplateMatch
 
 wrapped = {"vot": "x"} if sys.argv[2:] else None
 server = trax.Server(["rectangle"], [sys.argv[1]], tracker_name="theirs", metadata=wrapped)
@@ -266,7 +266,7 @@ def converse(tracker, *messages):
     """Serve these messages in this process; returns the answers after the hello."""
     sink = io.BytesIO()
     try:
-        trax.serve(tracker, io.BytesIO(b"".join(messages)), sink, "me")
+        serve.serve(tracker, io.BytesIO(b"".join(messages)), sink, "me")
     finally:
         converse.answers = [trax.decode(line) for line in sink.getvalue().splitlines()]
     assert converse.answers[0].properties["trax.version"] == "3"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tracker.benchmark import vot
+from tracker.benchmark.judge import vot
 
 NAN = float("nan")
 SIZE = (640, 480)

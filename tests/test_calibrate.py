@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tracker import Tracker
-from tracker.benchmark.fates import calibration_error
+from tracker.benchmark.judge.fates import calibration_error
 from tracker.benchmark.sequences import DataError
 from tracker.config import Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tracker.demo
-from tracker.benchmark.metrics import success_auc
+from tracker.benchmark.judge.metrics import success_auc
 from tracker.demo import FACE, find_face_clip, report, run_demo
 from tracker.draw import Window
 from tracker.geometry import Box, iou

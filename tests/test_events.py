@@ -9,7 +9,7 @@ import pytest
 
 from tracker.benchmark.events import KINDS, Painter, Written, all_events, happen, load_events, other_colours
 from tracker.benchmark.events import write_events as write
-from tracker.benchmark.fates import auroc, fate, judge, summarise
+from tracker.benchmark.judge.fates import auroc, fate, judge, summarise
 from tracker.benchmark.results import Run
 from tracker.benchmark.sequences import DataError, Sequence
 from tracker.cli import main

@@ -1,6 +1,7 @@
 """Imports run one way, and heavy packages stay in their rooms."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,20 @@ LAYERS = [  # a module may import from earlier lines only
     {"demo"},
     {"cli"},
 ]
+WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
+    "benchmark": [
+        {"sequence"},
+        {"layouts"},
+        {"sequences"},
+        {"protocols", "events"},
+        {"results"},
+        {"judge"},
+        {"peers"},
+        {"run"},
+        {"report"},
+        {"command"},
+    ],
+}
 ALLOWED = {  # package -> modules of tracker/ that may import it
     "torch": {
         "backbones",
@@ -32,10 +47,8 @@ ALLOWED = {  # package -> modules of tracker/ that may import it
         "similarity",
         "loop",
         "lost",
-        "benchmark.peers",
-        "benchmark.report",
     },
-    "numba": {"kernels", "benchmark.report"},
+    "numba": {"kernels"},
     "train": set(),
 }
 
@@ -55,25 +68,42 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(name):
-    return next((i for i, names in enumerate(LAYERS) if name.split(".")[0] in names), None)
+def place(layers, name):
+    return next((i for i, names in enumerate(layers) if name in names), None)
 
 
 def test_every_module_has_a_layer():
-    unknown = [name for name, _ in modules() if name != "__init__" and layer(name) is None]
-    assert not unknown
+    for name, _ in modules():
+        first, *rest = name.removesuffix("__init__").rstrip(".").split(".")
+        assert not first or place(LAYERS, first) is not None, name
+        assert not rest or first not in WINGS or place(WINGS[first], rest[0]) is not None, name
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda x: x if isinstance(x, str) else "")
 def test_imports_run_one_way(name, path):
     if name == "__init__":
         return
+    own = name.split(".")
     for target in imported(path):
         package, *rest = target.split(".")
         if package in ALLOWED:
             assert name in ALLOWED[package], f"{name} imports {target}"
-        if package == "tracker" and rest and layer(rest[0]) is not None and rest[0] != name.split(".")[0]:
-            assert layer(rest[0]) < layer(name), f"{name} imports {target}"
+        if package != "tracker":
+            continue
+        layers = LAYERS
+        if rest[:1] == own[:1] and own[0] in WINGS:  # both in one wing: its rooms count
+            layers, rest, mine = WINGS[own[0]], rest[1:], own[1]
+        else:
+            mine = own[0]
+        if rest and rest[0] != mine and place(layers, rest[0]) is not None:
+            assert place(layers, rest[0]) < place(layers, mine), f"{name} imports {target}"
+
+
+def test_no_two_modules_import_each_other():
+    """Not even in functions, and not inside a room: sorted by their imports the modules stand in a line."""
+    names = {f"tracker.{name}".removesuffix(".__init__"): path for name, path in modules() if name != "__init__"}
+    graph = {name: {t for t in imported(path) if t in names and t != name} for name, path in names.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_reading_video_and_help_do_not_import_torch():

@@ -226,9 +226,9 @@ def bench(args: argparse.Namespace) -> int:
 
 def trax(args: argparse.Namespace) -> int:
     """Serve a tracker to the VOT toolkit."""
-    from tracker.benchmark import trax
+    from tracker.benchmark.peers import serve
 
-    return trax.run(args)
+    return serve.run(args)
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -381,7 +381,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         add_arguments(sub)
     sub = commands.add_parser("trax", help="serve a tracker to the VOT toolkit or another TraX client")
     if argv[:1] == ["trax"]:
-        from tracker.benchmark.trax import add_arguments
+        from tracker.benchmark.peers.serve import add_arguments
 
         add_arguments(sub)
     sub = commands.add_parser("compare", help="say whether two images show the same thing, or rank a gallery")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tracker.benchmark.metrics import success_auc
+from tracker.benchmark.judge.metrics import success_auc
 from tracker.draw import Image, draw
 from tracker.geometry import Box, iou
 from tracker.lost import Tracker

@@ -133,7 +133,7 @@ def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path 
 def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
     """Mean success AUC of real tracking on the sequences in `folder` (img/ + groundtruth_rect.txt, one-based)."""
     from tracker import Tracker
-    from tracker.benchmark.runner import evaluate
+    from tracker.benchmark.run.runner import evaluate
     from tracker.benchmark.sequences import load_folder
 
     sequences = load_folder(folder, one_based=True)

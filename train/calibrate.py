@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.benchmark import events
-from tracker.benchmark.fates import auroc, calibration_error
-from tracker.benchmark.metrics import iou
+from tracker.benchmark.judge.fates import auroc, calibration_error
+from tracker.benchmark.judge.metrics import iou
+from tracker.benchmark.run.workers import begin_worker
 from tracker.benchmark.sequences import DataError
 from tracker.benchmark.sequences import Sequence as Footage
-from tracker.benchmark.workers import begin_worker
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.evidence import EVIDENCE, VERIFIED, Found
 from tracker.geometry import Box

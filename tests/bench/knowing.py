@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tracker import Tracker
-from tracker.benchmark.machine import processor
+from tracker.benchmark.run.machine import processor
 from tracker.benchmark.sequences import load
 from tracker.loop import ShortTermTracker
 from tracker.lost import KnownTarget

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import torch
 
-from tracker.benchmark.peers import load_tracker
+from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import plan
-from tracker.benchmark.runner import run_part, warm_up
+from tracker.benchmark.run.runner import run_part, warm_up
+from tracker.benchmark.run.workers import Job, Worker, pause
 from tracker.benchmark.sequences import load_folder
-from tracker.benchmark.workers import Job, Worker, pause
 from tracker.scene import Scene
 
 

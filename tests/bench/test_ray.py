@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 from test_benchmark_runner import make_sequence  # noqa: E402
 
 from tracker.benchmark import results  # noqa: E402
-from tracker.benchmark.jobs import result_path, run_all  # noqa: E402
+from tracker.benchmark.run.jobs import result_path, run_all  # noqa: E402
 
 
 class Wild:

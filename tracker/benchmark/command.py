@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from tracker.benchmark import sequences as data
-from tracker.benchmark.jobs import run_all
-from tracker.benchmark.peers import load_tracker, tracker_name
+from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.protocols import Protocol
+from tracker.benchmark.run.jobs import run_all
 
 EXAMPLES = """examples:
   siamtrack bench sequences/ --trackers swift,ncc,identity --out report/
@@ -71,7 +71,7 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
 
 
 def _peers_text() -> str:
-    from tracker.benchmark import peers
+    from tracker.benchmark.peers import peers
 
     return peers.__doc__ or ""
 
@@ -106,9 +106,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from tracker.benchmark.pictures import need_matplotlib
-    from tracker.benchmark.report import write_report
-    from tracker.benchmark.tables import text_table
+    from tracker.benchmark.report.pictures import need_matplotlib
+    from tracker.benchmark.report.report import write_report
+    from tracker.benchmark.report.tables import text_table
 
     specs = [spec.strip() for spec in args.trackers.split(",") if spec.strip()]
     if not specs:
@@ -140,10 +140,12 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[data.Sequence], workers: int) -> int:
     """Make events in the sequences, run the trackers over them, and say what became of each."""
-    from tracker.benchmark import events, fates
-    from tracker.benchmark.jobs import result_path
-    from tracker.benchmark.pictures import need_matplotlib
+    from tracker.benchmark import events
+    from tracker.benchmark.judge import fates
+    from tracker.benchmark.report.fates import table_of_all, write_fates
+    from tracker.benchmark.report.pictures import need_matplotlib
     from tracker.benchmark.results import load
+    from tracker.benchmark.run.jobs import result_path
 
     need_matplotlib()
     _load_all(specs)
@@ -166,8 +168,8 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[da
         for spec in specs
     }
     judged = {name: fates.judge(written, some) for name, some in runs.items()}
-    fates.write_fates(args.out, judged, {name: fates.knowledge(written, some) for name, some in runs.items()})
-    print(fates.table_of_all(judged))
+    write_fates(args.out, judged, {name: fates.knowledge(written, some) for name, some in runs.items()})
+    print(table_of_all(judged))
     print(f"{len(written)} events; by kind: {args.out / 'events.md'}; diagram: {args.out / 'reliability.png'}")
     return 0
 

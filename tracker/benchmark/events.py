@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tracker.benchmark.metrics import present
-from tracker.benchmark.sequences import DataError, Sequence, load_folder
+from tracker.benchmark.sequence import DataError, Sequence, present
+from tracker.benchmark.sequences import load_folder
 
 Kind = Literal["erased", "cut", "blackout", "freeze", "lookalike", "imposter"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.metrics import present
 from tracker.benchmark.sequence import (
     DataError,
     Entry,
     Sequence,
     frame_number,
     list_images,
+    present,
     read_boxes,
     read_image,
     read_numbers,

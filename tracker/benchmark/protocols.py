@@ -18,8 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.metrics import present
-from tracker.benchmark.sequence import Sequence
+from tracker.benchmark.sequence import Sequence, present
 
 Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors", "longterm"]
 Box = tuple[float, float, float, float]

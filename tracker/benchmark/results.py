@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.benchmark.protocols import Part
+
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
 TRACKED, STARTED, FAILED, SKIPPED, LOST = 0, 1, 2, 3, 4
 
@@ -45,6 +47,20 @@ class Run:
         """Return the times of `update` calls, (M,) ms, without starts and frames that were not processed."""
         times = self.rows[:, COLUMNS.index(column)][np.isin(self.states, (TRACKED, LOST))]
         return times[np.isfinite(times)]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one tracker by sequence; at_once: how many ran at once when they were timed.
+
+    name, spec, files: of the tracker, see `peers`.
+    """
+
+    name: str
+    spec: str
+    files: dict[str, str]
+    by_sequence: dict[str, list[tuple[Part, Run]]]
+    at_once: list[str]
 
 
 def new_rows(count: int) -> NDArray[np.float64]:

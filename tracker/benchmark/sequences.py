@@ -22,7 +22,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from tracker.benchmark import layouts
-from tracker.benchmark.metrics import present
 from tracker.benchmark.sequence import (
     IMAGE_SUFFIXES,
     DataError,
@@ -30,6 +29,7 @@ from tracker.benchmark.sequence import (
     Sequence,
     frame_number,
     list_images,
+    present,
     read_boxes,
     read_image,
     read_numbers,

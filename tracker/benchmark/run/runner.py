@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark import metrics, results, vot
+from tracker.benchmark import results
+from tracker.benchmark.judge import metrics, vot
+from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.protocols import Part, Protocol, plan
 from tracker.benchmark.results import FAILED, LOST, STARTED, TRACKED, Run
-from tracker.benchmark.sequence import DataError, Sequence
+from tracker.benchmark.sequence import DataError, Sequence, present
 
 RESTART_AFTER = 5  # frames skipped after a failure in the supervised protocol
 Rows = NDArray[np.float64]
@@ -38,7 +40,7 @@ def evaluate(tracker: Any, sequences: Iterable[Sequence], rule: metrics.Rule = "
     """Run one pass from the first box of each sequence, in this process, and return the scores by sequence name.
 
     tracker: has init(frame, box) and update(frame) -> a Result or a box.
-    rule: of the success curve, see `tracker.benchmark.metrics`.
+    rule: of the success curve, see `tracker.benchmark.judge.metrics`.
     A tracker that raises is scored as failed from that frame on; its message is in `error`. Nothing is written.
     """
     scores: dict[str, EvalResult] = {}
@@ -153,7 +155,7 @@ def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: lis
 
 def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
     truth = part.sequence.boxes
-    there = metrics.present(truth)
+    there = present(truth)
     fresh, resume = True, 0
     for index in range(len(part.sequence)):
         if index < resume or (fresh and not there[index]):
@@ -170,23 +172,6 @@ def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: l
         if there[index] and not vot.overlaps(rows[index, :4], truth[index], size)[0] > 0:
             rows[index, 9] = FAILED
             fresh, resume = True, index + RESTART_AFTER
-
-
-def read_answer(answer: Any) -> tuple[NDArray[np.float64], float, tuple[float, float, float]]:
-    """Split the answer of `update` into a (4,) box, a score and the milliseconds of crop, network and post (or NaN).
-
-    TypeError: neither a Result (with .box) nor four numbers.
-    """
-    box = getattr(answer, "box", answer)
-    try:
-        values = np.asarray(box, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if values.shape != (4,):
-        kind = type(answer).__name__
-        raise TypeError(f"update must return a Result or a box of 4 numbers, got {kind} {answer!r:.80}")
-    crop, network, post = (float(getattr(answer, name, "nan")) for name in ("crop_ms", "network_ms", "post_ms"))
-    return values, float(getattr(answer, "score", "nan")), (crop, network, post)
 
 
 def warm_up(tracker: Any, part: Part) -> None:

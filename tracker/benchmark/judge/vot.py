@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.benchmark.metrics import Floats, pair, present
+from tracker.benchmark.judge.metrics import pair
+from tracker.benchmark.sequence import Floats, present
 
 Size = tuple[int, int]  # width, height of the image, px
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracker.benchmark.metrics import Rule
+from tracker.benchmark.judge.metrics import Rule
+from tracker.benchmark.judge.scores import PERCENTILES, STAGES, SequenceScore, TrackerScore
 from tracker.benchmark.protocols import Protocol
-from tracker.benchmark.scores import PERCENTILES, STAGES, SequenceScore, TrackerScore
 from tracker.benchmark.sequence import Sequence
 
 Read = Callable[[TrackerScore], float]

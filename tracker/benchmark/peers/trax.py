@@ -1,20 +1,15 @@
-"""TraX, the protocol between the VOT toolkit and trackers (Čehovin, Neurocomputing 2017), spoken both ways.
+"""TraX, the protocol between the VOT toolkit and trackers (Čehovin, Neurocomputing 2017): messages, and the client.
 
-`siamtrack trax` serves a tracker to any TraX client; `TraxPeer` drives any TraX program as a tracker.
-Messages are lines, so that no native library is needed. The server speaks version 3, which every client does; the
-client speaks to programs up to version 4. Coordinates pass unchanged: 0-based px, a box spans [x, x + w).
+`TraxPeer` drives any TraX program, up to version 4, as a tracker; `serve.py` serves a tracker to any TraX client.
+Messages are lines, so that no native library is needed. Coordinates pass unchanged: 0-based px, a box spans [x, x + w).
 """
 
-import argparse
 import base64
 import contextlib
-import math
 import os
 import re
 import shlex
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -24,13 +19,13 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from time import perf_counter
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from tracker.benchmark.layouts import decode_runs, mask_box
-from tracker.benchmark.peers import Answer, Box, Image, load_tracker, tracker_name
+from tracker.benchmark.peers.answer import Answer, Box, Image
 from tracker.benchmark.sequence import Sequence, read_image
 
 HELLO_SECONDS = 120.0  # a program may take this long to load before it says hello
@@ -118,98 +113,6 @@ def read_picture(text: str) -> Image:
         pass
     allowed = "file://PATH, image:WIDTH;HEIGHT;rgb or gray8;BASE64, data: with a JPEG or PNG"
     raise ValueError(f"cannot read the TraX image {text[:60]!r}; allowed: {allowed}")
-
-
-# --- our trackers for a TraX client ----------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `trax` to a parser."""
-    parser.description = "Serve a tracker to a TraX client such as the VOT toolkit, on standard input and output."
-    what = "as in `siamtrack bench --trackers` [swift]"
-    parser.add_argument("tracker", nargs="?", default="swift", metavar="TRACKER", help=what)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Serve a tracker until the client quits.
-
-    ValueError, OSError: the tracker cannot be loaded, or the client sent what cannot be used; the client is told, too.
-    """
-    tracker = load_tracker(args.tracker)
-    if hasattr(tracker, "start_sequence"):
-        raise ValueError(f"tracker {args.tracker!r} cannot be served; allowed: those that see nothing but frames")
-    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
-    tracker.init(noise, (40.0, 40.0, 40.0, 40.0))
-    for _ in range(3):  # what compiles on the first call does so before the hello, not on the client's clock
-        tracker.update(noise)
-    with _streams() as (source, sink):
-        serve(tracker, source, sink, tracker_name(args.tracker))
-    return 0
-
-
-@contextmanager
-def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Yield the streams to the client: a socket where it asks for one, else standard input and output."""
-    port = os.environ.get("TRAX_SOCKET", "")
-    if port:
-        if not port.isdigit():
-            raise ValueError(f"TRAX_SOCKET must be a port number, got {port!r}")
-        with socket.create_connection(("127.0.0.1", int(port))) as line, line.makefile("rwb") as both:
-            yield both, both  # type: ignore[misc]
-        return
-    with os.fdopen(os.dup(1), "wb") as sink:
-        os.dup2(2, 1)  # whatever else prints does so on stderr
-        yield sys.stdin.buffer, sink
-
-
-def serve(tracker: Any, source: BinaryIO, sink: BinaryIO, name: str) -> None:
-    """Say hello and answer the messages of a client until it quits or closes its end.
-
-    ValueError, OSError, or what the tracker raises: after the client has been told.
-    """
-    from tracker.benchmark.runner import read_answer  # it imports the peers, which import this
-
-    def send(kind: str, *arguments: str, **properties: str) -> None:
-        sink.write(encode(kind, arguments, {key.replace("_", "."): value for key, value in properties.items()}))
-        sink.flush()
-
-    send("hello", trax_version="3", trax_name=name, trax_family="siamtrack", trax_description="",
-         trax_image="path;memory;buffer;", trax_region="rectangle;polygon;mask;", trax_channels="color;")  # fmt: skip
-    started = False
-    try:
-        for line in source:
-            message = decode(line)
-            if message is None:
-                continue
-            if message.kind == "quit":
-                return
-            if message.kind == "initialize" and len(message.arguments) == 2:
-                box, score = (
-                    read_region(message.arguments[1]),
-                    math.nan,
-                )  # on the frame given there is nothing to be sure of
-                if not np.isfinite(box).all():
-                    raise ValueError(f"no target in the region {message.arguments[1][:60]!r}")
-                tracker.init(read_picture(message.arguments[0]), box)
-                started = True
-            elif message.kind == "frame" and message.arguments and started:
-                values, score, _ = read_answer(tracker.update(read_picture(message.arguments[0])))
-                if not np.isfinite(values).all():
-                    raise ValueError(f"the tracker answered {values.tolist()}: not finite")
-                box = (float(values[0]), float(values[1]), float(values[2]), float(values[3]))
-            else:
-                expected = "frame IMAGE" if started else "initialize IMAGE REGION"
-                given = f"{message.kind} with {len(message.arguments)} arguments"
-                raise ValueError(f"TraX message {given}; expected {expected}")
-            known = {} if np.isnan(score) else {"confidence": f"{score:.9g}"}
-            send("state", ",".join(f"{value:.9g}" for value in box), **known)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            send("quit", trax_reason=str(error))
-        raise
-
-
-# --- any TraX program as a tracker -----------------------------------------------------------------------------------
 
 
 class TraxPeer:

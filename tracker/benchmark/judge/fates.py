@@ -6,17 +6,15 @@ answer; one that never does so, by a score below 0.5.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark import results
 from tracker.benchmark.events import KINDS, Kind, Written
-from tracker.benchmark.metrics import iou, present
+from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.results import LOST, Run
+from tracker.benchmark.sequence import present
 
 RIGHT = 0.5  # IoU from which a box is right
 BINS = 10
@@ -156,19 +154,6 @@ def knowledge(events: list[Written], runs: list[Run]) -> Knowledge:
     return Knowledge(np.concatenate(scores), np.concatenate(right), np.concatenate(there))
 
 
-MEASURES = {  # key: title and form
-    "absent_called_lost": ("absent frames called lost", "{:.3f}"),
-    "false_alarms": ("false alarms", "{:.3f}"),
-    "wrong": ("followed something else", "{:.3f}"),
-    "wrong_adoptions": ("wrong adoptions", "{:.3f}"),
-    "came_back": ("came back", "{:.2f}"),
-    "frames_to_come_back": ("median frames to come back", "{:.0f}"),
-    "ece": ("calibration error", "{:.3f}"),
-    "auroc_present": ("AUROC present / absent", "{:.3f}"),
-    "auroc_right": ("AUROC right / wrong", "{:.3f}"),
-}
-
-
 def judge(events: list[Written], runs: list[Run]) -> dict[str, dict[str, float]]:
     """The measures of one tracker over all events ("all"), all but imposters, and those of each kind.
 
@@ -187,48 +172,3 @@ def judge(events: list[Written], runs: list[Run]) -> dict[str, dict[str, float]]
             of_kind, their_runs, fates = (list(some) for some in zip(*chosen, strict=True))
             found[name] = {**summarise(fates), **knowledge(of_kind, their_runs).summary}
     return found
-
-
-def table(judged: dict[str, dict[str, float]], what: str) -> str:
-    """A Markdown table with a row for each name; `what` the names are heads their column."""
-    lines = [f"| {what} | " + " | ".join(title for title, _ in MEASURES.values()) + " |"]
-    lines.append("|" + "---|" * (len(MEASURES) + 1))
-    for name, found in judged.items():
-        cells = [form.format(found[key]) for key, (_, form) in MEASURES.items()]
-        lines.append(f"| {name} | " + " | ".join(cells).replace("nan", "–").replace("inf", "never") + " |")
-    return "\n".join(lines)
-
-
-def table_of_all(judged: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A Markdown table over all events, a row a tracker."""
-    return table({name: groups["all"] for name, groups in judged.items()}, "tracker")
-
-
-def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
-    """The reliability diagram of each tracker with scores, all in one picture: {"png": ..., "svg": ...}."""
-    from tracker.benchmark.pictures import need_matplotlib, render
-
-    known = {name: one for name, one in known.items() if np.isfinite(one.scores).any()}
-    figure = need_matplotlib()(figsize=(3.2 * max(len(known), 1), 3.4))
-    every = figure.subplots(1, max(len(known), 1), squeeze=False)
-    for axes, (name, one) in zip(every[0], known.items(), strict=False):
-        finite = np.isfinite(one.scores)
-        scores, right = np.clip(one.scores[finite], 0, 1), one.right[finite]
-        place = np.minimum((scores * BINS).astype(int), BINS - 1)
-        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        filled = [b for b in range(BINS) if (place == b).any()]
-        axes.bar([(b + 0.5) / BINS for b in filled], [right[place == b].mean() for b in filled], 0.9 / BINS, alpha=0.35)
-        axes.plot([scores[place == b].mean() for b in filled], [right[place == b].mean() for b in filled], "o-")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", title=f"{name}, error {one.summary['ece']:.3f}")
-    every[0][0].set_ylabel("share of boxes with IoU ≥ 0.5")
-    figure.tight_layout()
-    return {kind: render(figure, kind) for kind in ("png", "svg")}
-
-
-def write_fates(out: Path, judged: dict[str, dict[str, dict[str, float]]], known: dict[str, Knowledge]) -> None:
-    """Write events.json, events.md and reliability.png / .svg into `out`, each whole."""
-    results.write_text(out / "events.json", json.dumps(judged, indent=1) + "\n")
-    parts = [table_of_all(judged), *(f"{name}:\n\n{table(groups, 'event')}" for name, groups in judged.items())]
-    results.write_text(out / "events.md", "\n\n".join(parts) + "\n")
-    for kind, picture in draw_reliability(known).items():
-        results.write_bytes(out / f"reliability.{kind}", picture)

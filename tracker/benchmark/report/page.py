@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tracker.benchmark.pictures import Strip
+from tracker.benchmark.judge.scores import PERCENTILES, STAGES, TrackerScore
 from tracker.benchmark.protocols import Protocol
-from tracker.benchmark.scores import PERCENTILES, STAGES, TrackerScore
+from tracker.benchmark.report.pictures import Strip
+from tracker.benchmark.report.tables import SEQUENCE_MEASURES, Measure, best, by_attribute, columns, is_vot, number
 from tracker.benchmark.sequence import Sequence
-from tracker.benchmark.tables import SEQUENCE_MEASURES, Measure, best, by_attribute, columns, is_vot, number
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --lost: #c22; }

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from tracker.benchmark import results
-from tracker.benchmark.peers import load_tracker
+from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import Run
-from tracker.benchmark.runner import Rows, Step, run_part, warm_up
+from tracker.benchmark.run.runner import Rows, Step, run_part, warm_up
 from tracker.benchmark.sequence import DataError
 
 LOADING_SECONDS = 300.0  # a tracker may take this long to load and warm up

@@ -13,16 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tracker.benchmark import vot
-from tracker.benchmark.machine import describe_machine
-from tracker.benchmark.metrics import Rule
-from tracker.benchmark.page import page
-from tracker.benchmark.pictures import draw_plots, draw_strip, find_all, pick_colours, render
+from tracker.benchmark.judge import vot
+from tracker.benchmark.judge.metrics import Rule
+from tracker.benchmark.judge.scores import TrackerScore, score_tracker
 from tracker.benchmark.protocols import Protocol
+from tracker.benchmark.report.page import page
+from tracker.benchmark.report.pictures import draw_plots, draw_strip, find_all, pick_colours, render
+from tracker.benchmark.report.tables import is_vot, latex_table, main_column, markdown, sequences_csv, trackers_csv
 from tracker.benchmark.results import write_bytes, write_text
-from tracker.benchmark.scores import TrackerScore, load_runs, score_tracker
+from tracker.benchmark.run.jobs import load_runs
+from tracker.benchmark.run.machine import describe_machine
 from tracker.benchmark.sequence import Sequence
-from tracker.benchmark.tables import is_vot, latex_table, main_column, markdown, sequences_csv, trackers_csv
 
 
 def write_report(
@@ -43,7 +44,7 @@ def write_report(
     Returns the scores, best first. FileNotFoundError: a result is missing. ImportError: matplotlib is.
     """
     runs = {spec: load_runs(out, protocol, spec, sequences) for spec in specs}
-    scores = [score_tracker(spec, runs[spec], protocol, rule, eao) for spec in specs]
+    scores = [score_tracker(runs[spec], protocol, rule, eao) for spec in specs]
     colours = pick_colours([score.name for score in scores])
     named = {score.name: runs[score.spec] for score in scores}
     tried = {score.name: runs[score.spec] for score in scores if score.spec.rpartition(":=")[2] != "identity"}

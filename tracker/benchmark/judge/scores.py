@@ -8,19 +8,16 @@ does. Latency is the time of `update` without decoding.
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark import metrics, results, vot
-from tracker.benchmark.jobs import result_path
-from tracker.benchmark.metrics import Floats
-from tracker.benchmark.peers import file_fingerprints, tracker_name
-from tracker.benchmark.protocols import Part, Protocol, plan, runs_of
-from tracker.benchmark.results import Run
-from tracker.benchmark.sequence import Sequence
+from tracker.benchmark import results
+from tracker.benchmark.judge import metrics, vot
+from tracker.benchmark.protocols import Part, Protocol
+from tracker.benchmark.results import Run, Runs
+from tracker.benchmark.sequence import Floats
 
 LOST_OVERLAP, LOST_FRAMES = 0.1, 10
 PERCENTILES = (50, 95, 99)
@@ -78,32 +75,8 @@ class TrackerScore:
         return sum(row.losses for row in self.sequences.values())
 
 
-@dataclass
-class Runs:
-    """The runs of one tracker by sequence, and how many ran at once when they were timed."""
-
-    by_sequence: dict[str, list[tuple[Part, Run]]]
-    at_once: list[str]
-
-
-def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence]) -> Runs:
-    """Read the results of one tracker; FileNotFoundError names the first that is not there."""
-    runs: dict[str, list[tuple[Part, Run]]] = {}
-    at_once = set()
-    for sequence in sequences:
-        runs[sequence.name] = []
-        for part in plan(protocol, sequence):
-            path = result_path(out, runs_of(protocol), tracker_name(spec), sequence.name, part.label)
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no result; run the benchmark to its end first")
-            run, about = results.load(path)
-            at_once.add(str(about.get("at once", "unknown")))
-            runs[sequence.name].append((part, run))
-    return Runs(runs, sorted(at_once))
-
-
 def score_tracker(
-    spec: str, runs: Runs, protocol: Protocol, rule: metrics.Rule, eao: tuple[int, int] | None = None
+    runs: Runs, protocol: Protocol, rule: metrics.Rule, eao: tuple[int, int] | None = None
 ) -> TrackerScore:
     """Score one tracker from its runs; eao: the interval of VOT's EAO, or None for `vot.eao_interval`."""
     curves: dict[str, list[Floats]] = defaultdict(list)
@@ -137,8 +110,8 @@ def score_tracker(
     measures = _vot(runs, protocol, eao)
     best = {key: getattr(long, key) for key in ("f", "precision", "recall", "threshold")} if long else {}
     return TrackerScore(
-        tracker_name(spec),
-        spec,
+        runs.name,
+        runs.spec,
         float(mean["success"].mean()),
         float(mean["success"][10]),
         float(mean["precision"][20]),
@@ -152,7 +125,7 @@ def score_tracker(
         measures._asdict() if measures else {},
         _latency([run for _, run in every]),
         runs.at_once,
-        file_fingerprints(spec),
+        runs.files,
         by_sequence,
         {key: value.tolist() for key, value in mean.items()},
     )

@@ -20,27 +20,17 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.benchmark.peers.answer import Answer, Box, Image
+from tracker.benchmark.peers.trax import TraxPeer
 from tracker.benchmark.sequence import DataError, Sequence, read_boxes
 
-PACKAGE = Path(__file__).parent.parent
-Box = tuple[float, float, float, float]
-Image = NDArray[np.uint8]
-
-
-class Answer(NamedTuple):
-    """What a peer says of a frame: the box in 0-based px, a score in [0, 1], milliseconds of its stages."""
-
-    box: Box
-    score: float = float("nan")
-    crop_ms: float = float("nan")
-    network_ms: float = float("nan")
-    post_ms: float = float("nan")
+PACKAGE = Path(__file__).parents[2]
 
 
 def split_spec(spec: str) -> tuple[str, str, str]:
@@ -118,8 +108,6 @@ def load_tracker(spec: str) -> Any:
     if kind in ("results", "results-onebased"):
         return ResultFiles(_folder(spec, value), kind == "results-onebased")
     if kind == "trax":
-        from tracker.benchmark.trax import TraxPeer  # it imports this module
-
         return TraxPeer(value)
     if ":" in kind:
         return _python_class(kind)

@@ -9,13 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tracker.benchmark import metrics
-from tracker.benchmark.metrics import Floats, present
+from tracker.benchmark.judge import metrics
+from tracker.benchmark.judge.scores import TrackerScore, find_losses
 from tracker.benchmark.protocols import Part, Protocol
-from tracker.benchmark.results import Run
-from tracker.benchmark.scores import Runs, TrackerScore, find_losses
-from tracker.benchmark.sequence import Sequence
-from tracker.benchmark.tables import is_vot, main_column
+from tracker.benchmark.report.tables import is_vot, main_column
+from tracker.benchmark.results import Run, Runs
+from tracker.benchmark.sequence import Floats, Sequence, present
 
 # Colours that stay apart in print and for colour-blind readers (Okabe and Ito, then Tol), first tracker first.
 COLOURS = (

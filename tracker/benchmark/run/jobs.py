@@ -10,14 +10,14 @@ from typing import Any
 from tqdm import tqdm
 
 from tracker.benchmark import results
-from tracker.benchmark.cluster import run_ray
-from tracker.benchmark.machine import processor
-from tracker.benchmark.peers import file_fingerprints, load_tracker, tracker_name
-from tracker.benchmark.protocols import Protocol, plan, runs_of
-from tracker.benchmark.results import Run
-from tracker.benchmark.runner import warm_up
+from tracker.benchmark.peers.peers import file_fingerprints, load_tracker, tracker_name
+from tracker.benchmark.protocols import Part, Protocol, plan, runs_of
+from tracker.benchmark.results import Run, Runs
+from tracker.benchmark.run.cluster import run_ray
+from tracker.benchmark.run.machine import processor
+from tracker.benchmark.run.runner import warm_up
+from tracker.benchmark.run.workers import Job, run_job, run_workers
 from tracker.benchmark.sequence import Sequence
-from tracker.benchmark.workers import Job, run_job, run_workers
 
 
 def result_path(out: Path, protocol: str, tracker: str, sequence: str, label: str = "") -> Path:
@@ -47,7 +47,7 @@ def run_all(
     workers: processes, each one thread; 1 measures honest latency; 0 runs in this process, without time-outs.
     timeout: seconds without an answer after which a tracker is stopped and counts as failed from that frame on.
     fresh: make existing results again.
-    ray: address of a Ray cluster that runs the workers, see `tracker.benchmark.cluster`; "" for this machine.
+    ray: address of a Ray cluster that runs the workers, see `tracker.benchmark.run.cluster`; "" for this machine.
     ValueError: two trackers or two sequences of one name, a spec that cannot be read, or no such cluster.
     """
     names = [tracker_name(spec) for spec in specs]
@@ -83,6 +83,22 @@ def run_all(
             where = job.part.sequence.name + (f" @{job.part.label}" if job.part.label else "")
             problems.append(f"{tracker_name(job.spec)} on {where}: {error}")
     return problems
+
+
+def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence]) -> Runs:
+    """Read the results of one tracker; FileNotFoundError names the first that is not there."""
+    runs: dict[str, list[tuple[Part, Run]]] = {}
+    at_once = set()
+    for sequence in sequences:
+        runs[sequence.name] = []
+        for part in plan(protocol, sequence):
+            path = result_path(out, runs_of(protocol), tracker_name(spec), sequence.name, part.label)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no result; run the benchmark to its end first")
+            run, about = results.load(path)
+            at_once.add(str(about.get("at once", "unknown")))
+            runs[sequence.name].append((part, run))
+    return Runs(tracker_name(spec), spec, file_fingerprints(spec), runs, sorted(at_once))
 
 
 def _at_once(workers: int, jobs: int, ray: str) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark import metrics
-from tracker.benchmark.runner import read_answer
-from tracker.benchmark.sequence import Sequence
+from tracker.benchmark.judge import metrics
+from tracker.benchmark.peers.answer import read_answer
+from tracker.benchmark.sequence import Sequence, present
 
 
 class ContractError(AssertionError):
@@ -40,7 +40,7 @@ def check_tracker(tracker: Any, sequence: Sequence) -> None:
                 continue
             values, score, _ = read_answer(answer)
             boxes.append(values)
-            if not metrics.present(values)[0]:
+            if not present(values)[0]:
                 breaches.append(f"update returned the box {values.tolist()}: not finite, or without area")
             if not (math.isnan(score) or 0 <= score <= 1):
                 breaches.append(f"the score {score:g} is outside [0, 1]")

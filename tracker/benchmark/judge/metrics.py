@@ -16,31 +16,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tracker.benchmark.sequence import Bound, Floats, as_boxes, present
+
 Rule = Literal["inclusive", "otb"]
-Floats = NDArray[np.float64]
-Bound = tuple[float, float, float, float]  # left, top, right, bottom, px
 
 SUCCESS_THRESHOLDS: Floats = np.linspace(0, 1, 21)
 PRECISION_THRESHOLDS: Floats = np.arange(0, 51, dtype=float)
 NORMALISED_THRESHOLDS: Floats = np.arange(0, 51) / 100
 ROUNDING = 1e-9
-
-
-def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Floats:
-    """Return boxes as (N, 4) float64; ValueError names a wrong shape."""
-    array = np.asarray(boxes, dtype=np.float64)
-    if array.ndim == 1 and array.size in (0, 4):
-        array = array.reshape(-1, 4)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"{name}: expected shape (N, 4) of x, y, w, h, got {array.shape}")
-    return array
-
-
-def present(truth: ArrayLike) -> NDArray[np.bool_]:
-    """Return (N,) True where a truth box is finite and has an area, False where the target is absent."""
-    boxes = as_boxes(truth, "truth")
-    with np.errstate(invalid="ignore"):
-        return np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
 
 
 def pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:

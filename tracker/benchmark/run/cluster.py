@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.benchmark.results import Run, new_rows
-from tracker.benchmark.workers import Job, Worker, one_thread, pause
+from tracker.benchmark.run.workers import Job, Worker, one_thread, pause
 
 TRIES = 3  # machines that a job may lose
 

@@ -5,7 +5,7 @@ python file.py clip.mp4 64,34,51,68        the box is x,y,w,h in the first frame
 
 import sys
 
-from tracker import Tracker, frames
+from siamtrack import Tracker, frames
 
 
 def main(path: str, box: str, weights: str = "swift") -> None:

@@ -5,7 +5,7 @@ python many_targets.py clip.mp4 out.mp4 64,34,51,68 10,20,30,40 ...
 
 import sys
 
-from tracker import Tracker, frames
+from siamtrack import Tracker, frames
 from tracker.draw import draw
 from tracker.video import VideoWriter
 

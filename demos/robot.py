@@ -6,7 +6,7 @@ A live source hands over its newest frame and drops what came in between, so the
 
 import sys
 
-from tracker import Tracker, frames
+from siamtrack import Tracker, frames
 
 SURE = 0.5  # below this score the robot should not act
 

@@ -5,7 +5,7 @@ python webcam.py        the first camera; python webcam.py 1 takes the second
 
 import sys
 
-from tracker import Tracker, frames
+from siamtrack import Tracker, frames
 from tracker.draw import Window, check_display, draw, select_box
 
 

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from configparser import ConfigParser
 from pathlib import Path
 
+import cv2
 import pytest
 
 import tracker
+from tracker.scene import Scene
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
@@ -22,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A copy, because a build leaves its traces in the source tree.
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("tracker", "train", "tests", "demos"):
+    for name in ("siamtrack", "tracker", "train", "tests", "demos"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "-w", str(out), str(source)], capture_output=True, text=True)
@@ -41,11 +42,14 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_module_is_inside_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
-        p.relative_to(ROOT).as_posix() for package in ("tracker", "train") for p in (ROOT / package).rglob("*.py")
+        p.relative_to(ROOT).as_posix()
+        for package in ("siamtrack", "tracker", "train")
+        for p in (ROOT / package).rglob("*.py")
     }
     assert wanted - names == set()
-    assert {"tracker/py.typed", "tracker/__init__.py", "train/__init__.py"} <= names
-    assert {name.split("/")[0] for name in names} == {"tracker", "train", f"siamtrack-{tracker.__version__}.dist-info"}
+    assert {"siamtrack/py.typed", "tracker/py.typed", "train/__init__.py"} <= names
+    info = f"siamtrack-{tracker.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"siamtrack", "tracker", "train", info}
 
 
 def test_weights_are_inside_and_small(wheel: Path) -> None:
@@ -64,20 +68,77 @@ def test_licence_and_typing_are_declared(unpacked: Path) -> None:
     assert "The siamtrack authors" in (info / "licenses" / "LICENSE").read_text()
 
 
-def test_the_command_starts_from_the_wheel(unpacked: Path) -> None:
-    (info,) = unpacked.glob("*.dist-info")
-    entries = ConfigParser()
-    entries.read(info / "entry_points.txt")
-    module, function = entries["console_scripts"]["siamtrack"].split(":")
-    code = f"import {module} as m, sys; print(m.__file__); sys.exit(m.{function}(['--version']))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=unpacked,
-        env={**os.environ, "PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
+# --- installed, and used in a folder with a tracker.py and a train.py of its own
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(path), str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Path:
+    for name in ("tracker", "train"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the robot')")
+    return tmp_path
+
+
+def run(installed: Path, folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run([*map(str, command)], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_a_program_beside_a_tracker_of_its_own_follows_with_ours(installed: Path, robot: Path) -> None:
+    (robot / "robot.py").write_text(
+        """
+import numpy as np
+from siamtrack import Tracker, frames
+
+image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+tracker = Tracker.load("swift")
+tracker.init(image, (50, 40, 30, 30))
+assert abs(tracker.update(image).box.x - 50) < 3
+import tracker.geometry, siamtrack
+print(siamtrack.__file__, tracker.__file__, siamtrack.__version__, frames.__module__)
+"""
     )
+    done = run(installed, robot, sys.executable, "robot.py")
     assert done.returncode == 0, done.stderr
-    file, version = done.stdout.splitlines()
-    assert Path(file).is_relative_to(unpacked)
-    assert version == f"siamtrack {tracker.__version__}"
+    door, package, version, module = done.stdout.split()
+    assert Path(door).is_relative_to(installed) and Path(package).is_relative_to(installed)
+    assert version == tracker.__version__ and module.startswith("tracker.")
+
+
+def test_the_command_runs_beside_them(installed: Path, robot: Path) -> None:
+    done = run(installed, robot, installed / "bin/siamtrack", "--version")
+    assert (done.returncode, done.stdout) == (0, f"siamtrack {tracker.__version__}\n"), done.stderr
+    done = run(installed, robot, installed / "bin/siamtrack", "train", "inspect", "nothing")
+    assert done.returncode == 2 and done.stderr.startswith("siamtrack train: error: nothing"), done.stderr
+    words = ["-m", "siamtrack", "train", "similarity", "fit", "--config", "nothing.yaml", "--out", "run"]
+    done = run(installed, robot, sys.executable, *words)
+    assert done.returncode == 2 and done.stderr.startswith("siamtrack train similarity: error: "), done.stderr
+
+
+def test_so_do_the_processes_that_a_command_starts(installed: Path, robot: Path) -> None:
+    scene = Scene((160, 120), 6, 1)
+    (robot / "data/one/img").mkdir(parents=True)
+    for t in range(len(scene)):
+        cv2.imwrite(str(robot / f"data/one/img/{t}.png"), scene.render(t))
+    boxes = "\n".join(",".join(map(str, scene.box(t))) for t in range(len(scene)))
+    (robot / "data/one/groundtruth_rect.txt").write_text(boxes)
+    done = run(
+        installed, robot, sys.executable, "-m", "siamtrack", "bench", "data", "--trackers", "ncc", "--workers", "1"
+    )
+    assert done.returncode == 0 and "protocol ope" in done.stdout, done.stderr
+
+
+def test_a_foreign_tracker_that_is_there_first_is_named(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "tracker.py").touch()
+    done = run(installed, tmp_path, sys.executable, "-c", "import tracker, siamtrack")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: another module named tracker is imported already") and str(tmp_path) in last

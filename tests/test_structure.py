@@ -50,6 +50,7 @@ ALLOWED = {  # package -> modules of tracker/ that may import it
     },
     "numba": {"kernels"},
     "train": set(),
+    "siamtrack": set(),
 }
 
 

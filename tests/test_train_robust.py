@@ -154,7 +154,7 @@ def test_command_line_errors_are_one_line(store, tmp_path, capsys):
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
         assert main([*fit, *more]) == 2
         error = capsys.readouterr().err.strip()
-        assert error.startswith("train: error: ") and "\n" not in error
+        assert error.startswith("siamtrack train: error: ") and "\n" not in error
         return error
 
     assert "c.yaml: pairs.flop: unknown key; did you mean 'flip'?" in said(changed("pairs", flop=1))

@@ -970,7 +970,7 @@ def test_recipes_that_cannot_work_are_refused(change, message):
 def test_shipped_recipes_are_complete(path):
     cfg = load_yaml(TrainConfig, path)
     head = path.read_text().split("seed:")[0]
-    assert f"python -m train.similarity fit --config configs/similarity/{path.name}" in head
+    assert f"siamtrack train similarity fit --config configs/similarity/{path.name}" in head
     assert "\n# score: " in head
     if path.stem == "koch":
         assert sum(p.numel() for p in SimilarityNet(cfg.model).parameters()) == 38_951_745
@@ -1051,7 +1051,7 @@ def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):
     ):
         assert main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("train.similarity: error: ")
+        assert line.startswith("siamtrack train similarity: error: ")
         assert message in line
     runs = ["--weights", str(net), "--runs", str(archives / "runs.zip")]
     assert main(["evaluate", *data, *runs]) == 0

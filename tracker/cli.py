@@ -247,8 +247,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C or SIGTERM."""
+def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int] | None = None) -> int:
+    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C or SIGTERM.
+
+    train: runs the words after `siamtrack train`; it is handed in, because this package does not import that one.
+    """
+    argv = sys.argv[1:] if argv is None else argv
     # the complaints of decoder and windows would drown the one line that says what was wrong
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -256,7 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), _stopped_as_by_ctrl_c():
         _show_warnings_as_lines()
         try:
-            args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+            if train and argv[:1] == ["train"]:
+                return train(argv[1:])
+            args = _parser(argv, train is not None).parse_args(argv)
             return COMMANDS[args.command](args)
         except SystemExit as stop:  # --help, --version, a wrong option
             return int(stop.code or 0)
@@ -326,7 +332,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
     parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -389,6 +395,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         from tracker.similarity import add_arguments
 
         add_arguments(sub)
+    if trains:
+        commands.add_parser("train", help="train networks, or fine-tune one on your own video")
     return parser
 
 

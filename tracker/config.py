@@ -59,7 +59,7 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Confidence:
-    """From evidence to the probability that a box is right (IoU of at least 0.5); `python -m train calibrate` fits it.
+    """From evidence to the probability that a box is right (IoU of at least 0.5); `siamtrack train calibrate` fits it.
 
     following: of the box that is followed, from `evidence.EVIDENCE`. verified: of one that is in doubt, or of a
     candidate for a lost target, from `evidence.VERIFIED`.

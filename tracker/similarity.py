@@ -394,7 +394,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `compare_command`."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="two images, or queries for the gallery")
     parser.add_argument(
-        "--weights", default="verifier", metavar="FILE", help="a network that train.similarity wrote [shipped]"
+        "--weights", default="verifier", metavar="FILE", help="of `siamtrack train similarity` [shipped]"
     )
     parser.add_argument("--gallery", metavar="DIR", help="rank the images in this folder by likeness to each IMAGE")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="lines for each query [5]")

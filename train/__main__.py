@@ -1,6 +1,7 @@
-"""python -m train: look at footage, prepare it, look at pairs, train a network.
+"""siamtrack train: look at footage, prepare it, look at pairs, train a network.
 
-Without a command it fine-tunes: python -m train --from swift --data clip.mp4 --minutes 10
+Without a command it fine-tunes: siamtrack train --from swift --data clip.mp4 --minutes 10
+Networks that compare images have commands of their own: siamtrack train similarity --help
 """
 
 from __future__ import annotations
@@ -155,16 +156,20 @@ def picture(text: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["similarity"]:
+        from train.similarity.__main__ import main as similarity
+
+        return similarity(argv[1:])
     if argv and argv[0].startswith("--") and argv[0] != "--help":
         argv = ["tune", *argv]
     args = make_parser().parse_args(argv)
     try:
         args.run(args)
     except (ValueError, FloatingPointError, ImportError, OSError) as error:
-        print(f"train: error: {error}", file=sys.stderr)
+        print(f"siamtrack train: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("train: interrupted", file=sys.stderr)
+        print("siamtrack train: interrupted", file=sys.stderr)
         return 130
     return 0
 
@@ -172,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="siamtrack train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("prepare", help=command_prepare.__doc__)

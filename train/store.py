@@ -53,7 +53,7 @@ class Store:
         self.folder = Path(folder)
         index = self.folder / "index.npz"
         if not index.is_file():
-            hint = f"make one with: python -m train prepare DATA --store {self.folder}"
+            hint = f"make one with: siamtrack train prepare DATA --store {self.folder}"
             raise StoreError(f"{self.folder} is not a finished store; {hint}")
         try:
             with np.load(index, allow_pickle=False) as data:

@@ -1,4 +1,4 @@
-"""Fine-tuning on labelled clips: all that `python -m train --from ... --data ...` decides by itself."""
+"""Fine-tuning on labelled clips: all that `siamtrack train --from ... --data ...` decides by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m train.similarity: train a network of the Siamese family, evaluate networks."""
+"""siamtrack train similarity: train a network of the Siamese family, evaluate networks."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def write_json(path: Path, values: object) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m train.similarity", description=__doc__)
+    parser = argparse.ArgumentParser(prog="siamtrack train similarity", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     added = {}
     for name, run in (("fit", command_fit), ("evaluate", command_evaluate), ("sweep", command_sweep)):
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"train.similarity: error: {error}", file=sys.stderr)
+        print(f"siamtrack train similarity: error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Result", "Target", "Tracker", "__version__", "frames"]
+__all__ = ["Result", "Target", "Tracker", "__version__", "frames", "sample"]
 
 if TYPE_CHECKING:
-    from tracker import Result, Target, Tracker, __version__, frames
+    from tracker import Result, Target, Tracker, __version__, frames, sample
 
 HOME = Path(__file__).resolve().parents[1]  # the folder in which siamtrack, tracker and train lie side by side
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module may import from earlier lines only
-    {"config", "geometry"},
+    {"config", "extras", "geometry"},
     {"crop", "correlation", "backbones", "kernels"},
     {"heads"},
     {"network"},
@@ -18,6 +18,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"loop"},
     {"evidence", "video", "draw", "scene"},
     {"similarity"},
+    {"samples"},
     {"lost"},
     {"benchmark"},
     {"demo"},

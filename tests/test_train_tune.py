@@ -120,13 +120,13 @@ def test_curves_without_matplotlib_are_left_out(tmp_path, monkeypatch, store, ca
     hide(monkeypatch, "matplotlib")
     run = Run(tiny("swift"), store, tmp_path)
     run.train(stop_at=1)
-    assert "pip install 'siamtrack[plots]'" in capsys.readouterr().out
+    assert 'pip install "siamtrack[plots]"' in capsys.readouterr().out
     assert (tmp_path / "last.pt").is_file() and not (tmp_path / "curves.png").exists()
 
 
 def test_tensorboard_is_asked_for_by_name(tmp_path, monkeypatch, store):
     hide(monkeypatch, "torch.utils.tensorboard")
-    with pytest.raises(ImportError, match=r"pip install 'siamtrack\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r'pip install "siamtrack\[tensorboard\]"'):
         Run(tiny("swift"), store, tmp_path, tensorboard=True)
 
 

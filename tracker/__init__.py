@@ -1,8 +1,9 @@
 """Real-time Siamese single-object tracking.
 
 tracker = Tracker.load("swift")
-with frames("clip.mp4") as source:
-    tracker.init(next(source).image, (x, y, w, h))
+clip = sample()
+with frames(clip.path, clip.start, clip.stop) as source:
+    tracker.init(next(source).image, clip.box)
     for frame in source:
         result = tracker.update(frame.image)
 """
@@ -10,10 +11,11 @@ with frames("clip.mp4") as source:
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Target", "Tracker", "frames"]
+__all__ = ["Result", "Target", "Tracker", "frames", "sample"]
 
 if TYPE_CHECKING:
     from tracker.lost import Result, Target, Tracker
+    from tracker.samples import sample
     from tracker.video import frames
 
 
@@ -27,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from tracker.video import frames
 
         return frames
+    if name == "sample":
+        from tracker.samples import sample
+
+        return sample
     raise AttributeError(f"module 'tracker' has no attribute {name!r}")

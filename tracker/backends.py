@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tracker.extras import how_to_get
 from tracker.heads import Template
 from tracker.network import SiameseNet
 
@@ -83,7 +84,7 @@ def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: 
         raise ValueError(f"no engine {engine!r}; there is auto, torch, onnxruntime")
     installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx"))
     if engine == "onnxruntime" and not installed:
-        raise ValueError('engine "onnxruntime" wants onnxruntime and onnx: pip install "siamtrack[fast]"')
+        raise ValueError(f'engine "onnxruntime" wants onnxruntime and onnx: {how_to_get("fast")}')
     if engine == "onnxruntime" and device.type != "cpu":
         raise ValueError(f'engine "onnxruntime" runs on the cpu; for {device} take "torch"')
     if device.type != "cpu":

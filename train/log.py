@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tracker.extras import how_to_get
 from tracker.network import write_whole
 
 COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "validation"]
@@ -29,7 +30,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise ImportError("TensorBoard is not here: pip install 'siamtrack[tensorboard]'") from error
+                raise ImportError(f"TensorBoard is not here: {how_to_get('tensorboard')}") from error
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         rows = [row for row in self.rows() if int(row["step"]) <= step]
         text = io.StringIO()

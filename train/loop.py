@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
+from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
@@ -423,6 +424,6 @@ class Run:
         assert self.log
         try:
             if not self.log.draw():
-                tqdm.write("no curves.png: pip install 'siamtrack[plots]'")
+                tqdm.write(f"no curves.png: {how_to_get('plots')}")
         except OSError as error:
             tqdm.write(f"{self.log.picture}: {error.strerror}")

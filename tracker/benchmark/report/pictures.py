@@ -15,6 +15,7 @@ from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.report.tables import is_vot, main_column
 from tracker.benchmark.results import Run, Runs
 from tracker.benchmark.sequence import Floats, Sequence, present
+from tracker.extras import how_to_get
 
 # Colours that stay apart in print and for colour-blind readers (Okabe and Ito, then Tol), first tracker first.
 COLOURS = (
@@ -33,7 +34,7 @@ def need_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("the report draws with matplotlib: pip install 'siamtrack[plots]'") from error
+        raise ImportError(f"the report draws with matplotlib: {how_to_get('plots')}") from error
     return Figure
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracker.benchmark.results import Run, new_rows
 from tracker.benchmark.run.workers import Job, Worker, one_thread, pause
+from tracker.extras import how_to_get
 
 TRIES = 3  # machines that a job may lose
 
@@ -30,7 +31,7 @@ def run_ray(jobs: list[Job], address: str, count: int, timeout: float, bar: Any)
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise ValueError(f"--ray needs Ray: pip install 'siamtrack[ray]' ({error})") from error
+        raise ValueError(f"--ray needs Ray: {how_to_get('ray')} ({error})") from error
     one_thread()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning on machines without a GPU
     owner = not ray.is_initialized()

@@ -11,25 +11,25 @@ from tracker.geometry import CropWindow, iou
 
 def crop(frame, window: CropWindow, fill):
     """Area-average whole blocks when the window shrinks, then sample bilinearly between pixel centres."""
-    block = max(1, int(window.side / window.size))
-    step = window.side / window.size
+    wide, high = max(1, int(window.w / window.size)), max(1, int(window.h / window.size))
+    across, down = window.w / window.size, window.h / window.size
     x0 = y0 = 0
-    if block > 1:
-        x0, y0 = int(np.floor(window.x)) - block, int(np.floor(window.y)) - block
+    if wide > 1 or high > 1:
+        x0, y0 = int(np.floor(window.x)) - wide, int(np.floor(window.y)) - high
 
     def pixel(row, col):  # mean of one block; fill outside the frame
         total = np.zeros(3)
-        for r in range(y0 + row * block, y0 + (row + 1) * block):
-            for c in range(x0 + col * block, x0 + (col + 1) * block):
+        for r in range(y0 + row * high, y0 + (row + 1) * high):
+            for c in range(x0 + col * wide, x0 + (col + 1) * wide):
                 inside = 0 <= r < frame.shape[0] and 0 <= c < frame.shape[1]
                 total += frame[r, c] if inside else np.asarray(fill)
-        return total / block**2
+        return total / (wide * high)
 
     out = np.zeros((window.size, window.size, 3))
     for v in range(window.size):
         for u in range(window.size):
-            x = ((u + 0.5) * step + window.x - x0) / block - 0.5
-            y = ((v + 0.5) * step + window.y - y0) / block - 0.5
+            x = ((u + 0.5) * across + window.x - x0) / wide - 0.5
+            y = ((v + 0.5) * down + window.y - y0) / high - 0.5
             c, r = int(np.floor(x)), int(np.floor(y))
             a, b = x - c, y - r
             top = (1 - a) * pixel(r, c) + a * pixel(r, c + 1)

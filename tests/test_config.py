@@ -1,9 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tracker.config import SIAMFC, SWIFT, ConfigError, ModelConfig, from_dict, load_yaml, to_dict
+from tracker.config import (
+    SIAMFC,
+    SWIFT,
+    BoxCrops,
+    ConfigError,
+    ModelConfig,
+    SquareCrops,
+    from_dict,
+    load_yaml,
+    to_dict,
+)
+from tracker.geometry import Box
 from train.config import TrainConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -48,7 +60,24 @@ def test_errors_name_the_key(values, message):
 
 
 def test_whole_numbers_are_good_floats():
-    assert from_dict(ModelConfig, change(context_amount=1)).context_amount == 1.0
+    assert from_dict(ModelConfig, change(crops={"context_amount": 1})).crops == SquareCrops(1.0)
+
+
+@pytest.mark.parametrize("crops", [SquareCrops(0.5), BoxCrops(1.4, 5.0)])
+def test_windows_lie_about_the_box_and_its_size_in_the_search_crop_is_known(crops):
+    config, box = replace(SWIFT, crops=crops), Box(100, 80, 60, 30)
+    square = isinstance(crops, SquareCrops)
+    exemplar, search = config.exemplar_window(box), config.search_window(box)
+    wider = config.search_window(box, 1.5)
+    for window in (exemplar, search, wider):
+        assert (window.x + window.w / 2, window.y + window.h / 2) == pytest.approx(box.centre)
+        assert (window.w == window.h) == square
+    assert (wider.w, wider.h) == pytest.approx((1.5 * search.w, 1.5 * search.h))
+    if square:  # both crops show the target at one scale
+        assert search.scale == pytest.approx(exemplar.scale)
+    else:  # every target has one size
+        assert exemplar.to_crop(box)[2:] == pytest.approx((97 / 1.4, 97 / 1.4))
+        assert search.to_crop(box)[2:] == pytest.approx((209 / 5, 209 / 5))
 
 
 def test_a_broken_yaml_is_named(tmp_path):

@@ -6,16 +6,16 @@ from tracker.geometry import Box, CropWindow, Grid, check_box, clip_box, context
 
 def test_frame_to_crop_and_back_is_exact(rng):
     for _ in range(200):
-        window = CropWindow(*rng.uniform(-300, 300, 2), rng.uniform(3, 900), int(rng.integers(16, 300)))
+        window = CropWindow(*rng.uniform(-300, 300, 2), *rng.uniform(3, 900, 2), int(rng.integers(16, 300)))
         box = (*rng.uniform(-100, 500, 2), *rng.uniform(1, 200, 2))
         assert np.allclose(window.to_frame(window.to_crop(box)), box, atol=1e-9)
 
 
 def test_the_window_around_a_point_puts_it_in_the_middle():
-    window = CropWindow.around(31.25, 17.5, 80.0, 209)
+    window = CropWindow.around((31.25, 17.5), 80.0, 40.0, 209)
     x, y, w, h = window.to_crop((30.25, 15.5, 2, 4))
     assert (x + w / 2, y + h / 2) == pytest.approx((104.5, 104.5))
-    assert (w, h) == pytest.approx((2 * 209 / 80, 4 * 209 / 80))
+    assert (w, h) == pytest.approx((2 * 209 / 80, 4 * 209 / 40))
 
 
 def test_context_side_of_a_square_target_is_twice_its_side():

@@ -240,7 +240,7 @@ def test_load_by_name_and_by_file(tmp_path):
 def test_five_scales(photo):
     five = PyramidTracking(num_scales=5, scale_step=1.025)
     tracker = Tracker(SiameseNet(SIAMFC), tracking=five)
-    sides = np.array([w.side for w in tracker._search_windows(Box(100, 80, 40, 40))])
+    sides = np.array([w.w for w in tracker._search_windows(Box(100, 80, 40, 40))])
     assert sides / sides[2] == pytest.approx(1.025 ** np.arange(-2.0, 3.0))
     tracker.init(photo, (100, 80, 50, 40))
     assert 0 <= tracker.update(photo).score <= 1
@@ -262,12 +262,13 @@ def test_devices_and_threads_are_checked(tracker):
 
 def test_the_searched_window_is_centred_and_scaled(tracker):
     windows = tracker._search_windows(Box(100, 80, 40, 40))
-    sides = [w.side for w in windows]
+    sides = [w.w for w in windows]
     assert len(windows) == (3 if tracker.config.network == "siamfc" else 1)
     assert sides[len(sides) // 2] == pytest.approx(80 * tracker.config.search_size / tracker.config.exemplar_size)
     for window in windows:
         assert isinstance(window, CropWindow)
-        assert (window.x + window.side / 2, window.y + window.side / 2) == pytest.approx((120, 100))
+        assert (window.x + window.w / 2, window.y + window.h / 2) == pytest.approx((120, 100))
+        assert window.w == window.h
 
 
 def test_a_hopeless_response_is_a_score_of_zero_and_not_an_overflow(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from tracker import Tracker
 from tracker.config import SWIFT, Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED, log_odds
-from tracker.geometry import Box, iou
+from tracker.geometry import Box, CropWindow, iou
 from tracker.loop import Clock, ShortTermTracker
 from tracker.lost import KnownTarget, Rival, Trial, overlap, whole_frame
 from tracker.network import SiameseNet, load_network
@@ -273,13 +273,13 @@ def test_habit_follows_what_is_likely_right_and_nothing_else(engine, monkeypatch
 
 @pytest.mark.parametrize("side", [50.0, 200.0, 900.0])
 def test_windows_cover_the_whole_frame_the_nearest_first(side):
-    box = Box(30, 40, 20, 20)
-    centres = np.array(whole_frame(box, side, 640, 480))
+    w, h = side, 0.7 * side
+    centres = np.array(whole_frame(CropWindow.around((40, 50), w, h, 209), 640, 480))
     rng = np.random.default_rng(0)
     points = rng.uniform((0, 0), (640, 480), (200, 2))
-    distance = np.abs(points[:, None] - centres[None]).max(2).min(1)
-    assert distance.max() <= side / 2
-    away = np.hypot(*(centres - np.array(box.centre)).T)
+    distance = (np.abs(points[:, None] - centres[None]) / (w, h)).max(2).min(1)
+    assert distance.max() <= 1 / 2
+    away = np.hypot(*(centres - (40, 50)).T)
     assert (np.diff(away) >= 0).all()
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.backends import make_runner
-from tracker.config import SIAMFC, SWIFT
+from tracker.config import SIAMFC, SWIFT, SquareCrops
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
 from tracker.heads import Template
@@ -293,7 +293,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_the_average_of_networks(tmp_path):
     torch.manual_seed(0)
-    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, context_amount=0.4)).eval()
+    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, crops=SquareCrops(0.4))).eval()
     mean = average([a, b])
     assert mean.config == b.config
     for key, value in mean.state_dict().items():

@@ -27,7 +27,7 @@ from train.__main__ import main
 from train.labels import ellipse_labels, radius_labels
 from train.loop import Run, learning_rate
 from train.losses import balanced_logistic, box_loss, masked_bce
-from train.pairs import PairSampler, _part
+from train.pairs import PairSampler, Place, _part
 from train.store import Store, StoreError, prepare
 
 # --- store
@@ -510,12 +510,13 @@ def test_siamfc_sampler_crops_at_the_papers_scale(store):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_turned_crop_shows_the_target_where_its_box_says(store, seed):
+@pytest.mark.parametrize("sides", [(209, 209), (150, 260)])
+def test_a_turned_crop_shows_the_target_where_its_box_says(store, seed, sides):
     cfg = replace(tiny().pairs, turn=0.5)
     sampler = PairSampler(store, cfg, SWIFT, 209, 1)
     frame = np.zeros((240, 320, 3), np.uint8)
     cv2.ellipse(frame, (160, 120), (24, 18), 0, 0, 360, (255, 255, 255), -1)
-    window = CropWindow.around(150, 125, 209, 209)
-    wanted = window.to_crop((136, 102, 49, 37))
-    image, box = sampler._turned(frame, window, wanted, (0, 0, 0), np.random.default_rng(seed))
-    assert cv2.boundingRect((image[..., 0] > 127).astype(np.uint8)) == pytest.approx(box, abs=2)
+    window = CropWindow.around((150, 125), *sides, 209)
+    place = Place(window.to_crop((136, 102, 49, 37)), *window.scale)
+    image, turned = sampler._turned(frame, window, place, (0, 0, 0), np.random.default_rng(seed))
+    assert cv2.boundingRect((image[..., 0] > 127).astype(np.uint8)) == pytest.approx(turned.box, abs=2)

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from tracker.geometry import Box, CropWindow, context_side
+
 
 class ConfigError(ValueError):
     """A config that cannot be used; the message names the key and what is allowed."""
@@ -106,17 +108,37 @@ class LongTerm:
 
 
 @dataclass(frozen=True)
+class SquareCrops:
+    """Square crops: the exemplar shows the target with its context, the search region has the same scale.
+
+    context_amount: see `geometry.context_side`; 0.5 is SiamFC's (Bertinetto et al. 2016, section 3.4).
+    """
+
+    context_amount: float
+
+
+@dataclass(frozen=True)
+class BoxCrops:
+    """Crops that are stretched with the box, so that every target is seen at one size and shape.
+
+    exemplar, search: sides of the windows, in sides of the box (Borsuk et al., FEAR, 2022, have 1.4 and 5).
+    """
+
+    exemplar: float
+    search: float
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A network and how it tracks.
 
-    exemplar_size, search_size: crop px. context_amount: see `geometry.context_side`. confidence: None before it was
-    calibrated.
+    exemplar_size, search_size: crop px. crops: what of the frame they show. confidence: None before it was calibrated.
     """
 
     network: Literal["siamfc", "swift"]
     exemplar_size: int
     search_size: int
-    context_amount: float
+    crops: SquareCrops | BoxCrops
     tracking: PyramidTracking | BoxTracking
     confidence: Confidence | None = None
 
@@ -127,9 +149,26 @@ class ModelConfig:
         if not 0 < self.exemplar_size < self.search_size:
             raise ConfigError(f"0 < exemplar_size < search_size; got {self.exemplar_size} and {self.search_size}")
 
+    def exemplar_window(self, box: Box) -> CropWindow:
+        """What the exemplar of a target in `box` (frame px) shows."""
+        if isinstance(self.crops, BoxCrops):
+            w, h = self.crops.exemplar * box.w, self.crops.exemplar * box.h
+        else:
+            w = h = context_side(box.w, box.h, self.crops.context_amount)
+        return CropWindow.around(box.centre, w, h, self.exemplar_size)
 
-SIAMFC = ModelConfig("siamfc", 127, 255, 0.5, PyramidTracking())
-SWIFT = ModelConfig("swift", 97, 209, 0.5, BoxTracking())
+    def search_window(self, box: Box, scale: float = 1.0) -> CropWindow:
+        """Where a target that was last in `box` (frame px) is searched; `scale` times as wide and high as usual."""
+        if isinstance(self.crops, BoxCrops):
+            w, h = self.crops.search * box.w, self.crops.search * box.h
+        else:
+            ratio = self.search_size / self.exemplar_size
+            w = h = ratio * context_side(box.w, box.h, self.crops.context_amount)
+        return CropWindow.around(box.centre, scale * w, scale * h, self.search_size)
+
+
+SIAMFC = ModelConfig("siamfc", 127, 255, SquareCrops(0.5), PyramidTracking())
+SWIFT = ModelConfig("swift", 97, 209, SquareCrops(0.5), BoxTracking())
 
 T = TypeVar("T")
 

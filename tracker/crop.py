@@ -28,38 +28,39 @@ def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> 
     """Cut `window` out of `frame`.
 
     frame: (H, W, 3) uint8 BGR, not mutated and never padded whole. fill: BGR shown outside the frame.
-    Returns (size, size, 3) uint8. Its pixel (u, v) samples the frame at ((u + 0.5) / scale + x, (v + 0.5) / scale + y).
-    A window that shrinks by k or more first averages k x k blocks (k whole), so that big targets do not alias:
-    cv2.warpAffine alone would turn INTER_AREA into bilinear.
+    Returns (size, size, 3) uint8. Its pixel (u, v) samples the frame at ((u + 0.5) / across + x, (v + 0.5) / down + y),
+    (across, down) the window's scale. A window that shrinks by k or more along an axis first averages blocks of k px
+    (k whole), so that big targets do not alias: cv2.warpAffine alone would turn INTER_AREA into bilinear.
     """
-    block = int(window.side / window.size)
+    wide, high = max(int(window.w / window.size), 1), max(int(window.h / window.size), 1)
     x0 = y0 = 0
-    if block > 1:
-        x0, y0 = int(np.floor(window.x)) - block, int(np.floor(window.y)) - block
-        cells = int(np.ceil(window.side / block)) + 3
-        frame = _block_mean(frame, x0, y0, cells, block, fill)
-    else:
-        block = 1
-    step = window.side / window.size / block
+    if wide > 1 or high > 1:
+        x0, y0 = int(np.floor(window.x)) - wide, int(np.floor(window.y)) - high
+        cells = int(np.ceil(window.w / wide)) + 3, int(np.ceil(window.h / high)) + 3
+        frame = _block_mean(frame, x0, y0, cells, (wide, high), fill)
+    step_x, step_y = window.w / window.size / wide, window.h / window.size / high
     # cv2 puts pixel i at i, we put its centre at i + 0.5.
-    matrix = np.array([[step, 0, (window.x - x0) / block + step / 2 - 0.5],
-                       [0, step, (window.y - y0) / block + step / 2 - 0.5]])  # fmt: skip
+    matrix = np.array([[step_x, 0, (window.x - x0) / wide + step_x / 2 - 0.5],
+                       [0, step_y, (window.y - y0) / high + step_y / 2 - 0.5]])  # fmt: skip
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (window.size, window.size)
     out = cv2.warpAffine(frame, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
     return np.asarray(out, np.uint8)
 
 
-def _block_mean(frame: Image, x0: int, y0: int, cells: int, block: int, fill: tuple[float, float, float]) -> Image:
-    """(cells, cells, 3) means of the block x block squares of the frame that start at (x0, y0)."""
+def _block_mean(
+    frame: Image, x0: int, y0: int, cells: tuple[int, int], block: tuple[int, int], fill: tuple[float, float, float]
+) -> Image:
+    """(rows, columns, 3) means of blocks of (wide, high) frame px from (x0, y0) on; cells: columns, rows."""
     height, width = frame.shape[:2]
-    means = np.full((cells, cells, 3), np.round(fill), np.uint8)
-    # the squares that show some of the frame; the others cost nothing, however wide the window is
-    left, right = max(-x0 // block, 0), min(-((x0 - width) // block), cells)
-    top, bottom = max(-y0 // block, 0), min(-((y0 - height) // block), cells)
+    (columns, rows), (wide, high) = cells, block
+    means = np.full((rows, columns, 3), np.round(fill), np.uint8)
+    # the blocks that show some of the frame; the others cost nothing, however wide the window is
+    left, right = max(-x0 // wide, 0), min(-((x0 - width) // wide), columns)
+    top, bottom = max(-y0 // high, 0), min(-((y0 - height) // high), rows)
     if left >= right or top >= bottom:
         return means
-    x0, x1, y0, y1 = x0 + left * block, x0 + right * block, y0 + top * block, y0 + bottom * block
+    x0, x1, y0, y1 = x0 + left * wide, x0 + right * wide, y0 + top * high, y0 + bottom * high
     inside = frame[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     if inside.shape[:2] != (y1 - y0, x1 - x0):
         borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)

@@ -93,37 +93,38 @@ def hann_window(n: int) -> Float:
 
 @dataclass(frozen=True)
 class CropWindow:
-    """The square of the frame that a crop shows.
+    """The rectangle of the frame that a square crop shows; where its sides differ, the crop is stretched.
 
-    x, y: left and top edge, frame px (any real number, also outside the frame). side: frame px. size: crop px.
+    x, y: left and top edge, frame px (any real number, also outside the frame). w, h: frame px. size: crop px.
     """
 
     x: float
     y: float
-    side: float
+    w: float
+    h: float
     size: int
 
     @staticmethod
-    def around(cx: float, cy: float, side: float, size: int) -> CropWindow:
-        """The window of `side` frame px whose centre is (cx, cy)."""
-        return CropWindow(cx - side / 2, cy - side / 2, side, size)
+    def around(centre: tuple[float, float], w: float, h: float, size: int) -> CropWindow:
+        """The window of (w, h) frame px about `centre` (x, y)."""
+        return CropWindow(centre[0] - w / 2, centre[1] - h / 2, w, h, size)
 
     @property
-    def scale(self) -> float:
-        """Crop px per frame px."""
-        return self.size / self.side
+    def scale(self) -> tuple[float, float]:
+        """Crop px per frame px, along x and along y."""
+        return self.size / self.w, self.size / self.h
 
     def to_crop(self, box_frame: Sequence[float]) -> Box:
         """A box in frame px, in crop px."""
         x, y, w, h = box_frame
-        s = self.scale
-        return Box((x - self.x) * s, (y - self.y) * s, w * s, h * s)
+        across, down = self.scale
+        return Box((x - self.x) * across, (y - self.y) * down, w * across, h * down)
 
     def to_frame(self, box_crop: Sequence[float]) -> Box:
         """A box in crop px, in frame px: the inverse of `to_crop`."""
         x, y, w, h = box_crop
-        s = self.scale
-        return Box(x / s + self.x, y / s + self.y, w / s, h / s)
+        across, down = self.scale
+        return Box(x / across + self.x, y / down + self.y, w / across, h / down)
 
 
 @dataclass(frozen=True)

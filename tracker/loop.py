@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tracker.backends import Engine, make_runner
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image, crop, mean_colour, stack_rgb
-from tracker.geometry import Box, CropWindow, check_box, context_side, hann_window
+from tracker.geometry import Box, CropWindow, check_box, hann_window
 from tracker.heads import Template
 from tracker.kernels import cubic_weights, decode_peaks, pyramid_peak, warm_up
 from tracker.network import SiameseNet, load_network, to_input
@@ -199,8 +199,8 @@ class ShortTermTracker:
 
     def _template(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Template:
         """The template of what is in `box`, frame px."""
-        window = CropWindow.around(*box.centre, self._side(box), self.config.exemplar_size)
-        extent = np.array([[box.w, box.h]], np.float32) / np.float32(window.side)
+        window = self.config.exemplar_window(box)
+        extent = np.array([[box.w / window.w, box.h / window.h]], np.float32)
         with torch.no_grad():
             exemplar = to_input(stack_rgb([crop(frame, window, fill)]), self.device)
             return self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
@@ -244,15 +244,9 @@ class ShortTermTracker:
                 raise ValueError("the target was made by a tracker with another network; init it with this one")
         return checked
 
-    def _side(self, box: Box) -> float:
-        """Side of the exemplar's square, frame px."""
-        return context_side(box.w, box.h, self.config.context_amount)
-
     def _search_windows(self, box: Box) -> list[CropWindow]:
-        """What to search: a square around the last position, once for each scale."""
-        cfg = self.config
-        side = self._side(box) * cfg.search_size / cfg.exemplar_size
-        return [CropWindow.around(*box.centre, side * s, cfg.search_size) for s in self._scales]
+        """What to search: a window around the last position, once for each scale."""
+        return [self.config.search_window(box, scale) for scale in self._scales]
 
     def _look(
         self, frame: Image, targets: Sequence[Target], windows: Sequence[Sequence[CropWindow]], clock: Clock
@@ -315,8 +309,8 @@ class ShortTermTracker:
                 response, self._window, *self._cubic, float(self.grid.stride), tracking.upsample,
                 tracking.scale_penalty, tracking.window_influence,
             )  # fmt: skip
-            px = windows[scale].side / windows[scale].size  # frame px a search px
-            cx, cy = box.centre[0] + dx * px, box.centre[1] + dy * px
+            across, down = windows[scale].scale
+            cx, cy = box.centre[0] + dx / across, box.centre[1] + dy / down
             grow = 1 + tracking.size_lr * (self._scales[scale] - 1)
             return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
         window = windows[0]

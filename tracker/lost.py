@@ -155,17 +155,14 @@ class Tracker(ShortTermTracker):
     def _where_to_look(self, target: KnownTarget, frame: Image) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan` when all are taken."""
         cfg, rules = self.config, self.long_term
-        ratio = cfg.search_size / cfg.exemplar_size
-        near = target.trial.box if target.trial else target.box
-        yield CropWindow.around(*near.centre, self._side(near) * ratio, cfg.search_size)
+        yield cfg.search_window(target.trial.box if target.trial else target.box)
         if target.state != "lost":
             return
-        side = self._side(target.box) * ratio
-        yield CropWindow.around(*target.box.centre, side, cfg.search_size)
-        tiles = whole_frame(target.box, side * rules.coarse, frame.shape[1], frame.shape[0])
+        yield cfg.search_window(target.box)
+        wide = cfg.search_window(target.box, rules.coarse)
+        tiles = whole_frame(wide, frame.shape[1], frame.shape[0])
         for k in range(rules.windows):
-            cx, cy = tiles[(target.scan + k) % len(tiles)]
-            yield CropWindow.around(cx, cy, side * rules.coarse, cfg.search_size)
+            yield CropWindow.around(tiles[(target.scan + k) % len(tiles)], wide.w, wide.h, cfg.search_size)
         target.scan = (target.scan + rules.windows) % len(tiles)
 
     def _examine(
@@ -355,7 +352,8 @@ class Tracker(ShortTermTracker):
         """
         rules, before = self.long_term, target.trial
         assert before is not None
-        reach = self._side(target.box) * self.config.search_size / self.config.exemplar_size / 2
+        place = self.config.search_window(target.box)
+        reach = math.sqrt(place.w * place.h) / 2
 
         self._meet_bystanders(target, windows, clock)
 
@@ -469,8 +467,7 @@ class Tracker(ShortTermTracker):
                 closer.append(box)
         if not closer:
             return []
-        sides = [self._side(_between(box, target.box)) * cfg.search_size / cfg.exemplar_size for box in closer]
-        group = [CropWindow.around(*box.centre, s, cfg.search_size) for box, s in zip(closer, sides, strict=True)]
+        group = [cfg.search_window(_between(box, target.box)) for box in closer]
         again = self._look(frame, [target], [group], clock)
         peaks = [self._peaks(again, i, w.to_crop(target.box), PEAKS, 0.0, CLOSER_WINDOW) for i, w in enumerate(group)]
         return [
@@ -490,13 +487,13 @@ def _between(box: Box, last: Box) -> Box:
     return Box.from_centre(*box.centre, w, h)
 
 
-def whole_frame(box: Box, side: float, width: int, height: int) -> list[tuple[float, float]]:
-    """Centres of windows of `side` px that overlap by half and cover the frame, the nearest to `box` first."""
+def whole_frame(first: CropWindow, width: int, height: int) -> list[tuple[float, float]]:
+    """Centres of windows like `first` that overlap by half and cover the frame, the nearest to it first."""
 
-    def line(length: int) -> list[float]:
+    def line(length: int, side: float) -> list[float]:
         count = max(1, math.ceil(length / (side / 2)) - 1)
         return [length * (k + 1) / (count + 1) for k in range(count)]
 
-    cx, cy = box.centre
-    centres = [(x, y) for y in line(height) for x in line(width)]
+    cx, cy = first.x + first.w / 2, first.y + first.h / 2
+    centres = [(x, y) for y in line(height, first.h) for x in line(width, first.w)]
     return sorted(centres, key=lambda c: (c[0] - cx) ** 2 + (c[1] - cy) ** 2)

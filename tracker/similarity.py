@@ -341,7 +341,7 @@ def patch(
     """
     checked = check_box(box, frame.shape[1], frame.shape[0])
     side = context_side(checked.w, checked.h, config.context_amount)
-    window = CropWindow.around(*checked.centre, side, config.size)
+    window = CropWindow.around(checked.centre, side, side, config.size)
     return crop(frame, window, mean_colour(frame) if fill is None else fill)
 
 

@@ -16,6 +16,7 @@ class PairConfig:
     max_gap: int  # frames between exemplar and search
     max_shift: float  # the target lies up to this far from the centre of the search crop, along each axis
     scale_jitter: float  # log of the largest error in size of the search crop
+    shape_jitter: float  # log of the largest error of its sides against each other
     turn: float  # radians by which search crops of real footage are turned at most; stretched by a quarter
     exemplar_jitter: float  # share of the target's size by which the exemplar may miss it
     part: float  # the target is a part of the object, or more than it: a box drawn otherwise, alike in both crops

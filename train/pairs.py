@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tracker.config import ModelConfig
 from tracker.crop import Image, crop
-from tracker.geometry import Box, CropWindow, clip_box, context_side
+from tracker.geometry import Box, CropWindow, clip_box
 from train import augment
 from train.config import PairConfig
 from train.store import Store, StoreError, Track
@@ -31,6 +31,19 @@ class Pair(NamedTuple):
     extent: NDArray[np.float32]
     search: Image
     box_search: NDArray[np.float32]
+
+
+class Place(NamedTuple):
+    """Where a target shall be in a crop: its box there, crop px, and the crop px a frame px, along x and along y."""
+
+    box: Box
+    across: float
+    down: float
+
+    @property
+    def stretch(self) -> NDArray[np.float64]:
+        """(2, 2) from frame px to crop px, but for the size."""
+        return np.diag([self.across, self.down]) / np.sqrt(self.across * self.down)
 
 
 class PairSampler:
@@ -64,26 +77,29 @@ class PairSampler:
 
         cut_first, cut_second = _nearest_cutout(track, first), _nearest_cutout(track, second)
         present = rng.random() >= cfg.absent
+        place = self._search_place(track, second, rng)
         if not present:
-            search, box = self._search_without(track, second, rng)
+            search = self._search_without(track, second, place, rng)
             if cfg.imposter and cut_second >= 0 and rng.random() < cfg.imposter:
-                search = self._put(search, box, augment.recolour(self.store.cutout(cut_second), rng), *box.centre)
+                twin = augment.recolour(self.store.cutout(cut_second), rng)
+                search = self._put(search, place, twin, *place.box.centre)
         elif cut_second >= 0 and rng.random() < cfg.cutout:
-            search, box = self._pasted(cut_second, self._search_box(track, second, rng), self.search_size, rng, 1.0)
+            search, place = self._pasted(cut_second, place, self.search_size, rng, 1.0)
         else:
-            search, box = self._real_search(track, second, rng)
+            search, place = self._real_search(track, second, place, rng)
+        box = place.box
         if cut_first >= 0 and rng.random() < cfg.cutout / 2:
             exemplar, extent = self._pasted_exemplar(cut_first, rng)
         else:
             exemplar, extent = self._real_exemplar(track, first, rng)
         if self.store.num_cutouts and rng.random() < cfg.distractor:
-            search = self._with_distractors(search, box, present, track, rng)
+            search = self._with_distractors(search, place, present, track, rng)
         if cfg.look_alike and present and cut_second >= 0 and rng.random() < cfg.look_alike:
             twin = augment.recolour(self.store.cutout(cut_second), rng)
-            search = self._beside(search, box, twin, rng, -0.3, 0.3, 0.1)
+            search = self._beside(search, place, twin, rng, -0.3, 0.3, 0.1)
         if cfg.occluder and present and rng.random() < cfg.occluder:
             cover = augment.occluder(box, self.search_size, rng)
-            search = augment.blend(search, self._background(self.search_size, rng), cover)
+            search = augment.blend(search, self._background(self.search_size, place, rng), cover)
         if rng.random() < cfg.flip:
             exemplar, search = exemplar[:, ::-1], search[:, ::-1]
             box = Box(self.search_size - box.x - box.w, box.y, box.w, box.h)
@@ -107,55 +123,50 @@ class PairSampler:
         alike = self.store.by_label.get(track.label, [])
         return [t for t in alike if self.store.tracks[t].images is not track.images]
 
-    def _side(self, w: float, h: float) -> float:
-        return context_side(w, h, self.model.context_amount)
-
     def _real_exemplar(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
         image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
         j = self.pairs.exemplar_jitter
         w, h = box.w * np.exp(rng.uniform(-j, j)), box.h * np.exp(rng.uniform(-j, j))
         cx, cy = box.centre[0] + rng.uniform(-j, j) * box.w, box.centre[1] + rng.uniform(-j, j) * box.h
-        size = self.model.exemplar_size
-        window = CropWindow.around(cx, cy, self._side(w, h), size)
-        return crop(image, window, self.store.mean_colour(int(track.images[i]))), np.array(
-            [w, h], np.float32
-        ) / np.float32(window.side)
+        window = self.model.exemplar_window(Box.from_centre(float(cx), float(cy), float(w), float(h)))
+        extent = np.array([w / window.w, h / window.h], np.float32)
+        return crop(image, window, self.store.mean_colour(int(track.images[i]))), extent
 
-    def _search_box(self, track: Track, i: int, rng: np.random.Generator) -> Box:
-        """Where and how large the target shall be in the search crop."""
+    def _search_place(self, track: Track, i: int, rng: np.random.Generator) -> Place:
+        """Where, how large and in which shape the target shall be in the search crop."""
         _, _, w, h = map(float, track.boxes[i])
         cfg, size = self.pairs, self.search_size
-        scale = self.model.exemplar_size / self._side(w, h) * np.exp(rng.uniform(-cfg.scale_jitter, cfg.scale_jitter))
+        across, down = self.model.search_window(Box(0, 0, w, h)).scale
+        grow, shape = np.exp(rng.uniform(-1, 1, 2) * (cfg.scale_jitter, cfg.shape_jitter)).tolist()
+        across, down = across * grow * shape, down * grow / shape
         cx, cy = size / 2 + rng.uniform(-cfg.max_shift, cfg.max_shift, 2)
-        return Box.from_centre(float(cx), float(cy), w * scale, h * scale)
+        return Place(Box.from_centre(float(cx), float(cy), w * across, h * down), across, down)
 
-    def _real_search(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, Box]:
-        image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
-        wanted = self._search_box(track, i, rng)
-        scale = wanted.w / box.w
-        window = CropWindow(
-            box.x - wanted.x / scale, box.y - wanted.y / scale, self.search_size / scale, self.search_size
-        )
+    def _real_search(self, track: Track, i: int, place: Place, rng: np.random.Generator) -> tuple[Image, Place]:
+        image, box, size = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i])), self.search_size
+        x, y = box.x - place.box.x / place.across, box.y - place.box.y / place.down
+        window = CropWindow(x, y, size / place.across, size / place.down, size)
         fill = self.store.mean_colour(int(track.images[i]))
         if self.pairs.turn:
-            return self._turned(image, window, wanted, fill, rng)
-        return crop(image, window, fill), wanted
+            return self._turned(image, window, place, fill, rng)
+        return crop(image, window, fill), place
 
     def _turned(
-        self, image: Image, window: CropWindow, box: Box, fill: tuple[float, float, float], rng: np.random.Generator
-    ) -> tuple[Image, Box]:
-        """The crop, turned about the target and stretched; and the box around the ellipse in `box` (search px) then.
+        self, image: Image, window: CropWindow, place: Place, fill: tuple[float, float, float], rng: np.random.Generator
+    ) -> tuple[Image, Place]:
+        """The crop, turned about the target and stretched; and the box around the ellipse in its box then.
 
         Long targets are turned less: their corners say little of what fills their boxes.
         """
-        most = self.pairs.turn
-        angle = rng.uniform(-most, most) * min(box.w / box.h, box.h / box.w)
-        stretch = np.exp(rng.uniform(-most, most) / 4)
+        most, box = self.pairs.turn, place.box
+        aspect = box.w / place.across / (box.h / place.down)  # of the target in the frame
+        angle = rng.uniform(-most, most) * min(aspect, 1 / aspect)
+        pull = np.exp(rng.uniform(-most, most) / 4)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        linear = turn @ np.diag([stretch, 1 / stretch])
+        linear = place.stretch @ turn @ np.diag([pull, 1 / pull]) @ np.linalg.inv(place.stretch)
         margin = round(0.2 * self.search_size)
-        share = margin * window.side / window.size
-        wide = CropWindow(window.x - share, window.y - share, window.side + 2 * share, self.search_size + 2 * margin)
+        left, top, more = margin / place.across, margin / place.down, self.search_size + 2 * margin
+        wide = CropWindow(window.x - left, window.y - top, window.w + 2 * left, window.h + 2 * top, more)
         centre = np.array(box.centre)
         shift = (
             centre - linear @ (centre + margin) + (linear @ [0.5, 0.5] - 0.5)
@@ -164,69 +175,75 @@ class PairSampler:
         size = (self.search_size, self.search_size)
         turned = cv2.warpAffine(crop(image, wide, fill), matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
         w, h = np.hypot(linear[:, 0] * box.w, linear[:, 1] * box.h).tolist()
-        return np.asarray(turned, np.uint8), Box.from_centre(*box.centre, w, h)
+        return np.asarray(turned, np.uint8), place._replace(box=Box.from_centre(*box.centre, w, h))
 
-    def _search_without(self, track: Track, i: int, rng: np.random.Generator) -> tuple[Image, Box]:
-        """Another place of the frame, another target of the kind, or other footage; and the box it might have had."""
+    def _search_without(self, track: Track, i: int, place: Place, rng: np.random.Generator) -> Image:
+        """Another place of the frame, another target of the kind, or other footage."""
         image, box = self.store.image(int(track.images[i])), Box(*map(float, track.boxes[i]))
-        wanted = self._search_box(track, i, rng)
         mates = self._others(track)
         if mates and rng.random() < 0.3:
             mate = self.store.tracks[mates[rng.integers(len(mates))]]
             if not np.isin(mate.images, track.images).any():  # else the target may be in view
-                return self._real_search(mate, int(rng.integers(len(mate.images))), rng)
+                seen = int(rng.integers(len(mate.images)))
+                return self._real_search(mate, seen, self._search_place(mate, seen, rng), rng)[0]
         height, width = image.shape[:2]
-        side = self.search_size * box.w / wanted.w
+        w, h = self.search_size / place.across, self.search_size / place.down
         for _ in range(8):
-            window = CropWindow.around(rng.uniform(0, width), rng.uniform(0, height), side, self.search_size)
-            seen = clip_box(window.to_crop(box), self.search_size, self.search_size)
-            if seen.w * seen.h == 0:
-                return crop(image, window, self.store.mean_colour(int(track.images[i]))), wanted
-        return self._background(self.search_size, rng), wanted
+            centre = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+            window = CropWindow.around(centre, w, h, self.search_size)
+            seen_part = clip_box(window.to_crop(box), self.search_size, self.search_size)
+            if seen_part.w * seen_part.h == 0:
+                return crop(image, window, self.store.mean_colour(int(track.images[i])))
+        return self._background(self.search_size, place, rng)
 
-    def _background(self, size: int, rng: np.random.Generator) -> Image:
+    def _background(self, size: int, place: Place, rng: np.random.Generator) -> Image:
+        """Some footage, stretched as the crop of a target at `place`."""
         image = self.store.image(int(rng.integers(self.store.num_images)))
         height, width = image.shape[:2]
-        side = min(height, width) * rng.uniform(0.4, 1.0)
-        window = CropWindow(rng.uniform(0, width - side), rng.uniform(0, height - side), side, size)
+        w, h = (1 / np.diag(place.stretch)).tolist()
+        most = min(width / w, height / h)
+        w, h = np.array([w, h]) * most * rng.uniform(0.4, 1.0)
+        window = CropWindow(rng.uniform(0, width - w), rng.uniform(0, height - h), float(w), float(h), size)
         return crop(image, window, (0.0, 0.0, 0.0))
 
-    def _pasted(self, cut: int, wanted: Box, size: int, rng: np.random.Generator, strength: float) -> tuple[Image, Box]:
+    def _pasted(
+        self, cut: int, place: Place, size: int, rng: np.random.Generator, strength: float
+    ) -> tuple[Image, Place]:
         """The cut-out over another background, turned and stretched by `strength`; its exact box."""
-        cutout = self.store.cutout(cut)
+        cutout, wanted = self.store.cutout(cut), place.box
         if self.pairs.deform and strength:
             cutout = augment.bend(cutout, rng, strength * self.pairs.deform * rng.random())
         height, width = cutout.shape[:2]
         angle = strength * rng.normal(0, 0.2)
-        stretch = np.exp(strength * rng.uniform(-0.15, 0.15, 2))
+        pull = np.exp(strength * rng.uniform(-0.15, 0.15, 2))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         shear = np.array([[1, strength * rng.uniform(-0.1, 0.1)], [0, 1]])
-        linear = turn @ shear @ np.diag(stretch) * np.sqrt(wanted.w * wanted.h / (width * height))
+        grow = np.sqrt(wanted.w * wanted.h / (width * height))
+        linear = place.stretch @ turn @ shear @ np.diag(pull) * grow
         cx, cy = wanted.centre
         matrix = np.column_stack([linear, np.array([cx, cy]) - linear @ [width / 2, height / 2]])
         colours, cover = augment.place(cutout, matrix, size)
         x, y, w, h = cv2.boundingRect((cover[..., 0] > 0.5).astype(np.uint8))
-        background = self._background(size, rng)
+        background = self._background(size, place, rng)
         if min(w, h) < 4:  # nothing of it is in view
-            return background, wanted
+            return background, place
         if self.pairs.motion_blur and strength and rng.random() < self.pairs.motion_blur:
             # The search crop is centred on where the target was, so this is its way in one frame.
             dx, dy = (np.array(wanted.centre) - size / 2) * rng.uniform(0.1, 0.5)
             colours, cover = augment.smear_along(colours, cover, float(dx), float(dy))
         if rng.random() < 0.5:  # soften the seam, which would give the target away
             cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2))[..., None].astype(np.float32)
-        return augment.blend(background, colours, cover), Box(x, y, w, h)
+        return augment.blend(background, colours, cover), place._replace(box=Box(x, y, w, h))
 
     def _pasted_exemplar(self, cut: int, rng: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
         height, width = self.store.cutout(cut).shape[:2]
-        size = self.model.exemplar_size
-        scale = size / self._side(width, height)
-        wanted = Box.from_centre(size / 2, size / 2, width * scale, height * scale)
-        image, box = self._pasted(cut, wanted, size, rng, 0.0)
-        return image, np.array([box.w, box.h], np.float32) / np.float32(size)
+        own = Box(0, 0, width, height)
+        window = self.model.exemplar_window(own)
+        image, place = self._pasted(cut, Place(window.to_crop(own), *window.scale), window.size, rng, 0.0)
+        return image, np.array([place.box.w, place.box.h], np.float32) / np.float32(window.size)
 
     def _with_distractors(
-        self, search: Image, box: Box, present: bool, track: Track, rng: np.random.Generator
+        self, search: Image, place: Place, present: bool, track: Track, rng: np.random.Generator
     ) -> Image:
         """Other cut-outs, of the same class where there is one, beside the target; at most half of it is covered."""
         for _ in range(int(rng.integers(1, 4))):
@@ -238,24 +255,24 @@ class PairSampler:
                 cut = int(rng.integers(self.store.num_cutouts))
                 if cut in track.cutouts:
                     continue
-            search = self._beside(search, box, self.store.cutout(cut), rng, -0.6, 0.4, 0.4 if present else 2.0)
+            search = self._beside(search, place, self.store.cutout(cut), rng, -0.6, 0.4, 0.4 if present else 2.0)
         return search
 
     def _beside(
-        self, search: Image, box: Box, cutout: Image, rng: np.random.Generator, low: float, high: float, most: float
+        self, search: Image, place: Place, cutout: Image, rng: np.random.Generator, low: float, high: float, most: float
     ) -> Image:
         """Paste a cut-out anywhere, exp(low) to exp(high) times the box's size; not if it covers `most` of the box."""
-        scale = np.exp(rng.uniform(low, high))
+        grow = float(np.exp(rng.uniform(low, high)))
         cx, cy = rng.uniform(0, self.search_size, 2)
-        return self._put(search, box, cutout, cx, cy, scale, most)
+        return self._put(search, place, cutout, cx, cy, grow, most)
 
     def _put(
-        self, search: Image, box: Box, cutout: Image, cx: float, cy: float, scale: float = 1.0, most: float = 2.0
+        self, search: Image, place: Place, cutout: Image, cx: float, cy: float, grow: float = 1.0, most: float = 2.0
     ) -> Image:
-        """Paste a cut-out about a place, `scale` times the box's size; not if it covers `most` of the box."""
-        height, width = cutout.shape[:2]
-        scale *= np.sqrt(box.w * box.h / (width * height))
-        matrix = np.array([[scale, 0, cx - scale * width / 2], [0, scale, cy - scale * height / 2]])
+        """Paste a cut-out about (cx, cy), `grow` times the box's size; not if it covers `most` of the box."""
+        box, (height, width) = place.box, cutout.shape[:2]
+        linear = place.stretch * (grow * np.sqrt(box.w * box.h / (width * height)))
+        matrix = np.column_stack([linear, np.array([cx, cy]) - linear @ [width / 2, height / 2]])
         colours, cover = augment.place(cutout, matrix, self.search_size)
         x0, y0 = max(int(box.x), 0), max(int(box.y), 0)
         on_target = cover[y0 : int(box.y + box.h) + 1, x0 : int(box.x + box.w) + 1]

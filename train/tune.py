@@ -87,6 +87,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             max_gap=100,
             max_shift=52.0 if swift else 20.0,
             scale_jitter=0.3 if swift else 0.08,
+            shape_jitter=0.0,
             turn=0.2,
             exemplar_jitter=0.05,
             part=0.0,

@@ -250,7 +250,7 @@ def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
     def cut(image: int, box: Box) -> Image:
         centre, scale = box.centre, wide.size / model.size
         side = context_side(box.w, box.h, model.context_amount) * scale
-        return crop(store.image(image), CropWindow.around(*centre, side, wide.size), store.mean_colour(image))
+        return crop(store.image(image), CropWindow.around(centre, side, side, wide.size), store.mean_colour(image))
 
     for number, track in enumerate(store.tracks):
         photo = len(track.images) < 2

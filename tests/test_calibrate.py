@@ -93,7 +93,7 @@ def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_pat
     tracker = Tracker.load("swift", device="cpu")
     tracker.long_term = replace(LongTerm(), trust=100.0, learn=0.0)  # learns from every frame
     known = []
-    monkeypatch.setattr(tracker, "_candidates", lambda frame, target, *_: known.append(target.habit.frames) or [])
+    monkeypatch.setattr(tracker, "_candidates", lambda target, *_: known.append(target.habit.frames) or [])
     gather(tracker, sequence, told=False)
     searched = range(SEARCH_EVERY, len(sequence), SEARCH_EVERY)
     gone = [GONE[index // SEARCH_EVERY % len(GONE)] for index in searched]

@@ -54,9 +54,7 @@ def oracle(tracker, monkeypatch, truth):
         return tuple(np.stack(m).astype(np.float32) for m in zip(*maps, strict=True))
 
     monkeypatch.setattr(tracker, "_forward", forward)
-    monkeypatch.setattr(
-        tracker, "_refine", lambda target, maps, row, peak: Refined(Box.from_centre(*peak[:4]), 0.0, None)
-    )
+    monkeypatch.setattr(tracker, "_refine", lambda target, view, peak: Refined(Box.from_centre(*peak[:4]), 0.0, None))
 
 
 FRAME = np.zeros((240, 320, 3), np.uint8)

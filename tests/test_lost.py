@@ -10,7 +10,7 @@ from tracker import Tracker
 from tracker.config import SWIFT, Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED, log_odds
 from tracker.geometry import Box, CropWindow, iou
-from tracker.loop import Clock, ShortTermTracker
+from tracker.loop import Clock, ShortTermTracker, View
 from tracker.lost import KnownTarget, Rival, Trial, overlap, whole_frame
 from tracker.network import SiameseNet, load_network
 from tracker.scene import Scene
@@ -185,15 +185,16 @@ def test_a_rival_keeps_its_own_peak(engine, scene):
 
     own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
     peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
-    assert engine._eligible(target, target.box, window, peaks) == [0, 1]  # nothing is known: either
+    view = View(None, window, None)
+    assert engine._eligible(target, view, peaks, target.box) == [0, 1]  # nothing is known: either
     target.rivals = [Rival(Box(148, 100, 40, 40), age=5)]
-    assert engine._eligible(target, target.box, window, peaks) == [1]  # the better peak is where the rival was
+    assert engine._eligible(target, view, peaks, target.box) == [1]  # the better peak is where the rival was
     peaks[1, 4] = 4.0 - engine.long_term.rival_logit - 0.1
-    assert engine._eligible(target, target.box, window, peaks) == [0]  # too weak to be preferred
-    engine._follow_rivals(target, window, peaks, 1)
+    assert engine._eligible(target, view, peaks, target.box) == [0]  # too weak to be preferred
+    engine._follow_rivals(target, view, peaks, 1)
     assert len(target.rivals) == 1 and target.rivals[0].box == pytest.approx(other) and target.rivals[0].age == 6
     for _ in range(7):
-        engine._follow_rivals(target, window, peaks[1:], 0)
+        engine._follow_rivals(target, view, peaks[1:], 0)
     assert not target.rivals  # out of sight for long
 
 
@@ -201,20 +202,20 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(engine, monke
     last, far = Box(100, 100, 40, 40), Box(150, 100, 40, 40)
     target = engine.init(scene.render(0), last)
     window = next(iter(engine._where_to_look(target, scene.render(0))))
-    maps = engine._look(scene.render(0), [target], [[window]], Clock())
+    view = engine._look_once(scene.render(0), target, window, Clock())
     crops = [window.to_crop(box) for box in (far, last)]
     peaks = np.array([[*c.centre, c.w, c.h, 4.0 - i, 1.0, 1.0] for i, c in enumerate(crops)])
     monkeypatch.setattr(engine, "_peaks", lambda *args: peaks)
     original = engine._examine
 
-    def put_in_place(frame, target, last, window, maps, row, peaks, chosen, step):
-        return replace(original(frame, target, last, window, maps, row, peaks, chosen, step), box=(far, last)[chosen])
+    def put_in_place(target, view, peaks, chosen, last, step):
+        return replace(original(target, view, peaks, chosen, last, step), box=(far, last)[chosen])
 
     monkeypatch.setattr(engine, "_examine", put_in_place)
     for odds_of_far, chosen in ((0.0, 1), (engine.long_term.stay - 0.1, 1), (engine.long_term.stay + 0.1, 0)):
         said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
         monkeypatch.setattr(engine, "_score", lambda found, said=said: said[found.box])
-        found, _, which = engine._track(scene.render(0), target, last, window, maps)
+        found, _, which = engine._track(target, view, last)
         assert which == chosen and found.box == (far, last)[chosen]
 
 
@@ -337,27 +338,27 @@ def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_bystander_unless_t
     engine.update(twins(1, True)[0], target)
     width, height = target.box.w, target.box.h
     other = Box(401 - width / 2, 270 - height / 2, width, height)
-    engine._look_back(twins(1, True)[0], target, replace(target.seen, box=twins(1, True)[1]), Clock())
+    engine._look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0], Clock())
     assert not target.bystanders  # there, it was the target
     elsewhere = Box(200, 150, width, height)
-    engine._look_back(np.zeros_like(twins(1, True)[0]), target, replace(target.seen, box=elsewhere), Clock())
+    engine._look_back(target, replace(target.seen, box=elsewhere), np.zeros_like(twins(1, True)[0]), Clock())
     assert not target.bystanders  # nothing was like it
-    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other), Clock())
+    engine._look_back(target, replace(target.seen, box=other), twins(8, False)[0], Clock())
     (met,) = target.bystanders
     looks = [found.patch for box in (other, target.box) for found in [look_at(engine, twins(0, True)[0], target, box)]]
     nowhere = np.zeros((1, 4), np.float32)
     own, foreign = (float(engine._runner.refine(met, look, nowhere)[0, 4]) for look in looks)
     assert own > foreign + 2  # it is the patch of the other one
     target.sight = None
-    engine._look_back(twins(8, False)[0], target, replace(target.seen, box=other), Clock())
+    engine._look_back(target, replace(target.seen, box=other), twins(8, False)[0], Clock())
     assert len(target.bystanders) == 1
 
 
 def look_at(engine, frame, target, box):
     """What is found in a window around `box`."""
     window = engine._search_windows(box)[0]
-    maps = engine._look(frame, [target], [[window]], Clock())
-    return engine._examine(frame, target, box, window, maps, 0, engine._peaks(maps, 0, window.to_crop(box), 4), 0, 0.0)
+    view = engine._look_once(frame, target, window, Clock())
+    return engine._examine(target, view, engine._peaks(view, box, 4), 0, box, 0.0)
 
 
 def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(engine, monkeypatch, scene):

@@ -11,7 +11,7 @@ from footage import tiny
 from tracker.config import SWIFT, ConfigError
 from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
-from tracker.loop import Clock, ShortTermTracker
+from tracker.loop import Clock, ShortTermTracker, View
 from tracker.network import SiameseNet
 from tracker.scene import Scene
 from train.loop import Run, make_batch
@@ -129,7 +129,7 @@ def test_the_tracker_goes_the_configured_way_to_the_refined_box(monkeypatch):
         runner = tracker._runner._replace(look=lambda *_, seen=seen: seen, refine=lambda *_, better=better: better)
         monkeypatch.setattr(tracker, "_runner", runner)
         target = tracker.init(np.zeros((200, 200, 3), np.uint8), (50, 50, 40, 20))
-        box, quality, patch = tracker._refine(target, (np.zeros((1, 1)),) * 5, 0, peak)
+        box, quality, patch = tracker._refine(target, View(None, None, None), peak)
         assert (*box.centre, box.w, box.h) == pytest.approx(expected) and quality == 2.5 and patch is seen
 
 
@@ -238,10 +238,10 @@ def test_the_shipped_refiner_mends_a_box():
     tracker = ShortTermTracker.load("swift", device="cpu")
     target = tracker.init(scene.render(0), scene.box(0))
     window = tracker._search_windows(target.box)[0]
-    maps = tracker._look(scene.render(1), [target], [[window]], Clock())
+    view = tracker._look_once(scene.render(1), target, window, Clock())
     truth = window.to_crop(scene.box(1))
     wrong = np.array([truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h, 0, 1, 1])
     tracker.config = replace(tracker.config, tracking=replace(tracker.config.tracking, refine=1.0))
-    box = tracker._refine(target, maps, 0, wrong).box
+    box = tracker._refine(target, view, wrong).box
     first = Box.from_centre(*wrong[:4])
     assert iou(box, truth) > iou(first, truth) + 0.1

@@ -41,6 +41,24 @@ class Target:
     stretch: NDArray[np.float32] = field(default_factory=lambda: np.ones(2, np.float32), repr=False)
 
 
+class View(NamedTuple):
+    """What the network says of one window of a frame.
+
+    frame: (H, W, 3) uint8 BGR. logits: (h, w). box_map: (4, h, w) as stretched for the target, see `heads.Maps`; None
+    when the network has no box head. levels: (1, C, h', w') each, features for the refiner.
+    """
+
+    frame: Image
+    window: CropWindow
+    logits: NDArray[np.float32]
+    box_map: NDArray[np.float32] | None = None
+    levels: tuple[NDArray[np.float32], ...] = ()
+
+    def box(self, peak: NDArray[np.float64]) -> Box:
+        """The box of a peak (see `kernels.decode_peaks`), frame px."""
+        return self.window.to_frame(Box.from_centre(*peak[:4].tolist()))
+
+
 class Refined(NamedTuple):
     """What the refiner makes of a peak.
 
@@ -190,9 +208,9 @@ class ShortTermTracker:
         fill = mean_colour(frame)
         self.target = target = Target(checked, self._template(frame, checked, fill), fill)
         if isinstance(self.config.tracking, BoxTracking):
-            windows = self._search_windows(checked)
-            given = windows[0].to_crop(checked)
-            found = self._peaks(self._look(frame, [target], [windows], Clock()), 0, given, 1)[0]
+            view = self._look_once(frame, target, self._search_windows(checked)[0], Clock())
+            given = view.window.to_crop(checked)
+            found = self._peaks(view, checked, 1)[0]
             ratio = np.clip((given.w, given.h) / found[2:4], 1 / MOST_STRETCH, MOST_STRETCH)
             target.stretch = np.sqrt(ratio).astype(np.float32)
         return target
@@ -224,12 +242,11 @@ class ShortTermTracker:
         if not targets:
             return []
         clock = Clock()
-        windows = [self._search_windows(target.box) for target in targets]
-        maps = self._look(frame, targets, windows, clock)
+        seen = self._look(frame, [(target, self._search_windows(target.box)) for target in targets], clock)
         height, width = frame.shape[:2]
         found = []
-        for i, (target, group) in enumerate(zip(targets, windows, strict=True)):
-            box, score = self._read(maps, i * len(self._scales), target, group)
+        for target, views in zip(targets, seen, strict=True):
+            box, score = self._read(target, views)
             target.box = keep_inside(box, width, height)
             found.append(Result(target.box, score))
         return clock.stamp(found)
@@ -249,17 +266,28 @@ class ShortTermTracker:
         return [self.config.search_window(box, scale) for scale in self._scales]
 
     def _look(
-        self, frame: Image, targets: Sequence[Target], windows: Sequence[Sequence[CropWindow]], clock: Clock
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Maps of all windows of all targets, in their order, by one pass of the network."""
-        crops = stack_rgb([crop(frame, w, t.fill) for t, group in zip(targets, windows, strict=True) for w in group])
+        self, frame: Image, asked: Sequence[tuple[Target, Sequence[CropWindow]]], clock: Clock
+    ) -> list[list[View]]:
+        """Look for each target in each of its windows, by one pass of the network; the views in the same order."""
+        crops = stack_rgb([crop(frame, window, target.fill) for target, windows in asked for window in windows])
         clock.lap("crop_ms")
-        owners = [t for t, group in zip(targets, windows, strict=True) for _ in group]
-        maps = self._forward([t.template for t in owners], crops)
+        owners = [target for target, windows in asked for _ in windows]
+        maps = self._forward([target.template for target in owners], crops)
         if len(maps) > 1:
-            maps = maps[0], stretched(maps[1], np.stack([t.stretch for t in owners])), *maps[2:]
+            maps = maps[0], stretched(maps[1], np.stack([target.stretch for target in owners])), *maps[2:]
         clock.lap("network_ms")
-        return maps
+        rows = iter(range(len(owners)))
+
+        def view(window: CropWindow) -> View:
+            row = next(rows)
+            if len(maps) == 1:
+                return View(frame, window, maps[0][row])
+            return View(frame, window, maps[0][row], maps[1][row], tuple(m[row : row + 1] for m in maps[2:]))
+
+        return [[view(window) for window in windows] for _, windows in asked]
+
+    def _look_once(self, frame: Image, target: Target, window: CropWindow, clock: Clock) -> View:
+        return self._look(frame, [(target, [window])], clock)[0][0]
 
     def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
         """Maps of N crops, each with its template: logits (N, H, W); of swift box_map (N, 4, H, W) and levels, too."""
@@ -268,59 +296,53 @@ class ShortTermTracker:
 
     def _peaks(
         self,
-        maps: tuple[NDArray[np.float32], ...],
-        row: int,
+        view: View,
         last: Box,
         count: int,
         penalty_k: float | None = None,
         window_influence: float | None = None,
     ) -> NDArray[np.float64]:
-        """The `count` best peaks of one window, see `decode_peaks`. last: search px. None: the config's constants."""
-        tracking = self.config.tracking
-        assert isinstance(tracking, BoxTracking)
+        """The `count` best peaks of a view, see `decode_peaks`. last: frame px. None: the config's constants."""
+        tracking, expected = self.config.tracking, view.window.to_crop(last)
+        assert isinstance(tracking, BoxTracking) and view.box_map is not None
         penalty_k = tracking.penalty_k if penalty_k is None else penalty_k
         influence = tracking.window_influence if window_influence is None else window_influence
         return decode_peaks(
-            maps[0][row], maps[1][row], self._window, self.grid.first, float(self.grid.stride), last.w, last.h,
-            penalty_k, influence, count,
+            view.logits, view.box_map, self._window, self.grid.first, float(self.grid.stride),
+            expected.w, expected.h, penalty_k, influence, count,
         )  # fmt: skip
 
-    def _refine(
-        self, target: Target, maps: tuple[NDArray[np.float32], ...], row: int, peak: NDArray[np.float64]
-    ) -> Refined:
+    def _refine(self, target: Target, view: View, peak: NDArray[np.float64]) -> Refined:
         """The box of a peak after a closer look."""
         tracking = self.config.tracking
         assert isinstance(tracking, BoxTracking)
-        levels = tuple(level[row : row + 1] for level in maps[2:])
         box = peak[None, :4].astype(np.float32)
-        seen = self._runner.look(levels, box)
+        seen = self._runner.look(view.levels, box)
         better = self._runner.refine(target.template.patch.cpu().numpy(), seen, box)[0].astype(np.float64)
         moved = better[:4] - peak[:4]
         return Refined(Box.from_centre(*(peak[:4] + tracking.refine * moved).tolist()), float(better[4]), seen)
 
-    def _read(
-        self, maps: tuple[NDArray[np.float32], ...], low: int, target: Target, windows: list[CropWindow]
-    ) -> tuple[Box, float]:
-        """The new box (frame px) and score of one target, whose maps begin at row `low`."""
+    def _read(self, target: Target, views: list[View]) -> tuple[Box, float]:
+        """The new box (frame px) and score of one target."""
         tracking, box = self.config.tracking, target.box
         if isinstance(tracking, PyramidTracking):
-            response = maps[0][low : low + len(windows)]
+            response = np.stack([view.logits for view in views])
             scale, dx, dy, peak = pyramid_peak(
                 response, self._window, *self._cubic, float(self.grid.stride), tracking.upsample,
                 tracking.scale_penalty, tracking.window_influence,
             )  # fmt: skip
-            across, down = windows[scale].scale
+            across, down = views[scale].window.scale
             cx, cy = box.centre[0] + dx / across, box.centre[1] + dy / down
             grow = 1 + tracking.size_lr * (self._scales[scale] - 1)
             return Box.from_centre(cx, cy, box.w * grow, box.h * grow), (1 + math.tanh(peak / 2)) / 2
-        window = windows[0]
-        last = window.to_crop(box)
-        peak = self._peaks(maps, low, last, 1)[0]
-        found = self._refine(target, maps, low, peak).box
+        view = views[0]
+        last = view.window.to_crop(box)
+        peak = self._peaks(view, box, 1)[0]
+        found = self._refine(target, view, peak).box
         score = (1 + math.tanh(peak[4] / 2)) / 2
         rate = tracking.size_lr * score * float(peak[5])
         w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)
-        return window.to_frame(Box.from_centre(*found.centre, w, h)), score
+        return view.window.to_frame(Box.from_centre(*found.centre, w, h)), score
 
     def _warm_up_network(self) -> None:
         """Run once, so that the first frame does not pay for memory and code paths."""

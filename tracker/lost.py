@@ -23,7 +23,7 @@ from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
 from tracker.evidence import EVIDENCE, MOST_ALIKE, Found, Habit, colours, examine, log_odds
 from tracker.geometry import Box, CropWindow, iou
-from tracker.loop import Clock, Result, ShortTermTracker, State, Target, check_frame, keep_inside
+from tracker.loop import Clock, Result, ShortTermTracker, State, Target, View, check_frame, keep_inside
 from tracker.similarity import SimilarityNet, load_similarity, patch, to_pixels
 
 __all__ = ["KnownTarget", "Result", "Target", "Tracker"]
@@ -137,16 +137,13 @@ class Tracker(ShortTermTracker):
         if not known:
             return []
         clock = Clock()
-        groups = [list(self._where_to_look(target, frame)) for target in known]
-        maps = self._look(frame, known, groups, clock)
-        found, low = [], 0
-        for target, group in zip(known, groups, strict=True):
-            own = tuple(m[low : low + len(group)] for m in maps)
-            low += len(group)
+        seen = self._look(frame, [(target, list(self._where_to_look(target, frame))) for target in known], clock)
+        found = []
+        for target, views in zip(known, seen, strict=True):
             if target.state == "lost":
-                found.append(self._recover(frame, target, group, own, clock))
+                found.append(self._recover(target, views, clock))
             else:
-                found.append(self._follow(frame, target, group[0], own))
+                found.append(self._follow(target, views[0]))
         self._keep_sights(frame, known, found)
         return clock.stamp(found)
 
@@ -166,23 +163,14 @@ class Tracker(ShortTermTracker):
         target.scan = (target.scan + rules.windows) % len(tiles)
 
     def _examine(
-        self,
-        frame: Image,
-        target: KnownTarget,
-        last: Box,
-        window: CropWindow,
-        maps: tuple[NDArray[np.float32], ...],
-        row: int,
-        peaks: NDArray[np.float64],
-        chosen: int,
-        step: float,
+        self, target: KnownTarget, view: View, peaks: NDArray[np.float64], chosen: int, last: Box, step: float
     ) -> Found:
-        """Gather the evidence for peak `chosen` of a window, whose maps are in `row`.
+        """Gather the evidence for peak `chosen` of a view.
 
         last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
-        refined = self._refine(target, maps, row, peaks[chosen])
-        box = keep_inside(window.to_frame(refined.box), frame.shape[1], frame.shape[0])
+        refined, frame = self._refine(target, view, peaks[chosen]), view.frame
+        box = keep_inside(view.window.to_frame(refined.box), frame.shape[1], frame.shape[0])
         assert isinstance(self.config.tracking, BoxTracking)
         rate = self.config.tracking.size_lr * (1 + math.tanh(peaks[chosen, 4] / 2)) / 2 * float(peaks[chosen, 5])
         return examine(peaks, chosen, refined, frame, box, last, step, rate, target.habit)
@@ -225,22 +213,21 @@ class Tracker(ShortTermTracker):
         """The log-odds that a verified box is the target's, with `LongTerm.hope`."""
         return log_odds(self._confidence.verified.probability(found.evidence)) + self.long_term.hope
 
-    def _follow(
-        self, frame: Image, target: KnownTarget, window: CropWindow, maps: tuple[NDArray[np.float32], ...]
-    ) -> Result:
+    def _follow(self, target: KnownTarget, view: View) -> Result:
         """One frame of a target that is tracked or uncertain; mutates it.
 
         While it is uncertain its box stays, and what may be it is followed on trial.
         """
         rules, last = self.long_term, target.trial.box if target.trial else target.box
-        found, peaks, chosen = self._track(frame, target, last, window, maps)
+        frame = view.frame
+        found, peaks, chosen = self._track(target, view, last)
         p = self._score(found)
         odds = log_odds(p)
         if p < rules.ask:
             found = self._verify(frame, target, found)
             odds = self._verified_odds(found)
         target.seen = found
-        self._follow_rivals(target, window, peaks, chosen)
+        self._follow_rivals(target, view, peaks, chosen)
         belief = rules.fading * target.belief + max(odds + rules.trust, -rules.doubt)
         target.belief = min(max(belief, rules.lost), rules.strongest)
         if target.belief > rules.uncertain:
@@ -260,27 +247,17 @@ class Tracker(ShortTermTracker):
             target.scan, target.trial = 0, Trial(found.smoothed(last), 0.0)
         return Result(target.trial.box if target.trial else target.box, p, state=target.state)
 
-    def _track(
-        self,
-        frame: Image,
-        target: KnownTarget,
-        last: Box,
-        window: CropWindow,
-        maps: tuple[NDArray[np.float32], ...],
-    ) -> tuple[Found, NDArray[np.float64], int]:
-        """What the first of `maps` says of the box `last` (frame px); with all its peaks and which of them it is.
+    def _track(self, target: KnownTarget, view: View, last: Box) -> tuple[Found, NDArray[np.float64], int]:
+        """What a view says of the box `last` (frame px); with all its peaks and which of them it is.
 
         Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
         than elsewhere.
         """
-        last_crop = window.to_crop(last)
-        peaks = self._peaks(maps, 0, last_crop, PEAKS)
-        size = math.sqrt(last_crop.w * last_crop.h)
+        peaks, expected = self._peaks(view, last, PEAKS), view.window.to_crop(last)
+        size = math.sqrt(expected.w * expected.h)
         seen = {
-            k: self._examine(
-                frame, target, last, window, maps, 0, peaks, k, math.dist(peaks[k, :2], last_crop.centre) / size
-            )
-            for k in self._eligible(target, last, window, peaks)
+            k: self._examine(target, view, peaks, k, last, math.dist(peaks[k, :2], expected.centre) / size)
+            for k in self._eligible(target, view, peaks, last)
         }
 
         def odds(k: int) -> float:
@@ -310,22 +287,22 @@ class Tracker(ShortTermTracker):
 
     # --- rivals
 
-    def _eligible(self, target: KnownTarget, last: Box, window: CropWindow, peaks: NDArray[np.float64]) -> list[int]:
+    def _eligible(self, target: KnownTarget, view: View, peaks: NDArray[np.float64], last: Box) -> list[int]:
         """The peaks that may be the target: nearly as good as the best one, and no rival has a better claim to them."""
         near = [k for k in range(len(peaks)) if peaks[k, 4] >= peaks[0, 4] - self.long_term.rival_logit]
         known = [rival.box for rival in target.rivals if rival.age > 2]
         if not known or len(near) < 2:
             return near
-        boxes = {k: window.to_frame(Box.from_centre(*peaks[k, :4].tolist())) for k in near}
+        boxes = {k: view.box(peaks[k]) for k in near}
         claims = {k: max(overlap(boxes[k], box) for box in known) for k in near}
         return [k for k in near if claims[k] < 0.3 or overlap(boxes[k], last) >= claims[k]] or near[:1]
 
-    def _follow_rivals(self, target: KnownTarget, window: CropWindow, peaks: NDArray[np.float64], chosen: int) -> None:
+    def _follow_rivals(self, target: KnownTarget, view: View, peaks: NDArray[np.float64], chosen: int) -> None:
         """Match the other peaks with the rivals; mutates the target."""
         seen = []
         for k in range(len(peaks)):
             if k != chosen and peaks[k, 4] > self.long_term.rival_least:
-                seen.append(window.to_frame(Box.from_centre(*peaks[k, :4].tolist())))
+                seen.append(view.box(peaks[k]))
         kept = []
         for rival in target.rivals:
             overlaps = [overlap(box, rival.box) for box in seen]
@@ -337,38 +314,31 @@ class Tracker(ShortTermTracker):
 
     # --- finding again
 
-    def _recover(
-        self,
-        frame: Image,
-        target: KnownTarget,
-        windows: list[CropWindow],
-        maps: tuple[NDArray[np.float32], ...],
-        clock: Clock,
-    ) -> Result:
+    def _recover(self, target: KnownTarget, views: list[View], clock: Clock) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
         What is on trial is followed with the belief that it has gathered; at first that is what was followed when the
         target was lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
         """
-        rules, before = self.long_term, target.trial
+        rules, before, frame = self.long_term, target.trial, views[0].frame
         assert before is not None
         place = self.config.search_window(target.box)
         reach = math.sqrt(place.w * place.h) / 2
 
-        self._meet_bystanders(target, windows, clock)
+        self._meet_bystanders(target, [view.window for view in views], clock)
 
         def judge(found: Found) -> float:
             near = math.dist(found.box.centre, target.box.centre) < reach
             odds = self._verified_odds(found)
             if odds > rules.attempt:
-                self._look_back(frame, target, found, clock)
+                self._look_back(target, found, frame, clock)
                 odds -= rules.alibi * self._alibi(target, found)
             return max(odds, -rules.doubt) + (rules.near if near else 0.0)
 
-        followed = self._verify(frame, target, self._track(frame, target, before.box, windows[0], maps)[0])
+        followed = self._verify(frame, target, self._track(target, views[0], before.box)[0])
         belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
         target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
-        for found in self._candidates(frame, target, windows[1:], tuple(m[1:] for m in maps), clock):
+        for found in self._candidates(target, views[1:], clock):
             odds = min(judge(found), rules.strongest)
             if overlap(found.box, followed.box) < 0.3 and odds > max(target.trial.belief, rules.attempt):
                 target.seen, target.trial = found, Trial(found.box, odds)
@@ -384,13 +354,13 @@ class Tracker(ShortTermTracker):
         sight, rules = target.sight, self.long_term
         if sight is None or target.searched:
             return
-        maps = self._look(sight.frame, [target], [windows], clock)
-        for found in self._closer_looks(sight.frame, target, windows, maps, clock, rules.meet, sight.box):
+        (views,) = self._look(sight.frame, [(target, windows)], clock)
+        for found in self._closer_looks(target, views, clock, rules.meet, sight.box):
             self._know_bystander(target, found.box, found.patch)
         if target.scan < rules.windows:  # the whole frame was searched
             target.searched = True
 
-    def _look_back(self, frame: Image, target: KnownTarget, found: Found, clock: Clock) -> None:
+    def _look_back(self, target: KnownTarget, found: Found, frame: Image, clock: Clock) -> None:
         """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
 
         Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
@@ -401,13 +371,11 @@ class Tracker(ShortTermTracker):
         clock.lap("post_ms")
         asked = Target(found.box, self._template(frame, found.box, target.fill), target.fill)
         clock.lap("network_ms")
-        window = self._search_windows(found.box)[0]
-        maps = self._look(sight.frame, [asked], [[window]], clock)
-        peak = self._peaks(maps, 0, window.to_crop(found.box), 1, 0.0, 0.0)[0]
+        view = self._look_once(sight.frame, asked, self._search_windows(found.box)[0], clock)
+        peak = self._peaks(view, found.box, 1, 0.0, 0.0)[0]
         if peak[4] > self.long_term.candidate:
-            place = peak[None, :4].astype(np.float32)
-            seen = self._runner.look(tuple(level[:1] for level in maps[2:]), place)
-            self._know_bystander(target, window.to_frame(Box.from_centre(*peak[:4].tolist())), seen)
+            patch = self._runner.look(view.levels, peak[None, :4].astype(np.float32))
+            self._know_bystander(target, view.box(peak), patch)
 
     def _know_bystander(self, target: KnownTarget, box: Box, patch: NDArray[np.float32]) -> None:
         """Remember what is in `box` of the kept frame, unless it is the target; mutates the target."""
@@ -430,35 +398,21 @@ class Tracker(ShortTermTracker):
         own = max(alike(target.habit.look), alike(target.sight.patch))
         return max(max(map(alike, target.bystanders)) - own - self.long_term.chance, 0.0)
 
-    def _candidates(
-        self,
-        frame: Image,
-        target: KnownTarget,
-        windows: list[CropWindow],
-        maps: tuple[NDArray[np.float32], ...],
-        clock: Clock,
-    ) -> list[Found]:
-        """The boxes with the highest logits in all windows, each after a closer look, verified."""
-        found = self._closer_looks(frame, target, windows, maps, clock, self.long_term.closer)
-        return [self._verify(frame, target, one) for one in found]
+    def _candidates(self, target: KnownTarget, views: list[View], clock: Clock) -> list[Found]:
+        """The boxes with the highest logits in all views, each after a closer look, verified."""
+        found = self._closer_looks(target, views, clock, self.long_term.closer)
+        return [self._verify(views[0].frame, target, one) for one in found]
 
     def _closer_looks(
-        self,
-        frame: Image,
-        target: KnownTarget,
-        windows: list[CropWindow],
-        maps: tuple[NDArray[np.float32], ...],
-        clock: Clock,
-        most: int,
-        beside: Box | None = None,
+        self, target: KnownTarget, views: list[View], clock: Clock, most: int, beside: Box | None = None
     ) -> list[Found]:
-        """The `most` boxes with the highest logits in all windows, after a closer look; only those `beside` a box."""
-        cfg, rules = self.config, self.long_term
+        """The `most` boxes with the highest logits in all views, after a closer look; only those `beside` a box."""
+        rules, frame = self.long_term, views[0].frame
         clock.lap("post_ms")
         seen: list[tuple[float, Box]] = []
-        for row, window in enumerate(windows):
-            for peak in self._peaks(maps, row, window.to_crop(target.box), 2, 0.0, 0.0):
-                box = window.to_frame(Box.from_centre(*peak[:4].tolist()))
+        for view in views:
+            for peak in self._peaks(view, target.box, 2, 0.0, 0.0):
+                box = view.box(peak)
                 if peak[4] > rules.candidate and not (beside and overlap(box, beside) >= BESIDE):
                     seen.append((float(peak[4]), box))
         closer: list[Box] = []
@@ -467,13 +421,12 @@ class Tracker(ShortTermTracker):
                 closer.append(box)
         if not closer:
             return []
-        group = [cfg.search_window(_between(box, target.box)) for box in closer]
-        again = self._look(frame, [target], [group], clock)
-        peaks = [self._peaks(again, i, w.to_crop(target.box), PEAKS, 0.0, CLOSER_WINDOW) for i, w in enumerate(group)]
-        return [
-            self._examine(frame, target, target.box, w, again, row, p, 0, 0.0)
-            for row, (w, p) in enumerate(zip(group, peaks, strict=True))
-        ]
+        group = [self.config.search_window(_between(box, target.box)) for box in closer]
+        found = []
+        for view in self._look(frame, [(target, group)], clock)[0]:
+            peaks = self._peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW)
+            found.append(self._examine(target, view, peaks, 0, target.box, 0.0))
+        return found
 
 
 def overlap(a: Box, b: Box) -> float:

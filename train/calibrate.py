@@ -136,8 +136,8 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             searching = copy.copy(known[max(index - gone, 0)])
             searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
             windows = list(tracker._where_to_look(searching, frame))
-            maps = tracker._look(frame, [searching], [windows], Clock())
-            for found in tracker._candidates(frame, searching, windows, maps, Clock()):
+            (views,) = tracker._look(frame, [(searching, windows)], Clock())
+            for found in tracker._candidates(searching, views, Clock()):
                 note(found, truth, "candidate")
         tracker.update(frame, target)
         assert target.seen

@@ -7,7 +7,7 @@ import sys
 
 from siamtrack import Tracker, frames
 from tracker.draw import draw
-from tracker.video import VideoWriter
+from tracker.footage.video import VideoWriter
 
 
 def main(path: str, out: str, boxes: list[str], weights: str = "swift") -> None:

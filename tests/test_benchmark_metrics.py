@@ -8,7 +8,7 @@ import pytest
 from tracker.benchmark import results
 from tracker.benchmark.judge import metrics
 from tracker.benchmark.run.jobs import result_path, run_all
-from tracker.benchmark.sequences import load_folder
+from tracker.footage.layouts import load_folder
 from tracker.scene import Scene
 
 NAN = float("nan")

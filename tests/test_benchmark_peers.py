@@ -11,7 +11,7 @@ from tracker.benchmark.judge import metrics
 from tracker.benchmark.peers.contract import ContractError, check_tracker
 from tracker.benchmark.peers.peers import load_tracker, split_spec, tracker_name
 from tracker.benchmark.run.runner import evaluate, run_ope
-from tracker.benchmark.sequences import load_folder
+from tracker.footage.layouts import load_folder
 from tracker.scene import Scene
 
 

@@ -9,15 +9,15 @@ import pytest
 
 from tracker import Tracker
 from tracker.benchmark.judge.fates import calibration_error
-from tracker.benchmark.sequences import DataError
 from tracker.config import Logistic, LongTerm
 from tracker.evidence import EVIDENCE, VERIFIED
+from tracker.footage.clip import Tally
+from tracker.footage.files import DataError
+from tracker.footage.video import VideoWriter
 from tracker.network import load_network, save_network
 from tracker.scene import Scene
-from tracker.video import VideoWriter
 from train.__main__ import main
 from train.calibrate import GONE, NOTICED, SEARCH_EVERY, _gathered, calibrate, fit, footage, gather
-from train.readers import Tally
 
 
 def test_fit_finds_the_model_that_made_the_data():

@@ -18,8 +18,9 @@ import pytest
 
 from tracker import Tracker, __version__, frames
 from tracker.cli import Row, _drawn, main
+from tracker.footage.files import SourceError
+from tracker.footage.video import CameraReader, VideoReader, VideoWriter
 from tracker.geometry import iou
-from tracker.video import CameraReader, SourceError, VideoReader, VideoWriter
 
 SIZE, FPS, COUNT, SIDE = (320, 240), 25.0, 40, 48
 LONG = 2000  # frames; more than are tracked until Ctrl-C
@@ -317,7 +318,7 @@ def test_lost_camera_keeps_what_there_is(clip, tmp_path, loaded, capsys, monkeyp
             time.sleep(0.005)
             return self.capture.read()
 
-    monkeypatch.setattr("tracker.video.frames", lambda *args: CameraReader(Slow(), "camera 0"))
+    monkeypatch.setattr("tracker.footage.video.frames", lambda *args: CameraReader(Slow(), "camera 0"))
     boxes = tmp_path / "b.csv"
     assert run("0", "--boxes", boxes) == 2
     rows = read_csv(boxes)
@@ -335,7 +336,7 @@ def test_dropped_frames_keep_the_time_of_the_video(clip, tmp_path, loaded, monke
             frame = super().__next__()
             return frame if frame.index % 3 == 0 else next(self)
 
-    monkeypatch.setattr("tracker.video.frames", lambda *args: Gaps("camera 0", cv2.VideoCapture(str(clip))))
+    monkeypatch.setattr("tracker.footage.video.frames", lambda *args: Gaps("camera 0", cv2.VideoCapture(str(clip))))
     assert run("0", "--save", tmp_path / "out.mp4", "--boxes", tmp_path / "b.csv") == 0
     assert read_csv(tmp_path / "b.csv")[:, 0].tolist() == list(range(0, 40, 3))
     with frames(tmp_path / "out.mp4") as source:

@@ -5,9 +5,10 @@ import importlib.util
 import pytest
 
 from siamtrack import frames, sample
+from tracker.footage.files import SourceError
+from tracker.footage.video import SourceWarning
 from tracker.samples import SCENE_SEED
 from tracker.scene import Scene
-from tracker.video import SourceError, SourceWarning
 
 
 def test_without_the_real_clips_a_scene_is_rendered_and_called_so(monkeypatch):

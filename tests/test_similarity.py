@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tracker.config import SWIFT, ConfigError, from_dict, to_dict
+from tracker.footage.files import SourceError, read_image
+from tracker.footage.video import SourceWarning
 from tracker.loop import weight_names
 from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
@@ -27,7 +29,6 @@ from tracker.similarity import (
     patch,
     to_pixels,
 )
-from tracker.video import SourceError, SourceWarning, read_image
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
 KOCH = SimilarityConfig("siamese", "koch", (64, 128, 128, 256), False, (), 105, 1, False, 4096, False, "logistic")

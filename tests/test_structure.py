@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module may import from earlier lines only
     {"extras", "geometry"},
     {"config"},
-    {"crop", "correlation", "backbones", "kernels"},
+    {"crop", "correlation", "backbones", "kernels", "footage"},
     {"heads"},
     {"network"},
     {"backends"},
     {"loop"},
-    {"evidence", "video", "draw", "scene"},
+    {"evidence", "draw", "scene"},
     {"similarity"},
     {"samples"},
     {"lost"},
@@ -26,10 +26,16 @@ LAYERS = [  # a module may import from earlier lines only
     {"cli"},
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
-    "benchmark": [
-        {"sequence"},
+    "footage": [
+        {"files"},
+        {"video", "sequence"},
+        {"clip"},
+        {"masks"},
+        {"single", "mot", "plain", "photos"},
         {"layouts"},
-        {"sequences"},
+        {"check"},
+    ],
+    "benchmark": [
         {"protocols", "events"},
         {"results"},
         {"judge"},
@@ -110,5 +116,6 @@ def test_no_two_modules_import_each_other():
 
 
 def test_reading_video_and_help_do_not_import_torch():
-    code = "import sys, tracker.video, tracker.draw, tracker.geometry, tracker.cli; sys.exit('torch' in sys.modules)"
+    modules = "tracker.footage.layouts, tracker.draw, tracker.geometry, tracker.cli"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -17,8 +17,8 @@ import torch
 import yaml
 from footage import ROOT, tiny, write_boxes
 
-from tracker.benchmark.sequences import DataError
 from tracker.config import SIAMFC, SWIFT, to_dict
+from tracker.footage.files import DataError
 from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.kernels import decode_peaks
 from tracker.network import load_network
@@ -90,7 +90,7 @@ def test_a_killed_prepare_leaves_no_store(tmp_path):
     for name in ("0.png", "1.png"):
         cv2.imwrite(str(clip / name), np.full((700, 900, 3), 90, np.uint8))
     write_boxes(clip / "boxes.csv", ("frame", "x", "y", "w", "h"), [(0, 1, 1, 30, 30), (1, 1, 1, 30, 30)])
-    code = """import pathlib, sys, time, train.readers as r, train.store as s
+    code = """import pathlib, sys, time, tracker.footage.clip as r, train.store as s
 read = r.read_image
 r.read_image = lambda path, *flags: time.sleep(600) if path.name == "1.png" else read(path, *flags)
 s.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"""

@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 __all__ = ["Result", "Target", "Tracker", "frames", "sample"]
 
 if TYPE_CHECKING:
+    from tracker.footage.video import frames
     from tracker.lost import Result, Target, Tracker
     from tracker.samples import sample
-    from tracker.video import frames
 
 
 def __getattr__(name: str) -> Any:
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(lost, name)
     if name == "frames":
-        from tracker.video import frames
+        from tracker.footage.video import frames
 
         return frames
     if name == "sample":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracker import Target, Tracker
-    from tracker.video import Frame, Source, VideoWriter
+    from tracker.footage.video import Frame, Source, VideoWriter
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
 TRAIL = 30  # centres drawn behind the box
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
-    from tracker.video import DEFAULT_FPS, VideoWriter, check_output, frames
+    from tracker.footage.video import DEFAULT_FPS, VideoWriter, check_output, frames
 
     save = check_output(args.save, (".mp4",), args.force) if args.save else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
@@ -186,7 +186,7 @@ def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
     .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or
     dropped.
     """
-    from tracker.video import partial_path
+    from tracker.footage.video import partial_path
 
     records = [Row._make(round(v, 4) if isinstance(v, float) else v for v in r) for r in rows]
     suffix = path.suffix.lower()

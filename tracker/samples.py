@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from tracker.extras import how_to_get
+from tracker.footage.files import SourceError
+from tracker.footage.video import SourceWarning, VideoWriter
 from tracker.geometry import Box
 from tracker.scene import Scene
-from tracker.video import SourceError, SourceWarning, VideoWriter
 
 Name = Literal["street", "face", "rendered"]
 SCENE_SEED = 20  # the look-alike passes right below the target at frame 17, poles hide part of it around 72 and 192

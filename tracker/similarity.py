@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError
 from tracker.crop import Image, crop, mean_colour
+from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
+from tracker.footage.video import SourceWarning
 from tracker.geometry import CropWindow, check_box, context_side
 from tracker.network import fill_weights, read_safetensors
-from tracker.video import IMAGE_SUFFIXES, SourceError, SourceWarning, natural_key, read_image
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
 

@@ -11,21 +11,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import cv2
 import torch
 
-from tracker.benchmark.sequences import DataError
 from tracker.config import load_yaml
+from tracker.footage.clip import Tally
+from tracker.footage.files import DataError
+from tracker.footage.layouts import LAYOUTS, detect
+from tracker.footage.video import check_output
 from tracker.network import SiameseNet, average, load_network, save_network
-from tracker.video import check_output
 from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
 from train.loop import Run
 from train.processes import Processes, join
-from train.readers import Layout, Tally, detect
 from train.render import render
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, prepare
@@ -135,7 +135,7 @@ def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
     """Mean success AUC of real tracking on the sequences in `folder` (img/ + groundtruth_rect.txt, one-based)."""
     from tracker import Tracker
     from tracker.benchmark.run.runner import evaluate
-    from tracker.benchmark.sequences import load_folder
+    from tracker.footage.layouts import load_folder
 
     sequences = load_folder(folder, one_based=True)
 
@@ -240,7 +240,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_format(parser: argparse.ArgumentParser) -> None:
     """The option that names a layout."""
-    parser.add_argument("--format", choices=get_args(Layout), help="layout of the data; found out when not given")
+    parser.add_argument("--format", choices=list(LAYOUTS), help="layout of the data; found out when not given")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:

@@ -32,15 +32,16 @@ from tracker.benchmark import events
 from tracker.benchmark.judge.fates import auroc, calibration_error
 from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.run.workers import begin_worker
-from tracker.benchmark.sequences import DataError
-from tracker.benchmark.sequences import Sequence as Footage
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.evidence import EVIDENCE, VERIFIED, Found
+from tracker.footage.clip import Tally, look
+from tracker.footage.files import DataError
+from tracker.footage.layouts import detect, read
+from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
 from tracker.loop import Clock
 from tracker.lost import KnownTarget, Tracker
 from tracker.network import SiameseNet, save_network, write_whole
-from train.readers import Tally, detect, look, read
 
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used

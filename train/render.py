@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from tracker.benchmark.sequences import DataError
+from tracker.footage.files import DataError
+from tracker.footage.video import VideoWriter
 from tracker.network import write_whole
 from tracker.scene import Scene
-from tracker.video import VideoWriter
 
 SIZE = (240, 180)  # px
 FRAMES = 50

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.draw import draw
+from tracker.footage.clip import Clip, Seen, Tally, look
+from tracker.footage.layouts import read
+from tracker.footage.video import partial_path
 from tracker.geometry import Box
 from tracker.network import SiameseNet
-from tracker.video import partial_path
 from train.config import TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.pairs import Pair, PairSampler
-from train.readers import Clip, Layout, Seen, Tally, look, read
 from train.store import Store
 
 Image = NDArray[Any]  # (H, W, 3) uint8 BGR
@@ -34,10 +35,10 @@ KEPT, DROPPED = (90, 220, 60), (60, 60, 240)  # BGR
 TARGET, RING, BACKGROUND = (90, 220, 60), (40, 190, 250), (200, 200, 200)
 
 
-def inspect(path: Path, layout: Layout | None, tiles: int) -> tuple[Tally, list[Image]]:
+def inspect(path: Path, layout: str | None, tiles: int) -> tuple[Tally, list[Image]]:
     """Decode a whole data set; returns the tally and `tiles` pictures of frames, of as many clips as there are.
 
-    path, layout: see `readers.read`. Ctrl-C ends it early, with what was seen by then. Boxes that are dropped are red.
+    path, layout: see `layouts.read`. Ctrl-C ends it early, with what was seen by then. Boxes that are dropped are red.
     """
     tally = Tally()
     best: list[tuple[float, float, int, int, Image]] = []  # a heap; the rank within the clip comes first

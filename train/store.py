@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tracker.benchmark.sequences import DataError
 from tracker.crop import mean_colour
-from train.readers import MIN_SIDE, Clip, Layout, Mask, Tally, detect, look, read
+from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, look
+from tracker.footage.files import DataError
+from tracker.footage.layouts import detect, read
 
 MAX_CUTOUT = 224  # px, longest side of a stored cut-out
 CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
@@ -198,10 +199,10 @@ class _Writer:
         )
 
 
-def prepare(sources: Sequence[Path], folder: Path, layout: Layout | None = None) -> Tally:
+def prepare(sources: Sequence[Path], folder: Path, layout: str | None = None) -> Tally:
     """Decode `sources` into a new store at `folder`; returns counts of what was kept and dropped.
 
-    sources: data sets or clips, see `readers.read`. layout: of all of them; None finds it out for each.
+    sources: data sets or clips, see `layouts.read`. layout: of all of them; None finds it out for each.
     A store that stands there is replaced when the new one is whole; an interrupted run leaves it as it was.
     Raises DataError for a layout that is not known or when nothing can be used, StoreError when the disk is full.
     """

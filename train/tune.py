@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.benchmark.sequences import DataError
 from tracker.config import ConfigError, ModelConfig
+from tracker.footage.files import DataError
+from tracker.footage.layouts import detect
 from tracker.loop import weight_names
 from tracker.network import write_whole
 from train.config import LossConfig, OptimConfig, PairConfig, TrainConfig
-from train.readers import Layout, detect
 from train.store import Store, prepare
 
 KEPT = "kept:"  # prefix of the sources of the store that is trained on against forgetting
@@ -36,7 +36,7 @@ def footage_name(path: Path) -> str:
     return path.name if path.is_dir() else path.parent.name
 
 
-def prepare_tune(data: Sequence[Path], folder: Path, layout: Layout | None) -> None:
+def prepare_tune(data: Sequence[Path], folder: Path, layout: str | None) -> None:
     """Make a store of the footage in `folder`, or see that the one that stands there is of this footage.
 
     Raises DataError: it is of other footage; or the footage cannot be used.
@@ -52,7 +52,7 @@ def prepare_tune(data: Sequence[Path], folder: Path, layout: Layout | None) -> N
         print(line)
 
 
-def _origin(data: Sequence[Path], layout: Layout | None) -> list[list[str]]:
+def _origin(data: Sequence[Path], layout: str | None) -> list[list[str]]:
     """What a store is made of: each path with a hash of the names, sizes and times of the files there."""
     found = []
     for path in data:

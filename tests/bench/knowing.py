@@ -12,7 +12,7 @@ import numpy as np
 
 from tracker import Tracker
 from tracker.benchmark.run.machine import processor
-from tracker.benchmark.sequences import load
+from tracker.footage.layouts import load
 from tracker.loop import ShortTermTracker
 from tracker.lost import KnownTarget
 

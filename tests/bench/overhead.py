@@ -21,7 +21,7 @@ from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import plan
 from tracker.benchmark.run.runner import run_part, warm_up
 from tracker.benchmark.run.workers import Job, Worker, pause
-from tracker.benchmark.sequences import load_folder
+from tracker.footage.layouts import load_folder
 from tracker.scene import Scene
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from tracker.benchmark import sequences as data
 from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.run.jobs import run_all
+from tracker.footage import layouts
+from tracker.footage.check import inspect
+from tracker.footage.sequence import Sequence
 
 EXAMPLES = """examples:
   siamtrack bench sequences/ --trackers swift,ncc,identity --out report/
@@ -29,10 +31,10 @@ and 2018, 46 291 for VOT2019, 115 755 for VOT2020 to 2022 (default: the quartile
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bench` to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"{data.__doc__}\n{_peers_text()}\n{_protocols_text()}\n{EXAMPLES}"
+    parser.epilog = f"{layouts.__doc__}\n{_peers_text()}\n{_protocols_text()}\n{EXAMPLES}"
     parser.add_argument("path", type=Path, help="the data set")
-    layouts = get_args(data.Layout)
-    parser.add_argument("--data", choices=layouts, default="folder", metavar="LAYOUT", help=", ".join(layouts))
+    known = layouts.OF_SEQUENCES
+    parser.add_argument("--data", choices=known, default="folder", metavar="LAYOUT", help=", ".join(known))
     parser.add_argument("--trackers", default="swift", metavar="A,B=FILES,..", help="what to measure (default swift)")
     parser.add_argument("--protocol", choices=get_args(Protocol), default="ope", help="default ope")
     parser.add_argument(
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     count = sequences = 0
-    for found in data.inspect(args.path, args.data, args.one_based):
+    for found in inspect(args.path, args.data, args.one_based):
         print(f"{found.name}: {found.summary}" if found.summary else f"{found.name}: cannot be used")
         for problem in found.problems:
             print(f"    {problem}")
@@ -122,7 +124,7 @@ def _bench(args: argparse.Namespace) -> int:
         raise ValueError(f"--strips must be 0 or more, got {args.strips}")
     if args.eao and not 0 < args.eao[0] < args.eao[1]:
         raise ValueError(f"--eao must be two numbers of frames, the second more than the first, got {args.eao}")
-    sequences = _select(data.load(args.path, args.data, args.one_based), args)
+    sequences = _select(layouts.load(args.path, args.data, args.one_based), args)
     if args.events:
         return _bench_events(args, specs, sequences, workers)
     need_matplotlib()  # what is missing is said before the long run, not after it
@@ -138,7 +140,7 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[data.Sequence], workers: int) -> int:
+def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[Sequence], workers: int) -> int:
     """Make events in the sequences, run the trackers over them, and say what became of each."""
     from tracker.benchmark import events
     from tracker.benchmark.judge import fates
@@ -174,7 +176,7 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[da
     return 0
 
 
-def _select(sequences: list[data.Sequence], args: argparse.Namespace) -> list[data.Sequence]:
+def _select(sequences: list[Sequence], args: argparse.Namespace) -> list[Sequence]:
     if args.sequences:
         wanted = args.sequences.split(",")
         unknown = sorted(set(wanted) - {sequence.name for sequence in sequences})

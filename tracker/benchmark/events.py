@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tracker.benchmark.sequence import DataError, Sequence, present
-from tracker.benchmark.sequences import load_folder
+from tracker.footage.files import DataError, present
+from tracker.footage.layouts import load_folder
+from tracker.footage.sequence import Sequence
 
 Kind = Literal["erased", "cut", "blackout", "freeze", "lookalike", "imposter"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

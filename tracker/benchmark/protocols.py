@@ -18,7 +18,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.sequence import Sequence, present
+from tracker.footage.files import present
+from tracker.footage.sequence import Sequence
 
 Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors", "longterm"]
 Box = tuple[float, float, float, float]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from tracker.crop import crop
 from tracker.extras import how_to_get
+from tracker.footage.files import read_image
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.similarity import SimilarityConfig, image_files
-from tracker.video import read_image
 from train.similarity.config import DataConfig
 from train.store import Store
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.events import KINDS, Kind, Written
 from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.results import LOST, Run
-from tracker.benchmark.sequence import present
+from tracker.footage.files import present
 
 RIGHT = 0.5  # IoU from which a box is right
 BINS = 10

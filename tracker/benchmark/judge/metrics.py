@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.benchmark.sequence import Bound, Floats, as_boxes, present
+from tracker.footage.files import Floats, as_boxes, present
+from tracker.footage.sequence import Bound
 
 Rule = Literal["inclusive", "otb"]
 

@@ -17,7 +17,7 @@ from tracker.benchmark import results
 from tracker.benchmark.judge import metrics, vot
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import Run, Runs
-from tracker.benchmark.sequence import Floats
+from tracker.footage.files import Floats
 
 LOST_OVERLAP, LOST_FRAMES = 0.1, 10
 PERCENTILES = (50, 95, 99)

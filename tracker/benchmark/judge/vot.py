@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracker.benchmark.judge.metrics import pair
-from tracker.benchmark.sequence import Floats, present
+from tracker.footage.files import Floats, present
 
 Size = tuple[int, int]  # width, height of the image, px
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from tracker.benchmark.judge import metrics
 from tracker.benchmark.peers.answer import read_answer
-from tracker.benchmark.sequence import Sequence, present
+from tracker.footage.files import present
+from tracker.footage.sequence import Sequence
 
 
 class ContractError(AssertionError):

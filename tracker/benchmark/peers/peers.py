@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from tracker.benchmark.peers.answer import Answer, Box, Image
 from tracker.benchmark.peers.trax import TraxPeer
-from tracker.benchmark.sequence import DataError, Sequence, read_boxes
+from tracker.footage.files import DataError, read_boxes
+from tracker.footage.sequence import Sequence
 
 PACKAGE = Path(__file__).parents[2]
 

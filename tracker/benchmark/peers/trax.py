@@ -24,9 +24,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tracker.benchmark.layouts import decode_runs, mask_box
 from tracker.benchmark.peers.answer import Answer, Box, Image
-from tracker.benchmark.sequence import Sequence, read_image
+from tracker.footage.files import read_image
+from tracker.footage.masks import decode_runs, mask_box
+from tracker.footage.sequence import Sequence
 
 HELLO_SECONDS = 120.0  # a program may take this long to load before it says hello
 QUIT_SECONDS = 3.0

@@ -10,7 +10,7 @@ from tracker.benchmark.judge.scores import PERCENTILES, STAGES, TrackerScore
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.report.pictures import Strip
 from tracker.benchmark.report.tables import SEQUENCE_MEASURES, Measure, best, by_attribute, columns, is_vot, number
-from tracker.benchmark.sequence import Sequence
+from tracker.footage.sequence import Sequence
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --lost: #c22; }

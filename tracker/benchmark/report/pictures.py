@@ -14,8 +14,9 @@ from tracker.benchmark.judge.scores import TrackerScore, find_losses
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.report.tables import is_vot, main_column
 from tracker.benchmark.results import Run, Runs
-from tracker.benchmark.sequence import Floats, Sequence, present
 from tracker.extras import how_to_get
+from tracker.footage.files import Floats, present
+from tracker.footage.sequence import Sequence
 
 # Colours that stay apart in print and for colour-blind readers (Okabe and Ito, then Tol), first tracker first.
 COLOURS = (

@@ -23,7 +23,7 @@ from tracker.benchmark.report.tables import is_vot, latex_table, main_column, ma
 from tracker.benchmark.results import write_bytes, write_text
 from tracker.benchmark.run.jobs import load_runs
 from tracker.benchmark.run.machine import describe_machine
-from tracker.benchmark.sequence import Sequence
+from tracker.footage.sequence import Sequence
 
 
 def write_report(

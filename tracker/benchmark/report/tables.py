@@ -11,7 +11,7 @@ import numpy as np
 from tracker.benchmark.judge.metrics import Rule
 from tracker.benchmark.judge.scores import PERCENTILES, STAGES, SequenceScore, TrackerScore
 from tracker.benchmark.protocols import Protocol
-from tracker.benchmark.sequence import Sequence
+from tracker.footage.sequence import Sequence
 
 Read = Callable[[TrackerScore], float]
 

@@ -17,7 +17,7 @@ from tracker.benchmark.run.cluster import run_ray
 from tracker.benchmark.run.machine import processor
 from tracker.benchmark.run.runner import warm_up
 from tracker.benchmark.run.workers import Job, run_job, run_workers
-from tracker.benchmark.sequence import Sequence
+from tracker.footage.sequence import Sequence
 
 
 def result_path(out: Path, protocol: str, tracker: str, sequence: str, label: str = "") -> Path:

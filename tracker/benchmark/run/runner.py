@@ -14,7 +14,8 @@ from tracker.benchmark.judge import metrics, vot
 from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.protocols import Part, Protocol, plan
 from tracker.benchmark.results import FAILED, LOST, STARTED, TRACKED, Run
-from tracker.benchmark.sequence import DataError, Sequence, present
+from tracker.footage.files import DataError, present
+from tracker.footage.sequence import Sequence
 
 RESTART_AFTER = 5  # frames skipped after a failure in the supervised protocol
 Rows = NDArray[np.float64]

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.video import CameraReader, SourceError, SourceWarning, VideoReader, VideoWriter, check_output, frames
+from tracker.footage.files import SourceError
+from tracker.footage.video import CameraReader, SourceWarning, VideoReader, VideoWriter, check_output, frames
 
 SIZE = (160, 120)
 _TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8), (0, 0), 1)
@@ -423,7 +424,7 @@ def test_a_video_that_the_disk_has_no_room_for_is_an_error(tmp_path):
     path.write_bytes(b"mine")
     code = f"""
 import resource, numpy as np
-from tracker.video import VideoWriter
+from tracker.footage.video import VideoWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with VideoWriter({str(path)!r}, 25, (320, 240), force=True) as writer:
     for i in range(100):

@@ -1,4 +1,4 @@
-"""Readers of the layouts of data sets: each yields the name of a sequence and what reads it; see `sequences`."""
+"""Data sets of one target a sequence: each reader yields the name of a sequence and what reads it."""
 
 import configparser
 import re
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.sequence import (
+from tracker.footage.clip import Clip, Tally, clips_of
+from tracker.footage.files import (
     DataError,
-    Entry,
-    Sequence,
+    folders,
     frame_number,
     list_images,
-    present,
+    natural_key,
     read_boxes,
-    read_image,
     read_numbers,
     read_text,
     to_zero_based,
 )
-from tracker.video import natural_key
+from tracker.footage.masks import decode_runs, mask_box
+from tracker.footage.sequence import Entry, Sequence
 
 # First and last frame number of the sequences of which the benchmark uses a part, or whose numbers do not start at 1.
 OTB_RANGES = {
@@ -42,8 +42,8 @@ OTB100 = f"""{OTB50} Bird2 BlurCar1 BlurCar3 BlurCar4 Board Bolt2 Boy Car2 Car24
 David2 David3 Dog Dog1 Doll FaceOcc1 FaceOcc2 Fish FleetFace Football1 Freeman1 Freeman3 Girl2 Gym Human2 Human5 Human7
 Human8 Jogging KiteSurf Lemming Man Mhyang MountainBike Rubik Singer1 Skater Skater2 Subway Suv Tiger1 Toy Trans
 Twinnings Vase"""
-OTB = {"otb2013": OTB2013, "otb50": OTB50, "otb100": OTB100}
 OTB_ATTRIBUTES = "IV OPR SV OCC DEF MB FM IPR OV BC LR"
+LASOT = "<class>/<name>/img/*.jpg and groundtruth.txt"
 UAV_ATTRIBUTES = "SV ARC LR FM FOC POC OV BC IV VC CM SOB"
 # UAV123 cuts these videos into <name>_1, <name>_2 ..: the first frame number of each part.
 UAV_PARTS = {
@@ -90,7 +90,7 @@ def _flags(path: Path, words: str) -> tuple[str, ...]:
     return tuple(name for name, value in zip(names, values, strict=True) if value)
 
 
-def otb(root: Path, names: list[str], one_based: bool) -> Iterator[Entry]:
+def otb(names: list[str], root: Path, one_based: bool) -> Iterator[Entry]:
     folders = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}  # some mirrors write the names in lower case
     if not any(name.lower() in folders for name in names):
         raise DataError(f"{root}: no OTB sequence in it; expected folders such as {names[0]}/img")
@@ -119,6 +119,21 @@ def otb(root: Path, names: list[str], one_based: bool) -> Iterator[Entry]:
             yield label, partial(build, name, truth, label)
         if not truths:
             yield name, partial(build, name, None, name)
+
+
+def otb_or_folder(root: Path, one_based: bool) -> Iterator[Entry]:
+    """Sequences that OTB names, with its start and end frames and two targets; others as they lie there."""
+    alone = any(root.glob("groundtruth_rect*.txt"))
+    root = root.resolve()
+    places = [root] if alone else [p for p in folders(root) if any(p.glob("groundtruth_rect*.txt"))]
+    if not places:
+        raise DataError(f"{root}: no sequence in it; expected <name>/img/*.jpg and <name>/groundtruth_rect.txt")
+    official = {name.lower(): name for name in (OTB100 + " " + OTB2013).split()}
+    for place in places:
+        if place.name.lower() in official:
+            yield from otb([official[place.name.lower()]], place.parent, one_based)
+        else:
+            yield from folder(place, one_based)
 
 
 def _ranges(path: Path) -> frozenset[int]:
@@ -161,25 +176,45 @@ def got10k(root: Path, one_based: bool) -> Iterator[Entry]:
 
 
 def lasot(root: Path, one_based: bool) -> Iterator[Entry]:
-    def build(folder: Path) -> Sequence:
-        boxes = read_boxes(folder / "groundtruth.txt", one_based)
-        for name in ("full_occlusion.txt", "out_of_view.txt"):
-            if (folder / name).is_file():
-                absent = read_numbers(folder / name).ravel()
-                if len(absent) != len(boxes):
-                    raise DataError(f"{folder / name}: {len(absent)} values for {len(boxes)} boxes")
-                boxes[absent > 0] = np.nan
-        return Sequence(folder.name, list_images(folder / "img"), boxes)
-
-    folders = sorted({p.parent for p in (*root.glob("*/groundtruth.txt"), *root.glob("*/*/groundtruth.txt"))})
-    if (root / "testing_set.txt").is_file():
-        by_name = {folder.name: folder for folder in folders}
-        wanted = read_text(root / "testing_set.txt").split()
-        folders = [by_name.get(name, root / name.rpartition("-")[0] / name) for name in wanted]
-    return _found(build, folders, root, "<class>/<name>/img/*.jpg and groundtruth.txt")
+    """The sequences kept for testing, where a list names them, else all."""
+    found = _lasot_folders(root)
+    listed = root / "testing_set.txt"
+    if listed.is_file():
+        by_name = {folder.name: folder for folder in found}
+        names = read_text(listed).split()
+        found = [by_name.get(name, root / name.rpartition("-")[0] / name) for name in names]
+    return _found(partial(_lasot, one_based), found, root, LASOT)
 
 
-def uav(root: Path, version: str, one_based: bool) -> Iterator[Entry]:
+def lasot_to_train(root: Path, tally: Tally) -> Iterator[Clip]:
+    """Clips of the sequences that are not kept for testing."""
+    listed = root / "testing_set.txt"
+    testing = set(read_text(listed).split()) if listed.is_file() else set()
+    kept = []
+    for folder in _lasot_folders(root):
+        if folder.name in testing:
+            tally.drop("sequences kept for testing (testing_set.txt)", folder.name)
+        else:
+            kept.append(folder)
+    return clips_of(_found(partial(_lasot, True), kept, root, LASOT), "lasot", tally)
+
+
+def _lasot_folders(root: Path) -> list[Path]:
+    return sorted({p.parent for p in (*root.glob("*/groundtruth.txt"), *root.glob("*/*/groundtruth.txt"))})
+
+
+def _lasot(one_based: bool, folder: Path) -> Sequence:
+    boxes = read_boxes(folder / "groundtruth.txt", one_based)
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        if (folder / name).is_file():
+            absent = read_numbers(folder / name).ravel()
+            if len(absent) != len(boxes):
+                raise DataError(f"{folder / name}: {len(absent)} values for {len(boxes)} boxes")
+            boxes[absent > 0] = np.nan
+    return Sequence(folder.name, list_images(folder / "img"), boxes)
+
+
+def uav(version: str, root: Path, one_based: bool) -> Iterator[Entry]:
     def build(truth: Path) -> Sequence:
         name, boxes = truth.stem, read_boxes(truth, one_based)
         folder, _, part = name.rpartition("_")
@@ -199,7 +234,7 @@ def uav(root: Path, version: str, one_based: bool) -> Iterator[Entry]:
     return _found(build, truths, root, f"anno/{version}/*.txt and data_seq/UAV123/<name>/*.jpg")
 
 
-def nfs(root: Path, rate: int, one_based: bool) -> Iterator[Entry]:
+def nfs(rate: int, root: Path, one_based: bool) -> Iterator[Entry]:
     def build(truth: Path) -> Sequence:
         name = truth.stem
         rows = []
@@ -276,63 +311,7 @@ def _read_vot_regions(path: Path, one_based: bool) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)  # masks are 0-based by definition
 
 
-def decode_runs(runs: list[int], width: int, height: int) -> NDArray[np.bool_]:
-    """Expand run lengths, row by row, background first, into an (H, W) mask."""
-    flat = np.zeros(width * height, bool)
-    ends = np.cumsum(runs)
-    for start, end in zip(ends[0::2], ends[1::2], strict=False):
-        flat[start:end] = True
-    return flat.reshape(height, width)
-
-
-def mask_box(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[float]:
-    """Return x, y, w, h of the upright box around an (H, W) mask whose corner is at (left, top); NaN without pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return [np.nan] * 4
-    x, y = columns[0], rows[0]
-    return [float(left + x), float(top + y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)]
-
-
-def davis(root: Path) -> Iterator[Entry]:
-    masks = sorted(p for p in (root / "Annotations" / "480p").glob("*") if p.is_dir())
-    listed = root / "ImageSets" / "2017" / "val.txt"
-    if listed.is_file():
-        masks = [root / "Annotations" / "480p" / name for name in read_text(listed).split()]
-    if not masks:
-        raise DataError(f"{root}: no sequence in it; expected JPEGImages/480p/<name> and Annotations/480p/<name>")
-
-    def build(folder: Path, number: int, boxes: NDArray[np.float64]) -> Sequence:
-        frames = list_images(root / "JPEGImages" / "480p" / folder.name)
-        name = f"{folder.name}-{number}"
-        if len(frames) != len(boxes):
-            raise DataError(f"{name}: {len(frames)} frames but {len(boxes)} masks")
-        start = int(np.flatnonzero(present(boxes))[0])
-        return Sequence(name, frames[start:], boxes[start:], fps=24.0)
-
-    def fail(error: DataError) -> Sequence:
-        raise error
-
-    for folder in masks:
-        try:
-            objects = _davis_boxes(list_images(folder))
-        except DataError as error:
-            yield folder.name, partial(fail, error)
-            continue
-        for number, boxes in objects.items():
-            yield f"{folder.name}-{number}", partial(build, folder, number, boxes)
-
-
-def _davis_boxes(files: tuple[Path, ...]) -> dict[int, NDArray[np.float64]]:
-    """Return the boxes of every object of a clip: {object number: (N, 4)}, NaN where it has no mask."""
-    boxes: dict[int, NDArray[np.float64]] = {}
-    for index, path in enumerate(files):
-        blue, green, red = np.moveaxis(read_image(path).astype(np.int32), 2, 0)
-        number = np.zeros(red.shape, np.int32)
-        for bit in range(8):  # undo the palette: bit k of the number is bit 7 - k//3 of red, green or blue
-            for channel, colour in enumerate((red, green, blue)):
-                if 3 * bit + channel < 8:
-                    number |= ((colour >> (7 - bit)) & 1) << (3 * bit + channel)
-        for value in np.unique(number[number > 0]).tolist():
-            boxes.setdefault(value, np.full((len(files), 4), np.nan))[index] = mask_box(number == value)
-    return dict(sorted(boxes.items()))
+def is_region(path: Path) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        line = file.readline(400).strip()
+    return line.startswith("m") or len(re.findall(r"[^,;\s]+", line)) >= 6

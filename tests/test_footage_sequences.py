@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark import layouts
-from tracker.benchmark.sequences import DataError, check, inspect, load, load_folder
+from tracker.footage import single
+from tracker.footage.check import check, inspect
+from tracker.footage.files import DataError
+from tracker.footage.layouts import load, load_folder
 
 
 def write_images(folder, names, size=(24, 16)):
@@ -79,7 +81,7 @@ def test_otb_takes_the_official_frames(tmp_path):
     otb(tmp_path, "tiger1", 8, start=1)  # boxes from frame 1, official start at 6; a lower-case mirror
     otb(tmp_path, "BlurCar1", 3, start=247)
     found = {}
-    for name, build in layouts.otb(tmp_path, ["David", "Tiger1", "BlurCar1"], True):
+    for name, build in single.otb(["David", "Tiger1", "BlurCar1"], tmp_path, True):
         found[name] = build()
     assert len(found["David"]) == 471
     assert (found["David"].frames[0].name, found["David"].frames[-1].name) == ("0300.jpg", "0770.jpg")
@@ -95,19 +97,19 @@ def test_otb_splits_two_targets_and_skips_the_empty_file_of_human4(tmp_path):
     otb(tmp_path, "Human4", 2, truth="groundtruth_rect.2.txt")
     write_text(tmp_path / "Human4" / "groundtruth_rect.1.txt", "\n")
     write_text(tmp_path / "anno" / "att" / "human4.txt", "1,0,1,0,0,0,0,0,0,0,1\n")
-    found = {name: build() for name, build in layouts.otb(tmp_path, ["Jogging", "Human4"], True)}
+    found = {name: build() for name, build in single.otb(["Jogging", "Human4"], tmp_path, True)}
     assert list(found) == ["Human4", "Jogging-1", "Jogging-2"]
     assert found["Jogging-2"].boxes[0, 0] == 8
     assert found["Human4"].attributes == ("IV", "SV", "LR")
     assert found["Human4"].omitted == frozenset()
     write_text(tmp_path / "initOmit" / "Human4.txt", "2 9\n")
-    found = {name: build() for name, build in layouts.otb(tmp_path, ["Human4"], True)}
+    found = {name: build() for name, build in single.otb(["Human4"], tmp_path, True)}
     assert found["Human4"].omitted == {1}
 
 
 def test_the_otb_lists_have_the_published_sizes():
-    assert [len(text.split()) for text in (layouts.OTB2013, layouts.OTB50, layouts.OTB100)] == [50, 49, 98]
-    assert len(set(layouts.OTB100.split())) == 98  # and Jogging, Skating2 count twice
+    assert [len(text.split()) for text in (single.OTB2013, single.OTB50, single.OTB100)] == [50, 49, 98]
+    assert len(set(single.OTB100.split())) == 98  # and Jogging, Skating2 count twice
 
 
 def test_otb_names_a_missing_sequence(tmp_path):
@@ -249,7 +251,7 @@ def test_bad_paths_and_layouts_are_named(tmp_path):
     with pytest.raises(DataError, match="no sequence in it"):
         load(tmp_path)
     with pytest.raises(ValueError, match="layout must be one of folder"):
-        load(tmp_path, "otb")
+        load(tmp_path, "coco")
     for layout in ("otb100", "got10k", "lasot", "uav123", "nfs240", "trackingnet", "vot", "davis"):
         with pytest.raises(DataError):
             load(tmp_path, layout)

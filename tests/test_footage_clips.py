@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.benchmark.sequences import DataError
+from tracker.footage.clip import Tally, look
+from tracker.footage.files import DataError
+from tracker.footage.layouts import LAYOUTS, detect, read
 from train import sheet
 from train.__main__ import main
-from train.readers import SIGNS, Tally, detect, look, read
 
 W, H = 80, 60
 
@@ -488,7 +489,7 @@ def test_an_unknown_layout_tells_what_was_looked_for(tmp_path):
     otb(tmp_path / "data" / "OTB100")
     with pytest.raises(DataError) as caught:
         detect(tmp_path / "data" / "OTB100" / "Walk" / "img")
-    assert all(sign in str(caught.value) for signs in SIGNS.values() for sign in signs)
+    assert all(sign in str(caught.value) for layout in LAYOUTS.values() for sign in layout.signs)
     with pytest.raises(DataError, match=r"folders in it that fit: OTB100 \(otb\)"):
         detect(tmp_path / "data")
     with pytest.raises(DataError, match="no such file or folder"):
@@ -507,10 +508,10 @@ def test_two_layouts_in_one_tree_must_be_declared(tmp_path):
     with pytest.raises(DataError, match="fits otb and voc; say which with --format"):
         detect(tmp_path)
     assert list(collect(tmp_path, "otb")[0]) == ["Walk"]
-    with pytest.raises(ValueError, match="layout must be one of boxes, otb"):
+    with pytest.raises(ValueError, match="layout must be one of boxes, folder, otb"):
         read(tmp_path, "kitti", Tally())
-    for layout in SIGNS:
-        if layout not in ("otb", "voc"):
+    for layout in LAYOUTS:
+        if layout not in ("folder", "otb", "voc"):
             with pytest.raises(DataError):
                 collect(tmp_path, layout)
 

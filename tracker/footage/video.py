@@ -18,15 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.footage.files import IMAGE_SUFFIXES, SourceError, is_image, natural_key, read_image
+
 Image = NDArray[Any]  # (H, W, 3) uint8, BGR
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 DEFAULT_FPS = 30.0  # the clock of sources that carry none
 ALLOWED = "a video file, a folder or glob of images, a camera index, or an rtsp:// or http:// address"
-
-
-class SourceError(OSError):
-    """A source that cannot be opened or decoded, or a camera that was lost."""
 
 
 class SourceWarning(UserWarning):
@@ -320,50 +317,18 @@ def frames(source: str | Path | int, start: int = 0, stop: int | None = None) ->
     if path.is_char_device():  # /dev/video0
         return _open_camera(text, start, stop)
     if path.is_dir():
-        paths = [p for p in path.iterdir() if _is_image(p)]
+        paths = [p for p in path.iterdir() if is_image(p)]
         if not paths:
             raise SourceError(f"{path}: a folder without images ({', '.join(IMAGE_SUFFIXES)})")
         return ImageReader(str(path), sorted(paths, key=natural_key), start, stop)
     if path.exists():
         return _open_file(path, start, stop)
     if glob.has_magic(text):
-        paths = [p for p in map(Path, glob.glob(text, recursive=True)) if _is_image(p)]
+        paths = [p for p in map(Path, glob.glob(text, recursive=True)) if is_image(p)]
         if not paths:
             raise SourceError(f"{text}: the glob matches no image ({', '.join(IMAGE_SUFFIXES)})")
         return ImageReader(text, sorted(paths, key=natural_key), start, stop)
     raise SourceError(f"{text!r} does not exist; allowed: {ALLOWED}")
-
-
-def natural_key(path: Path) -> list[Any]:
-    """Sort key that puts img9.jpg before img10.jpg."""
-    parts: list[Any] = re.split(r"(\d+)", str(path).lower())
-    parts[1::2] = map(int, parts[1::2])
-    return [*parts, str(path)]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR, turned as its EXIF data say; what else OpenCV makes of it with other `flags`.
-
-    Raises SourceError: missing, or not an image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise SourceError(f"{path}: {'not a file' if path.exists() else 'no such file'}; wanted: an image")
-    try:
-        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on Windows
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise SourceError(f"{path}: not a readable image ({', '.join(IMAGE_SUFFIXES)})")
-    return image.astype(np.uint8, copy=False)
 
 
 def _open_file(path: Path, start: int, stop: int | None) -> Source:

@@ -1,0 +1,1 @@
+"""Footage: frames of videos and cameras, and data sets with boxes, for tracking, training and the benchmark."""

@@ -1,0 +1,176 @@
+"""Files of data sets: images, folders of images, texts, numbers and boxes, each fault named with its file."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+Floats = NDArray[np.float64]
+LOOK = 100  # folders of a level that are searched for the signs of a layout
+
+
+class DataError(OSError):
+    """A data set that is missing, incomplete or inconsistent; the message names the file."""
+
+
+class SourceError(DataError):
+    """A source that cannot be opened or decoded, or a camera that was lost."""
+
+
+def natural_key(path: Path) -> list[Any]:
+    """Sort key that puts img9.jpg before img10.jpg."""
+    parts: list[Any] = re.split(r"(\d+)", str(path).lower())
+    parts[1::2] = map(int, parts[1::2])
+    return [*parts, str(path)]
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, turned as its EXIF data say; what else OpenCV makes of it with other `flags`.
+
+    Raises SourceError: missing, or not an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceError(f"{path}: {'not a file' if path.exists() else 'no such file'}; wanted: an image")
+    try:
+        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on Windows
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise SourceError(f"{path}: not a readable image ({', '.join(IMAGE_SUFFIXES)})")
+    return image.astype(np.uint8, copy=False)
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """Return the image files of a folder in natural order; DataError when there are none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of frames")
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not found:
+        raise DataError(f"{folder}: no image files ({', '.join(IMAGE_SUFFIXES)})")
+    return tuple(sorted(found, key=natural_key))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file; DataError names one that is missing or not text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file") from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(read_text(file))
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise DataError(f"{file}: expected an object, got {type(data).__name__}")
+    return data
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Read a text file of numbers separated by commas, semicolons, tabs or spaces, (N, K) float64; "nan" is allowed.
+
+    DataError: a file that is missing, empty, ragged or not numeric, with the line.
+    """
+    rows: list[list[float]] = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        parts = [part for part in re.split(r"[,;\s]+", line) if part]
+        if not parts:
+            continue
+        try:
+            row = [float(part) for part in parts]
+        except ValueError:
+            raise DataError(f"{path}, line {number}: not numbers: {line.strip()[:60]!r}") from None
+        if rows and len(row) != len(rows[0]):
+            raise DataError(f"{path}, line {number}: {len(row)} numbers, the lines before have {len(rows[0])}")
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: empty")
+    return np.array(rows, dtype=np.float64)
+
+
+def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Floats:
+    """Return boxes as (N, 4) float64; ValueError names a wrong shape."""
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.ndim == 1 and array.size in (0, 4):
+        array = array.reshape(-1, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name}: expected shape (N, 4) of x, y, w, h, got {array.shape}")
+    return array
+
+
+def present(truth: ArrayLike) -> NDArray[np.bool_]:
+    """Return (N,) True where a truth box is finite and has an area, False where the target is absent."""
+    boxes = as_boxes(truth, "truth")
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+
+
+def read_boxes(path: Path, one_based: bool) -> NDArray[np.float64]:
+    """Read x, y, w, h rows, or polygons of 3 and more points, as (N, 4) 0-based boxes; absent targets become NaN.
+
+    one_based: True when the file counts its first pixel as 1; 1 is taken off x and y here and nowhere else.
+    DataError: see `read_numbers`, or rows that are neither boxes nor polygons.
+    """
+    rows = read_numbers(path)
+    if rows.shape[1] >= 6 and rows.shape[1] % 2 == 0:
+        points = rows.reshape(len(rows), -1, 2)
+        rows = np.hstack([points.min(axis=1), np.ptp(points, axis=1)])
+    elif rows.shape[1] != 4:
+        raise DataError(f"{path}: {rows.shape[1]} numbers a line, expected 4 (x, y, w, h) or a polygon (x1, y1, ..)")
+    return to_zero_based(rows, one_based)
+
+
+def to_zero_based(rows: NDArray[np.float64], one_based: bool) -> NDArray[np.float64]:
+    """Return (N, 4) boxes 0-based, NaN where they are not finite or have no area."""
+    rows = np.where(present(rows)[:, None], rows, np.nan)
+    rows[:, :2] -= 1 if one_based else 0
+    return rows
+
+
+def frame_number(path: Path) -> int | None:
+    """Return the last number in the name of a frame file, None when it has none."""
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else None
+
+
+def folders(root: Path) -> list[Path]:
+    with os.scandir(root) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def matches(root: Path, pattern: str) -> Iterator[Path]:
+    """Files (folders, if the pattern ends in "/") below `root`; like glob, but cheap in trees of many folders."""
+    head, slash, rest = pattern.partition("/")
+    if not slash or not rest:
+        with os.scandir(root) as entries:
+            for e in entries:
+                if fnmatch.fnmatchcase(e.name, head) and not e.name.startswith(".") and e.is_dir() == bool(slash):
+                    yield Path(e.path)
+        return
+    for folder in folders(root)[:LOOK] if head == "*" else [root / head]:
+        if folder.is_dir():
+            yield from matches(folder, rest)

@@ -1,0 +1,103 @@
+"""A video, images or photos beside a boxes.csv: the layout for footage of one's own."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from tracker.footage.clip import Clip, Tally, Target
+from tracker.footage.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DataError, folders, list_images, read_text
+from tracker.footage.masks import mask_file
+
+CLIP_COLUMNS = "frame,x,y,w,h[,id]"
+PHOTO_COLUMNS = "image,x,y,w,h[,label][,mask]"
+
+
+def read_plain(path: Path, tally: Tally) -> Iterator[Clip]:
+    """boxes.csv beside a video or images (column frame), or beside images/ of photos (column image).
+
+    Masks, if any: masks/<id>/<frame>.png, or the file named in the column mask.
+    """
+    video = path if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() else None
+    root = path.parent if path.is_file() else path
+    files = [root / "boxes.csv"] if path.is_file() else sorted(root.rglob("boxes.csv"), key=lambda p: p.parent)
+    if not files:
+        raise DataError(f"{root}: no boxes.csv in it (columns {CLIP_COLUMNS} or {PHOTO_COLUMNS})")
+    for file in files:
+        try:
+            columns, rows = _read_csv(file)
+            if "image" in columns:
+                yield from _plain_photos(file, rows)
+            else:
+                yield _plain_clip(file, rows, video, tally)
+        except DataError as error:
+            tally.drop("sequences that cannot be used", str(error))
+
+
+def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[float, ...]]]]:
+    reader = csv.reader(read_text(file).splitlines())
+    columns = [name.strip().lower() for name in next(reader, [])]
+    if not {"x", "y", "w", "h"} < set(columns) or ("frame" in columns) == ("image" in columns):
+        raise DataError(f"{file}: columns are {','.join(columns)}; expected {CLIP_COLUMNS} or {PHOTO_COLUMNS}")
+    rows = []
+    for line in reader:
+        row = dict(zip(columns, map(str.strip, line), strict=False))
+        if not any(row.values()):
+            continue
+        try:
+            box = tuple(float(row[k] or "nan") for k in "xywh")
+            if "frame" in row:
+                int(row["frame"])
+        except (KeyError, ValueError):
+            raise DataError(f"{file}, line {reader.line_num}: not a box: {','.join(line)[:60]!r}") from None
+        rows.append((row, box))
+    return columns, rows
+
+
+def _plain_clip(
+    file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]]], video: Path | None, tally: Tally
+) -> Clip:
+    folder = file.parent
+    name = folder.resolve().name
+    boxes: dict[str, dict[int, tuple[float, ...]]] = defaultdict(dict)
+    for row, box in rows:
+        target, number = row.get("id") or "0", int(row["frame"])
+        if number in boxes[target]:
+            tally.drop("second box of a target in a frame", f"{name}/{target} frame {number}")
+        else:
+            boxes[target][number] = box
+    targets = []
+    for target, observed in boxes.items():
+        masks = {
+            int(p.stem): partial(mask_file, p) for p in (folder / "masks" / target).glob("*.png") if p.stem.isdigit()
+        }
+        targets.append(Target(target, f"{name}/{target}", observed, masks))
+    return Clip(name, "video", video or _frames_beside(folder), tuple(targets))
+
+
+def _frames_beside(folder: Path) -> Path | tuple[Path, ...]:
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    if len(videos) == 1:
+        return videos[0]
+    if videos:
+        raise DataError(f"{folder}: {len(videos)} videos beside one boxes.csv ({videos[0].name}, {videos[1].name}, ..)")
+    for place in (folder, *(p for p in folders(folder) if p.name != "masks")):
+        if any(p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()):
+            return list_images(place)
+    raise DataError(f"{folder}: boxes.csv without a video or a folder of images beside it")
+
+
+def _plain_photos(file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]]]) -> Iterator[Clip]:
+    folder = file.parent
+    source = folder.resolve().name
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    photos: dict[str, list[Target]] = defaultdict(list)
+    for row, box in rows:
+        masks = {0: partial(mask_file, folder / row["mask"])} if row.get("mask") else {}
+        targets = photos[row["image"]]
+        targets.append(Target(str(len(targets)), f"{source}/{row.get('label', '')}", {0: box}, masks))
+    for name, targets in photos.items():
+        yield Clip(f"{source}/{name}", source, (images / name,), tuple(targets))

@@ -1,0 +1,70 @@
+"""One sequence of a single-object tracking data set, and the reading of its files: images, numbers, boxes."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.footage.files import DataError, present, read_image
+
+Bound = tuple[float, float, float, float]  # left, top, right, bottom, px
+Entry = tuple[str, "Callable[[], Sequence]"]  # the name of a sequence, and what reads it
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One video with the boxes of one target.
+
+    name: unique in its data set.
+    frames: (N,) image files in order, read when asked for.
+    boxes: (N, 4) float64 x, y, w, h, 0-based continuous px; a row of NaN is a frame where the target is absent.
+    attributes: names such as "IV" or "OCC", for tables by attribute.
+    fps: rate of the video in frames a second, for the latency-aware protocol.
+    bound: left, top, right, bottom px to which the data set's own measure clips boxes (GOT-10k), or None.
+    anchors: frames from which VOT's anchor runs start, those of backward runs as -1 - frame; () where none are given.
+    omitted: frames from which no TRE run starts, because the target is hidden (OTB).
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    boxes: NDArray[np.float64]
+    attributes: tuple[str, ...] = ()
+    fps: float = 30.0
+    bound: Bound | None = None
+    anchors: tuple[int, ...] = ()
+    omitted: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise DataError(f"{self.name}: no frames")
+        if self.boxes.shape != (len(self.frames), 4):
+            raise DataError(f"{self.name}: {len(self.frames)} frames but {len(self.boxes)} boxes")
+        if not present(self.boxes[:1])[0]:
+            raise DataError(f"{self.name}: the first box {self.boxes[0].tolist()} is empty, nothing to start on")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Read frame `index` as (H, W, 3) uint8 BGR; DataError names an unreadable file."""
+        return read_image(self.frames[index])
+
+    def part(self, start: int, stop: int | None = None) -> "Sequence":
+        """Return frames start .. stop - 1 as a sequence of the same name."""
+        cut = slice(start, stop)
+        return replace(self, frames=self.frames[cut], boxes=self.boxes[cut], anchors=(), omitted=frozenset())
+
+    def size(self) -> tuple[int, int]:
+        """Return width and height of the first frame, px."""
+        height, width = self.image(0).shape[:2]
+        return width, height
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits over the names and sizes of the frame files and the boxes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.boxes).tobytes())
+        for path in self.frames:
+            digest.update(f"{path.name}:{path.stat().st_size};".encode())
+        return digest.hexdigest()[:16]

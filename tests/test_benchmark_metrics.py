@@ -57,22 +57,22 @@ def test_a_hand_made_overlap():
     np.testing.assert_allclose(metrics.iou(predicted, truth), [1, 50 / 150, 0, 0.25], atol=1e-12)
 
 
-def test_a_perfect_run_reads_one_in_ours_and_0952_in_otb():
+def test_a_perfect_run_reads_one_in_ours_and_0952_in_the_strict_one():
     boxes = np.array([[0.1, 0.7, 33.3, 21.9], [17.3, 5.1, 0.3, 0.7]])
     ious = metrics.iou(boxes, boxes)
     assert metrics.success_auc(ious) == 1.0
-    assert metrics.success_auc(ious, rule="otb") == pytest.approx(20 / 21, abs=1e-12)
+    assert metrics.success_auc(ious, success="strict") == pytest.approx(20 / 21, abs=1e-12)
 
 
 def test_a_run_that_never_overlaps_reads_zero_under_both_rules():
     assert metrics.success_auc(np.zeros(5)) == 0
-    assert metrics.success_auc(np.zeros(5), rule="otb") == 0
+    assert metrics.success_auc(np.zeros(5), success="strict") == 0
 
 
 def test_the_rules_differ_only_at_equality():
     assert metrics.success_curve([0.5], "inclusive")[10] == 1
-    assert metrics.success_curve([0.5], "otb")[10] == 0
-    np.testing.assert_array_equal(metrics.success_curve([0.52], "inclusive"), metrics.success_curve([0.52], "otb"))
+    assert metrics.success_curve([0.5], "strict")[10] == 0
+    np.testing.assert_array_equal(metrics.success_curve([0.52], "inclusive"), metrics.success_curve([0.52], "strict"))
 
 
 def test_absent_truth_is_left_out_and_a_nan_prediction_fails():
@@ -120,7 +120,7 @@ def test_got10k_measures_leave_the_given_first_frame_out():
     [
         (lambda: metrics.iou(np.zeros((2, 4)), np.zeros((3, 4))), "2 predicted boxes for 3"),
         (lambda: metrics.iou(np.zeros((2, 3)), np.zeros((2, 4))), r"expected shape \(N, 4\)"),
-        (lambda: metrics.success_curve([0.5], "strict"), "inclusive"),
+        (lambda: metrics.success_curve([0.5], "otb"), "inclusive"),
         (lambda: metrics.success_curve([50.0]), r"\[0, 1\]"),
     ],
 )
@@ -140,7 +140,7 @@ def test_equal_to_a_plain_second_derivation():
             errors.append(((ax + aw / 2 - bx - bw / 2) ** 2 + (ay + ah / 2 - by - bh / 2) ** 2) ** 0.5)
         np.testing.assert_allclose(metrics.iou(predicted, truth), ious, atol=1e-12)
         curve = [sum(v > t / 20 for v in ious) / len(ious) for t in range(21)]
-        np.testing.assert_allclose(metrics.success_curve(ious, "otb"), curve, atol=1e-12)
+        np.testing.assert_allclose(metrics.success_curve(ious, "strict"), curve, atol=1e-12)
         assert metrics.precision_20(errors) == sum(e <= 20 for e in errors) / len(errors)
 
 
@@ -159,9 +159,9 @@ def test_equal_to_the_got10k_toolkit(real_results):
         np.testing.assert_allclose(ious, their_ious, rtol=0, atol=1e-12)
         np.testing.assert_allclose(errors, their_errors, rtol=0, atol=1e-9)
         success, precision = otb._calc_curves(their_ious, their_errors)
-        np.testing.assert_allclose(metrics.success_curve(ious, "otb"), success, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(metrics.success_curve(ious, "strict"), success, rtol=0, atol=1e-9)
         np.testing.assert_allclose(metrics.precision_curve(errors), precision, rtol=0, atol=1e-9)
-        assert metrics.success_auc(ious, "otb") == pytest.approx(np.mean(success), abs=1e-9)
+        assert metrics.success_auc(ious, "strict") == pytest.approx(np.mean(success), abs=1e-9)
 
         clipped = reference.rect_iou(predicted[1:].copy(), truth[1:].copy(), bound=(200, 150))
         ours = metrics.iou(predicted, truth, bound=(0, 0, 200, 150))

@@ -90,7 +90,7 @@ def test_evaluate_scores_a_perfect_tracker_one(sequence):
     result = evaluate(Oracle(sequence.boxes), [sequence])["moving"]
     assert (result.success_auc, result.precision_20, result.error) == (1.0, 1.0, "")
     assert 0 < result.ms_median < 50
-    assert evaluate(Oracle(sequence.boxes), [sequence], rule="otb")["moving"].success_auc == pytest.approx(20 / 21)
+    assert evaluate(Oracle(sequence.boxes), [sequence], rule="strict")["moving"].success_auc == pytest.approx(20 / 21)
 
 
 def test_a_tracker_that_raises_fails_from_there_on_and_is_named(sequence):
@@ -336,6 +336,7 @@ def test_a_run_that_was_killed_in_the_middle_goes_on_and_equals_one_that_was_not
             results.load(result_path(place, "ope", "slow", sequence.name)) for place in (out, tmp_path / "whole")
         )
         np.testing.assert_array_equal(one.rows[:, [0, 1, 2, 3, 4, 9]], two.rows[:, [0, 1, 2, 3, 4, 9]])
+        del about["load a core"], other["load a core"]  # of the machine in that minute
         assert about == other
 
 

@@ -28,10 +28,12 @@ LAYERS = [  # a module may import from earlier lines only
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
     "footage": [
         {"files"},
-        {"video", "sequence"},
+        {"video"},
+        {"decoder"},
+        {"sequence"},
         {"clip"},
         {"masks"},
-        {"single", "mot", "plain", "photos"},
+        {"single", "mot", "plain", "photos", "lists"},
         {"layouts"},
         {"check"},
     ],

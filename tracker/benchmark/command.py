@@ -5,8 +5,9 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from tracker.benchmark.judge.rules import RULE_OF, RULES, default_rules, table
 from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.run.jobs import run_all
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   siamtrack bench sequences/ --trackers swift,nanotrack=onnx/,fear=onnx/ --protocol realtime --fps 30 --out report/
   siamtrack bench LaSOT/ --data lasot --trackers swift,ncc,mine:=trax='python mine.py' --ray auto --out report/
   siamtrack bench sequences/ --trackers swift,fear=onnx/ --events --out lost/
+  siamtrack bench val.tsv --root data/ --trackers swift,fear=onnx/ --rule strict --against fear-xs --out report/
   siamtrack bench GOT-10k/val --data got10k --check
 """
 
@@ -32,16 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bench` to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"{layouts.__doc__}\n{_peers_text()}\n{_protocols_text()}\n{EXAMPLES}"
-    parser.add_argument("path", type=Path, help="the data set")
+    parser.add_argument("path", type=Path, help="the data set: a folder, or a list of clips")
     known = layouts.OF_SEQUENCES
-    parser.add_argument("--data", choices=known, default="folder", metavar="LAYOUT", help=", ".join(known))
+    which = f"{', '.join(known)} (default: folder, and clips for a list)"
+    parser.add_argument("--data", choices=known, metavar="LAYOUT", help=which)
+    beside = "where the clips of a list lie (default: beside the list)"
+    parser.add_argument("--root", type=Path, metavar="DIR", help=beside)
     parser.add_argument("--trackers", default="swift", metavar="A,B=FILES,..", help="what to measure (default swift)")
     parser.add_argument("--protocol", choices=get_args(Protocol), default="ope", help="default ope")
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder of results and report (default report)"
     )
-    rule = "success: inclusive, a perfect run reads 1.0 (default), or otb's strict one, 0.952"
-    parser.add_argument("--rule", choices=["inclusive", "otb"], default="inclusive", help=rule)
+    rule = f"how frames are judged: {', '.join(RULES)} (default: that of the data set, else inclusive)"
+    parser.add_argument("--rule", choices=list(RULES), metavar="NAME", help=rule)
+    parser.add_argument(
+        "--rules", action=ShowRules, nargs=0, help="print the table of rules with their sources and end"
+    )
+    held = "hold every tracker against this one (default: the one that reads best)"
+    parser.add_argument("--against", default="", metavar="NAME", help=held)
     base = parser.add_mutually_exclusive_group()
     one = "the boxes count the first pixel as 1 (default: as the layout's authors did)"
     base.add_argument("--one-based", dest="one_based", action="store_true", default=None, help=one)
@@ -72,6 +82,15 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
     parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
 
 
+class ShowRules(argparse.Action):
+    """Prints the table of rules and ends the program, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        """Print and end."""
+        print(f"{table()}\n\n{default_rules()}")
+        parser.exit()
+
+
 def _peers_text() -> str:
     from tracker.benchmark.peers import peers
 
@@ -96,9 +115,13 @@ def run(args: argparse.Namespace) -> int:
         return 130
 
 
+def _layout(args: argparse.Namespace) -> str:
+    return args.data or ("clips" if args.path.is_file() else "folder")
+
+
 def _check(args: argparse.Namespace) -> int:
     count = sequences = 0
-    for found in inspect(args.path, args.data, args.one_based):
+    for found in inspect(args.path, _layout(args), args.one_based, root=args.root):
         print(f"{found.name}: {found.summary}" if found.summary else f"{found.name}: cannot be used")
         for problem in found.problems:
             print(f"    {problem}")
@@ -124,9 +147,12 @@ def _bench(args: argparse.Namespace) -> int:
         raise ValueError(f"--strips must be 0 or more, got {args.strips}")
     if args.eao and not 0 < args.eao[0] < args.eao[1]:
         raise ValueError(f"--eao must be two numbers of frames, the second more than the first, got {args.eao}")
-    sequences = _select(layouts.load(args.path, args.data, args.one_based), args)
+    _check_names(specs, args.against)
+    sequences, missing = _select(args)
+    for line in missing:
+        print(f"left out: {line}", file=sys.stderr)
     if args.events:
-        return _bench_events(args, specs, sequences, workers)
+        return _bench_events(args, specs, sequences, workers) or int(bool(missing))
     need_matplotlib()  # what is missing is said before the long run, not after it
     _load_all(specs)
     problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
@@ -134,10 +160,14 @@ def _bench(args: argparse.Namespace) -> int:
         print(f"failed: {line}")
     name, command = args.path.resolve().name, shlex.join(["siamtrack", *sys.argv[1:]])
     eao = tuple(args.eao) if args.eao else None
-    scores = write_report(args.out, specs, sequences, args.protocol, args.rule, name, args.strips, command, eao)
-    print(text_table(scores, args.protocol))
-    print(f"protocol {args.protocol}, success rule {args.rule}; report: {args.out / 'report.html'}")
-    return 0
+    rule = RULES[args.rule or RULE_OF.get(_layout(args), "inclusive")]
+    found = write_report(
+        args.out, specs, sequences, args.protocol, rule, name, args.strips, command, eao, args.against, missing
+    )
+    print("\n".join(found.verdict))
+    print(text_table(found.scores, found.measured, found.other))
+    print(f"protocol {args.protocol}, rule {rule.name} ({rule.reads}); report: {args.out / 'report.html'}")
+    return int(bool(missing))
 
 
 def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[Sequence], workers: int) -> int:
@@ -176,14 +206,21 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[Se
     return 0
 
 
-def _select(sequences: list[Sequence], args: argparse.Namespace) -> list[Sequence]:
-    if args.sequences:
-        wanted = args.sequences.split(",")
-        unknown = sorted(set(wanted) - {sequence.name for sequence in sequences})
-        if unknown:
-            raise ValueError(f"no sequence {', '.join(unknown)} in {args.path}")
-        sequences = [sequence for sequence in sequences if sequence.name in wanted]
-    return [replace(sequence, fps=args.fps) for sequence in sequences] if args.fps else sequences
+def _check_names(specs: list[str], against: str) -> None:
+    """Say before the run that --against names no tracker."""
+    names = [tracker_name(spec) for spec in specs]
+    if against and against not in names:
+        raise ValueError(f"--against {against}: no such tracker in this run; there are {', '.join(names)}")
+
+
+def _select(args: argparse.Namespace) -> tuple[list[Sequence], list[str]]:
+    """Return the sequences that are asked for, and a line for each that cannot be used."""
+    names = [name.strip() for name in args.sequences.split(",")] if args.sequences else None
+    found = layouts.entries(args.path, _layout(args), args.one_based, args.root)
+    sequences, missing = layouts.select(found, names)
+    if not sequences:
+        raise ValueError(f"no sequence of {args.path} can be used: " + "; ".join(missing[:3]))
+    return [replace(sequence, fps=args.fps) for sequence in sequences] if args.fps else sequences, missing
 
 
 def _load_all(specs: list[str]) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tracker.footage.decoder import ClipFrame
 from tracker.footage.files import DataError, present
 from tracker.footage.layouts import load_folder
 from tracker.footage.sequence import Sequence
@@ -148,7 +149,8 @@ class Written(NamedTuple):
 def write_events(events: list[Event], folder: Path, quiet: bool = False) -> None:
     """Write events as a data set: FOLDER/<name>/img, groundtruth_rect.txt (0-based, nan = absent) and event.json.
 
-    Frames in which nothing happens are linked to where they lie (copied where that cannot be). An event that is there
+    Image files in which nothing happens are linked to where they lie (copied where that cannot be); frames of a video
+    are written, all alike. An event that is there
     is kept, a half-written one made again; nothing else in the folder is touched.
     """
     for event in tqdm(events, "events", unit="event", disable=quiet, mininterval=1):
@@ -160,8 +162,10 @@ def write_events(events: list[Event], folder: Path, quiet: bool = False) -> None
         (partial / "img").mkdir(parents=True)
         painter = Painter(event.sequence)
         for index, source in enumerate(event.sequence.frames):
-            if event.start <= index < event.stop:
-                coded = cv2.imencode(".jpg", event.image(index, painter), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+            happens = event.start <= index < event.stop
+            if happens or isinstance(source, ClipFrame):
+                image = event.image(index, painter) if happens else event.sequence.image(index)
+                coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
                 (partial / "img" / f"{index:06d}.jpg").write_bytes(coded.tobytes())
                 continue
             link = partial / "img" / f"{index:06d}{source.suffix}"

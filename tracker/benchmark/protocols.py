@@ -12,7 +12,7 @@ longterm    the runs of ope, judged as VOT-LT does: the target may be absent, an
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -130,9 +130,6 @@ def _anchors(sequence: Sequence) -> list[Part]:
         anchor = start if start >= 0 else -1 - start
         if not present(sequence.boxes[anchor])[0]:
             continue
-        if start >= 0:
-            part = sequence.part(anchor)
-        else:
-            part = replace(sequence, frames=sequence.frames[anchor::-1], boxes=sequence.boxes[anchor::-1].copy())
+        part = sequence.part(anchor) if start >= 0 else sequence.backwards(anchor)
         parts.append(Part(f"{anchor:05d}", part, _box(part.boxes[0]), last + 1))
     return parts

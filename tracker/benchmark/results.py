@@ -1,6 +1,7 @@
 """What a tracker did on one sequence, in memory and as one text file."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of one tracker by sequence; at_once: how many ran at once when they were timed.
+    """The runs of one tracker by sequence.
 
+    at_once: how many ran at once when they were timed; load: the highest load a core then, NaN where it is not known.
     name, spec, files: of the tracker, see `peers`.
     """
 
@@ -61,6 +63,7 @@ class Runs:
     files: dict[str, str]
     by_sequence: dict[str, list[tuple[Part, Run]]]
     at_once: list[str]
+    load: float = math.nan
 
 
 def new_rows(count: int) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.footage.files import DataError, frame_number, present
+from tracker.footage.files import DataError, present
 from tracker.footage.layouts import entries, starts_at_one
-from tracker.footage.sequence import Sequence
+from tracker.footage.sequence import Sequence, frame_index
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,18 @@ def check(path: str | Path, layout: str = "folder", one_based: bool | None = Non
 
 
 def inspect(
-    path: str | Path, layout: str = "folder", one_based: bool | None = None, decode: bool = True
+    path: str | Path,
+    layout: str = "folder",
+    one_based: bool | None = None,
+    decode: bool = True,
+    root: Path | None = None,
 ) -> Iterator[Finding]:
-    """Yield what is in each sequence and what is wrong with it; arguments as `check`.
+    """Yield what is in each sequence and what is wrong with it; arguments as `check` and `layouts.entries`.
 
     DataError: there is no data set of this layout.
     """
     first_pixel = 1 if starts_at_one(layout, one_based) else 0
-    for name, build in entries(Path(path), layout, one_based):
+    for name, build in entries(Path(path), layout, one_based, root):
         try:
             sequence = build()
         except DataError as error:
@@ -55,7 +59,7 @@ def inspect(
 
 
 def _problems(sequence: Sequence, decode: bool, first_pixel: int) -> Iterator[str]:
-    numbers = [frame_number(path) for path in sequence.frames]
+    numbers = [frame_index(frame) for frame in sequence.frames]
     for before, after in itertools.pairwise(numbers):
         if before is not None and after is not None and after != before + 1:
             yield f"frame numbers jump from {before} to {after}"

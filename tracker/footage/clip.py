@@ -192,4 +192,5 @@ def clips_of(entries: Iterable[Entry], source: str, tally: Tally) -> Iterator[Cl
             continue
         boxes = {number: tuple(box) for number, box in enumerate(sequence.boxes.tolist())}
         starts = tuple(at if at >= 0 else -1 - at for at in sequence.anchors)
-        yield Clip(name, source, sequence.frames, (Target("0", f"{name}/0", boxes),), starts=starts)
+        files = tuple(frame for frame in sequence.frames if isinstance(frame, Path))
+        yield Clip(name, source, files, (Target("0", f"{name}/0", boxes),), starts=starts)

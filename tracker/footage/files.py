@@ -151,6 +151,14 @@ def to_zero_based(rows: NDArray[np.float64], one_based: bool) -> NDArray[np.floa
     return rows
 
 
+def read_corners(path: Path, one_based: bool) -> NDArray[np.float64] | None:
+    """Read polygons as (N, K, 2) 0-based corners x, y, NaN where a number is; None where the rows are boxes."""
+    rows = read_numbers(path)
+    if rows.shape[1] < 6 or rows.shape[1] % 2:
+        return None
+    return rows.reshape(len(rows), -1, 2) - float(one_based)
+
+
 def frame_number(path: Path) -> int | None:
     """Return the last number in the name of a frame file, None when it has none."""
     digits = re.findall(r"\d+", path.stem)

@@ -14,17 +14,19 @@ davis        JPEGImages/480p/<name>/*.jpg, Annotations/480p/<name>/*.png: the bo
 youtubevos   JPEGImages/<name>/*.jpg, Annotations/<name>/*.png
 mot          <name>/img1/*.jpg, <name>/gt/gt.txt
 coco, voc, yolo          photos
+clips        a list of targets in videos (a text file: clip, id, first), or a folder of folders with a video and
+             boxes.csv (frame,id,x,y,w,h, all from 0); frames without a row are tracked through and not judged
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from tracker.footage import masks, mot, photos, plain, single
+from tracker.footage import lists, masks, mot, photos, plain, single
 from tracker.footage.clip import Clip, Tally, clips_of
 from tracker.footage.files import VIDEO_SUFFIXES, DataError, folders, matches
 from tracker.footage.sequence import Entry, Sequence
@@ -70,6 +72,7 @@ LAYOUTS: dict[str, Layout] = {
     "mot": Layout(("gt/gt.txt", "*/gt/gt.txt"), clips=mot.read_mot),
     "coco": Layout(("*.json of images and annotations", "*/*.json of images and annotations"), clips=photos.read_coco),
     "voc": Layout(("*.xml", "Annotations/*.xml", "annotations/*.xml"), clips=photos.read_voc),
+    "clips": Layout((), lists.clips, lists.clips_to_train),
     "yolo": Layout(("images/ + labels/", "*/images/ + */labels/", "classes.txt"), clips=photos.read_yolo),
 }
 OF_SEQUENCES = [name for name, layout in LAYOUTS.items() if layout.sequences]
@@ -139,16 +142,36 @@ def read(path: Path, layout: str | None, tally: Tally) -> Iterator[Clip]:
     return clips_of(row.sequences(path, row.one_based), layout, tally)
 
 
-def entries(root: Path, layout: str, one_based: bool | None) -> Iterator[Entry]:
+def entries(path: Path, layout: str, one_based: bool | None, root: Path | None = None) -> Iterator[Entry]:
     """Yield the name of each sequence and what reads it; arguments as `load`.
 
+    root: where the clips of a list lie (layout clips), None: beside the list.
     ValueError: unknown layout, or one without sequences. DataError: there is no data set of this layout.
     """
     row = _known(layout, OF_SEQUENCES)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+    if not path.is_dir() and not (layout == "clips" and path.is_file()):
+        raise DataError(f"{path}: no such folder" + (" or list" if layout == "clips" else ""))
+    if layout == "clips":
+        return lists.clips(path, starts_at_one(layout, one_based), root)
     assert row.sequences
-    return row.sequences(root, starts_at_one(layout, one_based))
+    return row.sequences(path, starts_at_one(layout, one_based))
+
+
+def select(found: Iterable[Entry], names: list[str] | None = None) -> tuple[list[Sequence], list[str]]:
+    """Read the sequences that are asked for, and return them with a line for each that is missing or bad.
+
+    found: as `entries` gives them; what is not asked for is not read. names: the sequences, or None for all.
+    """
+    sequences, problems, seen = [], [], set()
+    for name, build in found:
+        seen.add(name)
+        if names is not None and name not in names:
+            continue
+        try:
+            sequences.append(build())
+        except DataError as error:
+            problems.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+    return sequences, [f"{name}: no such sequence" for name in names or [] if name not in seen] + problems
 
 
 def _known(layout: str, names: list[str]) -> Layout:

@@ -18,6 +18,7 @@ from tracker.footage.files import (
     list_images,
     natural_key,
     read_boxes,
+    read_corners,
     read_numbers,
     read_text,
     to_zero_based,
@@ -278,10 +279,13 @@ def vot(root: Path, one_based: bool) -> Iterator[Entry]:
             pattern = parser["sequence"].get("channels.color", "")
         images = folder / Path(pattern).parent if pattern else folder / "color"
         frames = list_images(images if images.is_dir() else folder)
-        boxes = _read_vot_regions(folder / "groundtruth.txt", one_based)
+        truth = folder / "groundtruth.txt"
+        boxes = _read_vot_regions(truth, one_based)
+        corners = None if _has_masks(truth) else read_corners(truth, one_based)
         tags = sorted(p for p in folder.glob("*.tag"))
         attributes = tuple(p.stem for p in tags if read_numbers(p).any())
-        return Sequence(folder.name, frames, boxes, attributes, rate, anchors=_anchors(folder / "anchor.value"))
+        anchors = _anchors(folder / "anchor.value")
+        return Sequence(folder.name, frames, boxes, attributes, rate, anchors=anchors, polygons=corners)
 
     names = read_text(root / "list.txt").split() if (root / "list.txt").is_file() else []
     folders = [root / name for name in names] or sorted(p.parent for p in root.glob("*/groundtruth.txt"))
@@ -294,10 +298,14 @@ def _anchors(path: Path) -> tuple[int, ...]:
     return tuple(-1 - frame if values[frame] < 0 else frame for frame in np.flatnonzero(values).tolist())
 
 
+def _has_masks(path: Path) -> bool:
+    return any(line.lstrip().startswith("m") for line in read_text(path).splitlines())
+
+
 def _read_vot_regions(path: Path, one_based: bool) -> NDArray[np.float64]:
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if not any(line.startswith("m") for line in lines):
+    if not _has_masks(path):
         return read_boxes(path, one_based)
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.startswith("m"):  # a special code: the target is not there

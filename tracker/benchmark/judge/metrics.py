@@ -1,17 +1,16 @@
 """Tracking measures in numpy: overlap, success, precision, normalised precision, average overlap.
 
-Rule of the success curve, stated once and never mixed in one table:
+Success of a frame at threshold t, never mixed in one table:
 
-- ``"inclusive"`` (ours): a frame succeeds at threshold t when IoU >= t and the boxes overlap at all. A perfect run
-  reads 1.0, a run that never touches the target reads 0.0. Rounding below 1e-9 does not cost a success.
-- ``"otb"`` (Wu, Lim, Yang, CVPR 2013, and the toolkits after it): IoU > t strictly. A perfect run reads 20/21 = 0.952.
+- ``"inclusive"`` (ours): IoU >= t, and the boxes overlap at all. A perfect run reads 1.0, a run that never touches the
+  target reads 0.0. Rounding below 1e-9 does not cost a success.
+- ``"strict"`` (Wu, Lim, Yang, CVPR 2013, and the toolkits after it): IoU > t. A perfect run reads 20/21 = 0.952.
 
-Frames where the target is absent (a truth box that is not finite or has no area) are left out of every measure; the
-toolkits of OTB and UAV123 count them as failed in the success curve and as hit in precision. A predicted box that is
-not finite counts as a failure, IoU 0 and centre error infinite; the OTB toolkit repeats the box before it instead.
+Frames where the target is absent (a truth box that is not finite or has no area) are NaN here and left out; a predicted
+box that is not finite has IoU 0 and an infinite centre error. What toolkits do instead is in `rules`.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from tracker.footage.files import Floats, as_boxes, present
 from tracker.footage.sequence import Bound
 
-Rule = Literal["inclusive", "otb"]
+Success = Literal["inclusive", "strict"]
 
 SUCCESS_THRESHOLDS: Floats = np.linspace(0, 1, 21)
 PRECISION_THRESHOLDS: Floats = np.arange(0, 51, dtype=float)
@@ -97,30 +96,32 @@ def _distance(a: Floats, b: Floats, unit: Floats) -> Floats:
     return result
 
 
-def success_curve(ious: ArrayLike, rule: Rule = "inclusive", thresholds: ArrayLike = SUCCESS_THRESHOLDS) -> Floats:
+def success_curve(
+    ious: ArrayLike, success: Success = "inclusive", thresholds: ArrayLike = SUCCESS_THRESHOLDS
+) -> Floats:
     """Return the share of frames that succeed at each threshold, (T,) in [0, 1].
 
     ious: (N,) in [0, 1]; NaN frames are left out. No frame left gives NaN.
-    rule: "inclusive" (perfect run 1.0) or "otb" (strict, perfect run 0.952), see the module.
+    success: "inclusive" (a perfect run reads 1.0) or "strict" (0.952), see the module.
     thresholds: (T,) in [0, 1], 0, 0.05 .. 1 by default.
-    ValueError: unknown rule, or values outside [0, 1].
+    ValueError: an unknown word, or values outside [0, 1].
     """
     values = _kept(ious)
     if values.size and (values.min() < 0 or values.max() > 1):
         raise ValueError(f"IoU must lie in [0, 1], got {values.min():g} to {values.max():g}")
     limits = np.asarray(thresholds, float)[None, :]
-    if rule == "inclusive":
+    if success == "inclusive":
         reached = (values[:, None] >= limits - ROUNDING) & (values[:, None] > 0)
-    elif rule == "otb":
+    elif success == "strict":
         reached = values[:, None] > limits
     else:
-        raise ValueError(f'rule must be "inclusive" or "otb", got {rule!r}')
+        raise ValueError(f'success must be "inclusive" or "strict", got {success!r}')
     return _share(reached)
 
 
-def success_auc(ious: ArrayLike, rule: Rule = "inclusive") -> float:
+def success_auc(ious: ArrayLike, success: Success = "inclusive") -> float:
     """Return the mean of the success curve over the 21 thresholds 0, 0.05 .. 1; arguments as `success_curve`."""
-    return float(np.mean(success_curve(ious, rule)))
+    return float(np.mean(success_curve(ious, success)))
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PRECISION_THRESHOLDS) -> Floats:
@@ -148,8 +149,40 @@ def normalised_precision_20(errors: ArrayLike) -> float:
 
 
 def normalised_precision_auc(errors: ArrayLike) -> float:
-    """Return TrackingNet's normalised precision, the mean of the curve over 0, 0.01 .. 0.5."""
+    """Return the mean of the curve of normalised precision over 0, 0.01 .. 0.5."""
     return float(np.mean(normalised_precision_curve(errors)))
+
+
+class TrackingNet(NamedTuple):
+    """The three measures of TrackingNet's devkit, each the area under a curve of 21 points, [0, 1]."""
+
+    success: float
+    precision: float
+    normalised_precision: float
+
+
+def trackingnet(predicted: ArrayLike, truth: ArrayLike) -> TrackingNet:
+    """Return the measures of TrackingNet's devkit (metrics.py): boxes rounded to whole pixels, trapezes over 21 points.
+
+    predicted, truth: (N, 4) x, y, w, h in px as they are in the files; absent targets are left out, and a predicted box
+    that is not finite counts as 0, 0, 0, 0. The first frame is given. The precisions run over 0 to 50 px and 0 to 0.5.
+    ValueError: shapes differ or are not (N, 4).
+    """
+    a, b = pair(predicted, truth)
+    there = present(b)
+    a, b = np.where(np.isfinite(a), a, 0.0).round()[there], b.round()[there]
+    if not len(b):
+        return TrackingNet(*[float("nan")] * 3)
+    if there[0]:
+        a[0] = b[0]
+    b[:, 2:] = np.maximum(b[:, 2:], 1)  # a target thinner than half a pixel is divided by
+    apart = (a[:, :2] + a[:, 2:] / 2) - (b[:, :2] + b[:, 2:] / 2)
+    curves = (
+        success_curve(iou(a, b), "strict"),
+        precision_curve(np.hypot(*apart.T), np.linspace(0, 50, 21)),
+        precision_curve(np.hypot(*(apart / b[:, 2:]).T), np.linspace(0, 0.5, 21)),
+    )
+    return TrackingNet(*(float((curve[1:] + curve[:-1]).mean() / 2) for curve in curves))
 
 
 def average_overlap(ious: ArrayLike) -> float:

@@ -1,23 +1,25 @@
 """Scores of finished runs: a tracker over a data set, and over each of its sequences.
 
-A sequence counts once: the frames of its runs (TRE, SRE) are pooled first, as in the toolkit of OTB, and the first box,
-which is given, counts as right. AO, SR0.5 and SR0.75 pool the frames of all sequences without the first, as GOT-10k
-does. Latency is the time of `update` without decoding.
+A sequence counts once: the frames of its runs (TRE, SRE, repeats) are pooled first, as in the toolkit of OTB. How a
+frame is judged is the rule's (`rules`), how sure a mean is says `certainty`. AO, SR0.5 and SR0.75 pool the frames of
+all sequences without the first, as GOT-10k does. Latency is the time of `update` without decoding.
 """
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark import results
-from tracker.benchmark.judge import metrics, vot
+from tracker.benchmark.judge import certainty, metrics, vot
+from tracker.benchmark.judge.certainty import Difference, Interval, Measure, mean_of, ratio_of
+from tracker.benchmark.judge.rules import Judged, Rule, judge
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import Run, Runs
-from tracker.footage.files import Floats
+from tracker.footage.files import Floats, present
 
 LOST_OVERLAP, LOST_FRAMES = 0.1, 10
 PERCENTILES = (50, 95, 99)
@@ -47,48 +49,54 @@ class SequenceScore:
 class TrackerScore:
     """Scores of one tracker over all sequences; NaN where a measure does not apply to the protocol.
 
-    curves: by name, points as `metrics` spaces them. at_once: how many trackers ran at once when it was timed.
+    values: every measure by name. intervals: of those over sequences. difference: from the tracker it is held against,
+    or None. curves: by name, points as `metrics` spaces them. judged: sequences with a truth. at_once: how many
+    trackers ran at once when it was timed; load: the highest load a core then.
+    best: measures on which it is distinguishable from every other tracker. measures: for any draw of the sequences, see
+    `certainty`.
     """
 
     name: str
     spec: str
-    success_auc: float
-    success_rate_50: float
-    precision_20: float
-    normalised_precision_20: float
-    normalised_precision_auc: float
-    average_overlap: float
-    got10k_sr50: float
-    got10k_sr75: float
-    confidence_auc: float
-    long_term: dict[str, float]
-    vot: dict[str, float]
+    values: dict[str, float]
+    intervals: dict[str, Interval]
     latency_ms: dict[str, dict[str, float]]
+    judged: int
     at_once: list[str]
+    load: float
     files: dict[str, str]
     sequences: dict[str, SequenceScore] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
+    difference: Difference | None = None
+    best: set[str] = field(default_factory=set)
+    measures: dict[str, Measure] = field(default_factory=dict, repr=False)
 
-    @property
-    def losses(self) -> int:
-        """Losses over all sequences."""
-        return sum(row.losses for row in self.sequences.values())
+    def document(self) -> dict[str, Any]:
+        """Return all of it but the measures, as plain values."""
+        found = asdict(self)
+        found.pop("measures")
+        found |= found.pop("values")
+        found["best"] = sorted(self.best)
+        found["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
+        found["difference"] = self.difference._asdict() if self.difference else None
+        return found
 
 
-def score_tracker(
-    runs: Runs, protocol: Protocol, rule: metrics.Rule, eao: tuple[int, int] | None = None
-) -> TrackerScore:
+def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, int] | None = None) -> TrackerScore:
     """Score one tracker from its runs; eao: the interval of VOT's EAO, or None for `vot.eao_interval`."""
     curves: dict[str, list[Floats]] = defaultdict(list)
     pooled: list[Floats] = []
+    devkit: list[metrics.TrackingNet] = []
     by_sequence: dict[str, SequenceScore] = {}
     for name, parts in runs.by_sequence.items():
-        found = [_judge(part, run) for part, run in parts]
-        ious, errors, normalised, clipped = (np.concatenate(values) for values in zip(*found, strict=True))
-        curves["success"].append(metrics.success_curve(ious, rule))
-        curves["precision"].append(metrics.precision_curve(errors))
+        judged = [_judge(part, run, protocol, rule) for part, run in parts]
+        overlap, error, normalised = (np.concatenate(values) for values in zip(*judged, strict=True))
+        curves["success"].append(rule.success_curve(overlap))
+        curves["precision"].append(metrics.precision_curve(error))
         curves["normalised_precision"].append(metrics.normalised_precision_curve(normalised))
+        clipped = np.concatenate([_got10k(part, run) for part, run in parts])
         pooled.append(clipped[np.isfinite(clipped)])
+        devkit.append(_trackingnet(parts))
         lost = [find_losses(part, run, protocol) for part, run in parts]
         by_sequence[name] = SequenceScore(
             float(curves["success"][-1].mean()),
@@ -98,50 +106,143 @@ def score_tracker(
             _percentile(np.concatenate([run.milliseconds() for _, run in parts]), 50),
             sum(len(frames) for frames in lost),
             next(iter(lost[0]), None),
-            int(np.isinf(errors).sum()),
+            int(sum((present(part.sequence.boxes) & ~present(run.boxes)).sum() for part, run in parts)),
             next((run.error for _, run in parts if run.error), ""),
         )
-    mean = {key: np.nanmean(np.array(rows), axis=0) for key, rows in curves.items()}
-    frames = np.concatenate(pooled)
     every = [pair for parts in runs.by_sequence.values() for pair in parts]
+    measures = _measures(runs, curves, pooled, devkit)
+    values = {"score_auc": _confidence(every), "losses": float(sum(row.losses for row in by_sequence.values()))}
+    mean = {key: _mean_curve(rows) for key, rows in curves.items()}
     long = _long_term(every) if protocol == "longterm" else None
     if long:
         mean |= {"long_term_precision": long.precisions, "long_term_recall": long.recalls}
-    measures = _vot(runs, protocol, eao)
-    best = {key: getattr(long, key) for key in ("f", "precision", "recall", "threshold")} if long else {}
+        measures |= {f"long_term_{name}": measure for name, measure in long.measures.items()}
+        values["long_term_threshold"] = long.threshold
+    challenge = _vot(runs, protocol, eao)
+    if challenge:
+        measures |= {f"vot_{name}": measure for name, measure in challenge.measures.items()}
+        values["vot_failures"] = float(challenge.failures)
+    count = len(by_sequence)
     return TrackerScore(
         runs.name,
         runs.spec,
-        float(mean["success"].mean()),
-        float(mean["success"][10]),
-        float(mean["precision"][20]),
-        float(mean["normalised_precision"][20]),
-        float(mean["normalised_precision"].mean()),
-        _mean(frames),
-        _mean(frames > 0.5),
-        _mean(frames > 0.75),
-        _confidence(every),
-        best,
-        measures._asdict() if measures else {},
+        {name: float(measure(np.ones((1, count)))[0]) for name, measure in measures.items()} | values,
+        {name: certainty.interval(measure, count) for name, measure in measures.items()},
         _latency([run for _, run in every]),
+        sum(math.isfinite(row.success_auc) for row in by_sequence.values()),
         runs.at_once,
+        runs.load,
         runs.files,
         by_sequence,
         {key: value.tolist() for key, value in mean.items()},
+        measures=measures,
     )
 
 
-def _judge(part: Part, run: Run) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return IoU, centre error, normalised error of each frame, and GOT-10k's IoU of those after the first."""
-    truth, boxes = part.sequence.boxes, run.boxes.copy()
-    if run.states[0] == results.STARTED:
-        boxes[0] = truth[0]
-    return (
-        metrics.iou(boxes, truth),
-        metrics.center_error(boxes, truth),
-        metrics.normalised_center_error(boxes, truth),
-        metrics.iou(boxes, truth, bound=part.sequence.bound)[1:],
-    )
+def compare(one: TrackerScore, other: TrackerScore, measure: str, better: int = 1) -> Difference:
+    """Compare two trackers of one run on a measure; better: 1 where more of it is better, -1 where less is."""
+    return certainty.difference(one.measures[measure], other.measures[measure], len(one.sequences), better)
+
+
+def mark_best(scores: list[TrackerScore], measure: str, better: int) -> None:
+    """Mark the tracker that reads best on a measure, if it is distinguishable from every other one; mutates scores."""
+    known = [score for score in scores if math.isfinite(score.values.get(measure, math.nan))]
+    if len(known) < 2 or measure not in known[0].measures:
+        return
+    top = max(known, key=lambda score: better * score.values[measure])
+    if all(compare(top, other, measure).distinguishable for other in known if other is not top):
+        top.best.add(measure)
+
+
+def _measures(
+    runs: Runs, curves: dict[str, list[Floats]], pooled: list[Floats], devkit: list[metrics.TrackingNet]
+) -> dict[str, Measure]:
+    """Return the measures over sequences by name; curves, pooled, devkit: of each sequence."""
+    success, precision, normalised = (np.array(curves[key]) for key in ("success", "precision", "normalised_precision"))
+    frames = np.array([len(values) for values in pooled], float)
+    classes = np.array([parts[0][0].sequence.category for parts in runs.by_sequence.values()])
+    return {
+        "success_auc": mean_of(success.mean(axis=1)),
+        "success_rate_50": mean_of(success[:, 10]),
+        "precision_20": mean_of(precision[:, 20]),
+        "normalised_precision_20": mean_of(normalised[:, 20]),
+        "average_overlap": ratio_of([values.sum() for values in pooled], frames),
+        "got10k_sr50": ratio_of([(values > 0.5).sum() for values in pooled], frames),
+        "got10k_sr75": ratio_of([(values > 0.75).sum() for values in pooled], frames),
+        "class_balanced_overlap": _class_balanced([_mean(values) for values in pooled], classes),
+        **{f"trackingnet_{key}": mean_of([getattr(found, key) for found in devkit]) for key in devkit[0]._fields},
+    }
+
+
+def _class_balanced(overlaps: list[float], classes: NDArray[np.str_]) -> Measure:
+    """Return GOT-10k's mAO: the mean over classes of the mean over their sequences; NaN where classes are not known."""
+    values = np.array(overlaps)
+    there = np.isfinite(values)
+    members = np.array([classes == name for name in np.unique(classes)], float)  # (classes, sequences)
+    known = bool((classes != "").all())
+
+    def measure(drawn: Floats) -> Floats:
+        number = (drawn * there) @ members.T
+        means = ((drawn * np.where(there, values, 0.0)) @ members.T) / np.maximum(number, 1)
+        seen = (number > 0).sum(axis=1)
+        return np.where(known & (seen > 0), means.sum(axis=1) / np.maximum(seen, 1), np.nan)
+
+    return measure
+
+
+def _mean_curve(rows: list[Floats]) -> Floats:
+    kept = [row for row in rows if np.isfinite(row).all()]
+    return np.mean(kept, axis=0) if kept else np.full(len(rows[0]), np.nan)
+
+
+def _boxes(part: Part, run: Run, given: bool) -> Floats:
+    """Return the boxes of a run; given: with the truth for the first one, where the tracker was started on it."""
+    boxes = run.boxes.copy()
+    if given and run.states[0] == results.STARTED:
+        boxes[0] = part.sequence.boxes[0]
+    return boxes
+
+
+def _judge(part: Part, run: Run, protocol: Protocol, rule: Rule) -> Judged:
+    boxes = run.boxes.copy()
+    if protocol == "sre":
+        boxes = undo_start(boxes, part.label, whole=rule.matlab)
+    if rule.given and run.states[0] == results.STARTED:
+        boxes[0] = part.sequence.boxes[0]
+    return judge(boxes, part.sequence.boxes, rule, run.states == results.SKIPPED)
+
+
+def undo_start(boxes: Floats, label: str, whole: bool) -> Floats:
+    """Return the boxes of an SRE run with the scale of its start taken off around their centres, (N, 4) px.
+
+    label: of the run, such as "scale-0.8"; other starts have scale 1. whole: round to whole pixels counted from 1, as
+    the toolkit of OTB does to all of its SRE runs (calcSeqErrRobust.m).
+    """
+    ratio = float(label.removeprefix("scale-")) if label.startswith("scale-") else 1.0
+    size = boxes[:, 2:] / ratio
+    corner = boxes[:, :2] + boxes[:, 2:] / 2 - size / 2
+    if not whole:
+        return np.hstack([corner, size])
+    corner, size = corner + 0.5, size  # from 1, and its centre is x + (w - 1) / 2
+    return np.hstack([_round(corner) - 1, _round(size)])
+
+
+def _round(values: Floats) -> Floats:
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)  # halves away from zero, as Matlab does
+
+
+def _got10k(part: Part, run: Run) -> Floats:
+    """Return GOT-10k's overlaps, of the frames after the first."""
+    return metrics.iou(_boxes(part, run, True), part.sequence.boxes, bound=part.sequence.bound)[1:]
+
+
+def _trackingnet(parts: list[tuple[Part, Run]]) -> metrics.TrackingNet:
+    found = [
+        metrics.trackingnet(_boxes(part, run, True), part.sequence.boxes)
+        for part, run in parts
+        if part.sequence.has_truth
+    ]
+    return metrics.TrackingNet(*(np.mean(found, axis=0).tolist() if found else [math.nan] * 3))
 
 
 def find_losses(part: Part, run: Run, protocol: Protocol) -> list[int]:
@@ -201,7 +302,7 @@ def _vot(runs: Runs, protocol: Protocol, interval: tuple[int, int] | None) -> vo
     if protocol not in ("supervised", "anchors"):
         return None
     sizes = [parts[0][0].sequence.size() for parts in groups]
-    truths = [[part.sequence.boxes for part, _ in parts] for parts in groups]
+    truths = [[part.sequence.regions for part, _ in parts] for parts in groups]
     boxes = [[run.boxes for _, run in parts] for parts in groups]
     if protocol == "supervised":
         states = [parts[0][1].states for parts in groups]

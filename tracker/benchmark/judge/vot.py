@@ -1,7 +1,7 @@
 """Measures of the VOT challenges, as the VOT toolkit computes them: accuracy, robustness, EAO, long-term F.
 
-Overlaps are those of the toolkit, too: boxes rounded to whole pixels and cut to the image. Data sets of polygons and
-masks are judged by their upright boxes, as in the box challenges.
+Overlaps are those of the toolkit, too: regions rounded to whole pixels and cut to the image. Rotated truth (VOT 2015
+to 2019) is judged by its polygons, see `polygons`; masks by their upright boxes, as in the box challenges.
 """
 
 import itertools
@@ -12,19 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tracker.benchmark.judge import polygons
+from tracker.benchmark.judge.certainty import Measure, ratio_of
 from tracker.benchmark.judge.metrics import pair
+from tracker.benchmark.judge.polygons import Size
 from tracker.footage.files import Floats, present
-
-Size = tuple[int, int]  # width, height of the image, px
 
 
 def overlaps(predicted: ArrayLike, truth: ArrayLike, size: Size) -> Floats:
     """Return the overlap of each frame as the VOT toolkit draws it, (N,) in [0, 1].
 
     predicted, truth: (N, 4) x, y, w, h in px; a row that is not finite or has no area says that there is no target. Two
-    such rows agree: overlap 1.
+    such rows agree: overlap 1. truth may also be (N, K, 2) corners.
     ValueError: shapes differ or are not (N, 4).
     """
+    if np.ndim(truth) == 3:
+        return polygons.overlaps(predicted, truth, size)
     (first_a, last_a, a), (first_b, last_b, b) = (_pixels(boxes) for boxes in pair(predicted, truth))
     low, high = np.minimum(first_a, first_b), np.maximum(last_a, last_b)
     same = (low >= high).any(axis=1)
@@ -56,12 +59,16 @@ class VotScore(NamedTuple):
     accuracy: mean overlap while tracking, [0, 1]. failures: restarts in all (supervised), or runs that ended in a
     failure (anchors). robustness: failures a sequence, weighted by its length (supervised, less is better), or the
     share of frames before the failure (anchors, [0, 1], more is better). eao: expected average overlap, [0, 1].
+    per_100: failures in 100 frames, as VOT's papers before 2020 print robustness; NaN for anchors.
+    measures: eao, accuracy, robustness and per_100 for any draw of the sequences, see `certainty`.
     """
 
     accuracy: float
     robustness: float
     failures: int
     eao: float
+    per_100: float
+    measures: dict[str, Measure]
 
 
 def eao_interval(lengths: Sequence[int]) -> tuple[int, int]:
@@ -87,25 +94,60 @@ def supervised(
     burn_in: frames after a start, with it, that accuracy leaves out.
     """
     accuracies, counts, weights = [], [], []
-    fragments: list[tuple[Floats, bool]] = []
+    fragments: list[list[tuple[Floats, bool]]] = []
     for predicted, state, truth, size in zip(boxes, states, truths, sizes, strict=True):
         codes = np.asarray(state, int)
         found = overlaps(predicted, truth, size)
         starts, fails = np.flatnonzero(codes == 1), np.flatnonzero(codes == 2)
-        counted = np.isin(codes, (0, 4)) & present(truth)
+        counted = np.isin(codes, (0, 4)) & _visible(truth)
         for start in starts:
             counted[start : start + burn_in] = False
         accuracies.append(float(found[counted].mean()) if counted.any() else 0.0)
-        counts.append(len(fails))
+        counts.append(len(fails) if len(starts) else 1)  # a tracker that never began has failed at once
         weights.append(len(codes))
-        for start, end in itertools.zip_longest(starts, fails):
-            fragments.append((found[start:end], end is None))
+        parts = [(found[start:end], end is None) for start, end in itertools.zip_longest(starts, fails)]
+        fragments.append(parts or [(np.zeros(1), False)])
     low, high = interval or eao_interval(weights)
-    accuracy, robustness = np.average(accuracies, weights=weights), np.average(counts, weights=weights)
-    longest = max(len(values) for values, _ in fragments)
-    sums, active = eao_sums(fragments, min(high + 1, longest) if longest > low else high + 1, 0)
-    eao = np.mean(sums[low:] / np.maximum(active[low:], 1))
-    return VotScore(float(accuracy), float(robustness), sum(counts), float(eao))
+    longest = max(len(values) for parts in fragments for values, _ in parts)
+    length = min(high + 1, longest) if longest > low else high + 1
+    curves = [eao_sums(parts, length, 0) for parts in fragments]
+    failures, frames = np.array(counts, float), np.array(weights, float)
+    measures = {
+        "eao": _eao([sums for sums, _ in curves], [active for _, active in curves], low, reached=True),
+        "accuracy": ratio_of(np.multiply(accuracies, frames), frames),
+        "robustness": ratio_of(failures * frames, frames),
+        "per_100": ratio_of(100 * failures, frames),
+    }
+    return _score(measures, len(weights), sum(counts))
+
+
+def _score(measures: dict[str, Measure], sequences: int, failures: int) -> VotScore:
+    every = np.ones((1, sequences))
+    read = {name: float(measure(every)[0]) for name, measure in measures.items()}
+    return VotScore(
+        read["accuracy"], read["robustness"], failures, read["eao"], read.get("per_100", math.nan), measures
+    )
+
+
+def _eao(sums: Sequence[Floats], active: Sequence[Floats], low: int, reached: bool) -> Measure:
+    """Return the EAO: the mean over fragment lengths from `low` on of the mean over fragments.
+
+    sums, active: (L,) of each sequence, see `eao_sums`. reached: leave out lengths that no fragment of a draw reaches.
+    """
+    above, below = np.array(sums)[:, low:], np.array(active)[:, low:]
+
+    def measure(drawn: Floats) -> Floats:
+        number = drawn @ below
+        curve = (drawn @ above) / np.maximum(number, 1)
+        counted = (number > 0) | ((number <= 0).all(axis=1, keepdims=True) if reached else True)
+        total = counted.sum(axis=1)
+        return np.where(total > 0, (curve * counted).sum(axis=1) / np.maximum(total, 1), np.nan)
+
+    return measure
+
+
+def _visible(truth: ArrayLike) -> NDArray[np.bool_]:
+    return np.isfinite(np.asarray(truth, float)).all(axis=(1, 2)) if np.ndim(truth) == 3 else present(truth)
 
 
 def anchors(
@@ -128,8 +170,7 @@ def anchors(
     """
     low, high = interval or np.add(eao_interval(lengths), (0, 1)).tolist()
     failures = 0
-    accuracies, good, rates = [], [], []
-    curve, active = np.zeros(high), np.zeros(high)
+    accuracies, good, rates, curves = [], [], [], []
     for runs, run_truths, size in zip(boxes, truths, sizes, strict=True):
         frames = tracked = 0
         total = 0.0
@@ -137,7 +178,7 @@ def anchors(
         for predicted, truth in zip(runs, run_truths, strict=True):
             found = overlaps(predicted, truth, size)
             found[0] = 0.0
-            progress = _progress(found, present(truth), threshold, grace)
+            progress = _progress(found, _visible(truth), threshold, grace)
             failures += progress < len(found)
             frames, tracked = frames + len(found), tracked + progress
             total += float(found[:progress].sum())
@@ -145,12 +186,19 @@ def anchors(
         accuracies.append(total / tracked if tracked else 0.0)
         good.append(tracked)
         rates.append(tracked / frames)
-        sums, number = eao_sums(fragments, high, 1)
-        curve, active = curve + sums, active + number
-    accuracy = np.average(accuracies, weights=good) if sum(good) else 0.0
-    robustness = np.average(rates, weights=lengths)
-    eao = np.mean((curve / np.maximum(active, 1))[low:]) if low < high else math.nan
-    return VotScore(float(accuracy), float(robustness), int(failures), float(eao))
+        curves.append(eao_sums(fragments, high, 1))
+    tracked_frames, weights = np.array(good, float), np.array(lengths, float)
+    measures = {
+        "eao": _eao([sums for sums, _ in curves], [active for _, active in curves], low, reached=False),
+        "accuracy": _or_zero(ratio_of(np.multiply(accuracies, tracked_frames), tracked_frames)),
+        "robustness": ratio_of(np.multiply(rates, weights), weights),
+    }
+    return _score(measures, len(weights), int(failures))
+
+
+def _or_zero(measure: Measure) -> Measure:
+    """Return a measure that reads 0 where there is nothing to read."""
+    return lambda drawn: np.nan_to_num(measure(drawn))
 
 
 def _progress(found: Floats, there: NDArray[np.bool_], threshold: float, grace: int) -> int:
@@ -184,7 +232,10 @@ def eao_sums(fragments: Sequence[tuple[Floats, bool]], length: int, less: int) -
 
 
 class LongTermScore(NamedTuple):
-    """Best F over all confidence thresholds, precision, recall and threshold there, and the two curves, (T,) each."""
+    """Best F over all confidence thresholds, precision, recall and threshold there, and the two curves, (T,) each.
+
+    measures: f, precision and recall for any draw of the sequences, see `certainty`.
+    """
 
     f: float
     precision: float
@@ -192,6 +243,7 @@ class LongTermScore(NamedTuple):
     threshold: float
     precisions: Floats
     recalls: Floats
+    measures: dict[str, Measure]
 
 
 def long_term(
@@ -215,17 +267,35 @@ def long_term(
         found[0] = 0.0
         runs.append((found, np.nan_to_num(np.asarray(score, float)), int(present(truth).sum())))
     limits = confidence_thresholds(np.concatenate([trust for _, trust, _ in runs]), resolution)
-    precisions, recalls = np.zeros(len(limits)), np.zeros(len(limits))
-    for found, trust, visible in runs:
+    precise, recalled = np.zeros((len(runs), len(limits))), np.zeros((len(runs), len(limits)))
+    for row, (found, trust, visible) in enumerate(runs):
         for index, limit in enumerate(limits):
             sure = trust >= limit
-            precisions[index] += found[sure].mean() if sure.any() else 1.0
-            recalls[index] += found[sure].sum() / visible
-    precisions, recalls = precisions / len(runs), recalls / len(runs)
-    f = 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-12)
-    best = int(np.argmax(f))
-    at_best = [float(values[best]) for values in (f, precisions, recalls, limits)]
-    return LongTermScore(at_best[0], at_best[1], at_best[2], at_best[3], precisions, recalls)
+            precise[row, index] = found[sure].mean() if sure.any() else 1.0
+            recalled[row, index] = found[sure].sum() / visible
+    names = ("f", "precision", "recall")
+    measures = {name: _at_best(precise, recalled, place) for place, name in enumerate(names)}
+    precisions, recalls = precise.mean(axis=0), recalled.mean(axis=0)
+    best = int(np.argmax(_f(precisions, recalls)))
+    f, precision, recall = (float(measures[name](np.ones((1, len(runs))))[0]) for name in names)
+    return LongTermScore(f, precision, recall, float(limits[best]), precisions, recalls, measures)
+
+
+def _f(precision: Floats, recall: Floats) -> Floats:
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+
+
+def _at_best(precise: Floats, recalled: Floats, place: int) -> Measure:
+    """Return F (place 0), precision (1) or recall (2) at the threshold of the best F; precise, recalled: (S, T)."""
+
+    def measure(drawn: Floats) -> Floats:
+        count = drawn.sum(axis=1, keepdims=True)
+        precision, recall = drawn @ precise / count, drawn @ recalled / count
+        curves = (_f(precision, recall), precision, recall)
+        best = np.argmax(curves[0], axis=1)
+        return curves[place][np.arange(len(drawn)), best]
+
+    return measure
 
 
 def confidence_thresholds(scores: Floats, resolution: int) -> Floats:

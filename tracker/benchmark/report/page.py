@@ -9,7 +9,16 @@ from typing import Any
 from tracker.benchmark.judge.scores import PERCENTILES, STAGES, TrackerScore
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.report.pictures import Strip
-from tracker.benchmark.report.tables import SEQUENCE_MEASURES, Measure, best, by_attribute, columns, is_vot, number
+from tracker.benchmark.report.tables import (
+    LOADED,
+    SEQUENCE_MEASURES,
+    Column,
+    Measure,
+    against,
+    by_attribute,
+    is_vot,
+    number,
+)
 from tracker.footage.sequence import Sequence
 
 STYLE = """
@@ -23,7 +32,8 @@ th { white-space: normal; vertical-align: bottom; font-weight: 600; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; } td.wrap { white-space: normal; }
 table.sort th { cursor: pointer; user-select: none; } table.sort th[data-way]::after { content: " \\25be"; }
 table.sort th[data-way=up]::after { content: " \\25b4"; } tbody tr:hover { background: var(--soft); }
-.best { font-weight: 700; } .lost { color: var(--lost); }
+.best { font-weight: 700; } td small { display: block; opacity: .7; font-weight: 400; }
+.verdict { padding-left: 1.2rem; } .lost { color: var(--lost); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem; }
 .plots img { width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
@@ -78,6 +88,9 @@ def page(
     scores: list[TrackerScore],
     sequences: list[Sequence],
     protocol: Protocol,
+    measured: list[Column],
+    other: str,
+    verdict: list[str],
     about: dict[str, Any],
     machine: dict[str, str],
     plots: dict[str, bytes],
@@ -87,7 +100,9 @@ def page(
 ) -> str:
     """Return the page.
 
-    about, machine: facts of the run and of the machine. plots: SVG by name. strips: the losses shown of so many.
+    measured: the measures of the table. other: the tracker that the others are held against, "" for none. verdict: the
+    sentences at the top. about, machine: facts of the run and of the machine. plots: SVG by name. strips: the losses
+    shown of so many.
     colours: by the name of the tracker.
     """
 
@@ -97,14 +112,19 @@ def page(
     title = f"{about['data'] or 'Tracking benchmark'}: {len(sequences)} sequences, {about['frames']} frames"
     lost = "" if is_vot(protocol) else " A loss is an overlap of at most 0.1 for 10 frames; such sequences are red."
     timed = ", ".join(sorted({text for score in scores for text in score.at_once}))
+    loaded = [score.name for score in scores if score.load > LOADED]
+    busy = f" Latencies with ? are unreliable: more than one process wanted each core ({safe(', '.join(loaded))})."
     alone = "" if timed == "one" else f" Trackers ran {safe(timed)} at once, so latency is not that of a tracker alone."
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{safe(title)}</title><style>{STYLE}</style></head><body>
 <h1>{safe(title)}</h1>
-<p class="note">Protocol {protocol}; success rule {about["rule"]}: {about["rule reads"]}.{lost} Milliseconds are of one
-update without decoding.{alone} Click a heading to sort, rest on it to read what it means; the best is bold.</p>
-{_overall(scores, protocol, named)}
+<ul class="verdict">{"".join(f"<li>{safe(line)}</li>" for line in verdict)}</ul>
+{_overall(scores, measured, other, named)}
+<p class="note">Small: 95 % interval over sequences (bootstrap). Bold: distinguishable from every other tracker here.
+Protocol {protocol}; rule {about["rule"]}: {about["rule reads"]}; frames whose truth does not count are
+{about["frames that do not count"]}.{lost} Milliseconds are of one update without
+decoding.{alone}{busy if loaded else ""} Click a heading to sort, rest on it to read what it means.</p>
 <h2>Plots</h2><div class="plots">{"".join(_image(name, "svg+xml", svg) for name, svg in plots.items())}</div>
 {_problems(scores)}
 <h2>By sequence</h2>{_choice("sequence", [_by_sequence(scores, sequences, m, named) for m in SEQUENCE_MEASURES])}
@@ -126,18 +146,18 @@ def _image(name: str, kind: str, data: bytes) -> str:
     return f'<img alt="{safe(name)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
-def _overall(scores: list[TrackerScore], protocol: Protocol, named: Named) -> str:
-    measured = columns(protocol)
-    tops = [best([column.read(score) for score in scores], column.better, column.form) for column in measured]
-    rows = [
-        [cell(named(score.name))]
-        + [
-            cell(number(column.read(score), column.form), "best" if top[index] else "")
-            for column, top in zip(measured, tops, strict=True)
-        ]
-        for index, score in enumerate(scores)
-    ]
+def _overall(scores: list[TrackerScore], measured: list[Column], other: str, named: Named) -> str:
+    rows = []
+    for score in scores:
+        cells = [cell(named(score.name))]
+        for column in measured:
+            interval = column.span(score)
+            small = f"<small>{interval}</small>" if interval else ""
+            cells.append(cell(column.show(score) + small, "best" if column.is_best(score) else ""))
+        rows.append([*cells, *([cell(safe(against(score)))] if other else [])])
     head = [f'<th title="{safe(column.meaning)}">{safe(column.heading)}</th>' for column in measured]
+    meaning = f"{measured[0].heading} above that of {other}, 95 % interval, sequences won and lost"
+    head += [f'<th title="{safe(meaning)}">above {safe(other)}</th>'] if other else []
     return table(["tracker", *head], rows)
 
 
@@ -158,8 +178,7 @@ def _by_sequence(
     for sequence in sequences:
         found = [score.sequences[sequence.name] for score in scores]
         values = [float(getattr(row, measure.key)) for row in found]
-        tops = best(values, measure.better, measure.form)
-        kinds = [" ".join(["best"] * top + ["lost"] * (row.losses > 0)) for row, top in zip(found, tops, strict=True)]
+        kinds = ["lost" if row.losses > 0 else "" for row in found]
         cells = [cell(number(value, measure.form), kind) for value, kind in zip(values, kinds, strict=True)]
         rows.append([cell(safe(sequence.name)), cell(str(len(sequence))), *cells])
     return measure.heading, table(["sequence", "frames", *(named(score.name) for score in scores)], rows)
@@ -170,11 +189,7 @@ def _attributes(scores: list[TrackerScore], sequences: list[Sequence], named: Na
     tables = []
     for measure in SEQUENCE_MEASURES:
         rows = [
-            [cell(safe(name)), cell(str(count))]
-            + [
-                cell(number(value, measure.form), "best" if top else "")
-                for value, top in zip(values, best(values, measure.better, measure.form), strict=True)
-            ]
+            [cell(safe(name)), cell(str(count))] + [cell(number(value, measure.form)) for value in values]
             for name, count, values in by_attribute(scores, sequences, measure.key)
         ]
         tables.append((measure.heading, table(head, rows)))

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from tracker.benchmark.judge import metrics
+from tracker.benchmark.judge.rules import Rule
 from tracker.benchmark.judge.scores import TrackerScore, find_losses
 from tracker.benchmark.protocols import Part, Protocol
-from tracker.benchmark.report.tables import is_vot, main_column
+from tracker.benchmark.report.tables import Column, is_vot
 from tracker.benchmark.results import Run, Runs
 from tracker.extras import how_to_get
 from tracker.footage.files import Floats, present
@@ -45,9 +46,12 @@ def pick_colours(names: list[str]) -> dict[str, str]:
 
 
 def draw_plots(
-    scores: list[TrackerScore], protocol: Protocol, rule: metrics.Rule, colours: dict[str, str]
+    scores: list[TrackerScore], protocol: Protocol, rule: Rule, measure: Column, colours: dict[str, str]
 ) -> dict[str, Any]:
-    """Return matplotlib figures by name: the curves of the protocol (none for VOT's), speed and accuracy."""
+    """Return matplotlib figures by name: the curves of the protocol (none for VOT's), speed and accuracy.
+
+    measure: the one that ranks. colours: by the name of the tracker.
+    """
     Figure = need_matplotlib()
     figures: dict[str, Any] = {}
     dashed = set(list(colours)[len(COLOURS) :])
@@ -65,33 +69,38 @@ def draw_plots(
         axis.plot(x, y, label=f"{score.name} [{value:.3f}]", linewidth=1.6, **style)
 
     kinds = (
-        ("success", f"Success ({protocol}, {rule})", "overlap threshold", metrics.SUCCESS_THRESHOLDS, "success_auc"),
+        ("success", f"Success ({protocol}, {rule.name})", "overlap threshold", metrics.SUCCESS_THRESHOLDS,
+         "success_auc"),
         ("precision", f"Precision ({protocol})", "centre error, px", metrics.PRECISION_THRESHOLDS, "precision_20"),
         ("normalised_precision", f"Normalised precision ({protocol})", "centre error / target size",
          metrics.NORMALISED_THRESHOLDS, "normalised_precision_20"),
     )  # fmt: skip
     if not is_vot(protocol):
-        for key, title, label, thresholds, measure in kinds:
+        for key, title, label, thresholds, value in kinds:
             axis = axes(key, title, label, "share of frames")
-            for score in sorted(scores, key=lambda s, f=measure: -getattr(s, f)):  # type: ignore[misc]
-                line(axis, score, thresholds, score.curves[key], getattr(score, measure))
+            for score in sorted(scores, key=lambda s, name=value: -s.values[name]):  # type: ignore[misc]
+                line(axis, score, thresholds, score.curves[key], score.values[value])
             axis.set(ylim=(0, 1), xlim=(0, thresholds[-1]))
             axis.legend(fontsize=7, loc="lower left" if key == "success" else "lower right")
     if protocol == "longterm":
         axis = axes("long_term", "Precision and recall over score thresholds", "recall", "precision")
         for score in scores:
             line(
-                axis, score, score.curves["long_term_recall"], score.curves["long_term_precision"], score.long_term["f"]
+                axis,
+                score,
+                score.curves["long_term_recall"],
+                score.curves["long_term_precision"],
+                score.values["long_term_f"],
             )
-            axis.scatter([score.long_term["recall"]], [score.long_term["precision"]], color=colours[score.name], s=25)
+            best = [score.values["long_term_recall"]], [score.values["long_term_precision"]]
+            axis.scatter(*best, color=colours[score.name], s=25)
         axis.set(ylim=(0, 1.02), xlim=(0, 1))
         axis.legend(fontsize=7, loc="lower left")
-    _draw_speed(axes, scores, protocol, colours)
+    _draw_speed(axes, scores, measure, colours)
     return figures
 
 
-def _draw_speed(axes: Any, scores: list[TrackerScore], protocol: Protocol, colours: dict[str, str]) -> None:
-    measure = main_column(protocol)
+def _draw_speed(axes: Any, scores: list[TrackerScore], measure: Column, colours: dict[str, str]) -> None:
     axis = axes("speed", "Speed and accuracy", "median milliseconds an update, one core", measure.heading)
     points = [(s.name, s.latency_ms.get("update", {}).get("p50", math.nan), measure.read(s)) for s in scores]
     points = [(name, x, y) for name, x, y in points if math.isfinite(x) and x >= 0.01 and math.isfinite(y)]

@@ -1,6 +1,6 @@
 """The report of a finished run: one offline HTML page, JSON, CSV, LaTeX, Markdown, plots as PNG and SVG.
 
-Success follows the rule that the run names (`metrics`): "inclusive", where a perfect run reads 1.0, or "otb".
+Frames are judged by the rule that the run names (`rules`); the first lines are the verdict.
 """
 
 import hashlib
@@ -9,21 +9,38 @@ import math
 import shlex
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.benchmark.judge import vot
-from tracker.benchmark.judge.metrics import Rule
-from tracker.benchmark.judge.scores import TrackerScore, score_tracker
+from tracker.benchmark.judge.rules import RULES, Rule
+from tracker.benchmark.judge.scores import TrackerScore, compare, mark_best, score_tracker
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.report.page import page
 from tracker.benchmark.report.pictures import draw_plots, draw_strip, find_all, pick_colours, render
-from tracker.benchmark.report.tables import is_vot, latex_table, main_column, markdown, sequences_csv, trackers_csv
+from tracker.benchmark.report.tables import (
+    Column,
+    columns,
+    is_vot,
+    latex_table,
+    markdown,
+    sequences_csv,
+    trackers_csv,
+)
+from tracker.benchmark.report.verdict import verdict
 from tracker.benchmark.results import write_bytes, write_text
 from tracker.benchmark.run.jobs import load_runs
 from tracker.benchmark.run.machine import describe_machine
 from tracker.footage.sequence import Sequence
+
+
+class Report(NamedTuple):
+    """What a report says: scores, best first; measures; the tracker held against, "" for none; the verdict."""
+
+    scores: list[TrackerScore]
+    measured: list[Column]
+    other: str
+    verdict: list[str]
 
 
 def write_report(
@@ -31,46 +48,75 @@ def write_report(
     specs: list[str],
     sequences: list[Sequence],
     protocol: Protocol,
-    rule: Rule = "inclusive",
+    rule: Rule = RULES["inclusive"],
     data: str = "",
     strips: int | None = None,
     command: str = "",
     eao: tuple[int, int] | None = None,
-) -> list[TrackerScore]:
+    other: str = "",
+    problems: list[str] | None = None,
+) -> Report:
     """Write report.html, report.json, trackers.csv, sequences.csv, table.tex, tables.md and plots/ into `out`.
 
     data: what to call the data set. strips: how many losses to show as pictures, None for all. command: how the run was
-    started. eao: the interval of VOT's EAO, or None for the quartiles of the lengths.
-    Returns the scores, best first. FileNotFoundError: a result is missing. ImportError: matplotlib is.
+    started. eao: the interval of VOT's EAO, or None for the quartiles of the lengths. other: the name of the tracker
+    that the others are held against, "" for the one that reads best. problems: what was asked for and left out.
+    ValueError: no tracker of that name. FileNotFoundError: a result is missing. ImportError: matplotlib is.
     """
     runs = {spec: load_runs(out, protocol, spec, sequences) for spec in specs}
     scores = [score_tracker(runs[spec], protocol, rule, eao) for spec in specs]
     colours = pick_colours([score.name for score in scores])
     named = {score.name: runs[score.spec] for score in scores}
     tried = {score.name: runs[score.spec] for score in scores if score.spec.rpartition(":=")[2] != "identity"}
-    rank = main_column(protocol).read
-    scores.sort(key=lambda score: -rank(score) if math.isfinite(rank(score)) else math.inf)
+    measured = columns(protocol, rule)
+    other = _compare_all(scores, measured, other)
     losses = list(find_all(tried, sequences, protocol)) if tried else []
     place = {score.name: index for index, score in enumerate(scores)}
     losses.sort(key=lambda loss: min(place[name] for name in loss.trackers))  # those of the best tracker tell most
     pictures = [draw_strip(loss, named, colours) for loss in losses[:strips]]
+    lines = verdict(scores, measured, other, problems or [])
     about = _about(sequences, protocol, rule, data, command, eao)
     machine = describe_machine()
     plots: dict[str, bytes] = {}
-    for name, figure in draw_plots(scores, protocol, rule, colours).items():
+    for name, figure in draw_plots(scores, protocol, rule, measured[0], colours).items():
         plots[name] = render(figure, "svg")
         write_bytes(out / "plots" / f"{name}.svg", plots[name])
         write_bytes(out / "plots" / f"{name}.png", render(figure, "png"))
-    document: dict[str, Any] = {"about": about, "machine": machine, "trackers": [asdict(score) for score in scores]}
+    document: dict[str, Any] = {"verdict": lines, "about": about, "machine": machine}
+    document["held against"] = other
+    document["trackers"] = [score.document() for score in scores]
+    document["left out"] = problems or []
     document["fingerprints"] = {sequence.name: sequence.fingerprint() for sequence in sequences}
     write_text(out / "report.json", json.dumps(_plain(document), indent=1) + "\n")
-    write_text(out / "trackers.csv", trackers_csv(scores, protocol))
+    write_text(out / "trackers.csv", trackers_csv(scores, measured, other))
     write_text(out / "sequences.csv", sequences_csv(scores))
-    write_text(out / "table.tex", latex_table(scores, protocol, rule))
-    write_text(out / "tables.md", markdown(scores, sequences, protocol, {"Run": about, "Machine": machine}))
-    shown = page(scores, sequences, protocol, about, machine, plots, pictures, len(losses), colours)
+    write_text(out / "table.tex", latex_table(scores, measured, protocol, rule, other))
+    facts = {"Run": about, "Machine": machine}
+    write_text(out / "tables.md", markdown(scores, sequences, measured, other, lines, facts))
+    shown = page(
+        scores, sequences, protocol, measured, other, lines, about, machine, plots, pictures, len(losses), colours
+    )
     write_text(out / "report.html", shown)
-    return scores
+    return Report(scores, measured, other, lines)
+
+
+def _compare_all(scores: list[TrackerScore], measured: list[Column], other: str) -> str:
+    """Put the best first, hold each against one, mark what is distinguishable; mutates scores, returns the one."""
+    names = [score.name for score in scores]
+    if other and other not in names:
+        raise ValueError(f"--against {other}: no such tracker in this run; there are {', '.join(names)}")
+    main = measured[0]
+    scores.sort(key=lambda s: -main.better * main.read(s) if math.isfinite(main.read(s)) else math.inf)
+    if len(scores) > 1:
+        other = other or scores[0].name
+        one = next(score for score in scores if score.name == other)
+        for score in scores:
+            if score is not one:
+                score.difference = compare(score, one, main.name, main.better)
+    for column in measured:
+        if column.better:
+            mark_best(scores, column.name, column.better)
+    return other if len(scores) > 1 else ""
 
 
 def _about(
@@ -81,8 +127,10 @@ def _about(
         "sequences": len(sequences),
         "frames": sum(len(sequence) for sequence in sequences),
         "protocol": protocol,
-        "rule": rule,
-        "rule reads": "a perfect run reads 1.0" if rule == "inclusive" else "strict >, a perfect run reads 0.952",
+        "rule": rule.name,
+        "rule reads": rule.reads,
+        "frames that do not count": rule.uncounted,
+        "rule from": rule.source,
         "data fingerprint": combined_fingerprint(sequences),
         "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": command or shlex.join(sys.argv),

@@ -1,30 +1,65 @@
-"""The numbers of a report as tables: text for a terminal, CSV, LaTeX, Markdown."""
+"""The numbers of a report as tables: text for a terminal, CSV, LaTeX, Markdown.
+
+Every mean over sequences stands with its 95 % interval. Bold is only what is distinguishable from every other tracker.
+"""
 
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracker.benchmark.judge.metrics import Rule
+from tracker.benchmark.judge.certainty import Interval
+from tracker.benchmark.judge.rules import Rule
 from tracker.benchmark.judge.scores import PERCENTILES, STAGES, SequenceScore, TrackerScore
 from tracker.benchmark.protocols import Protocol
 from tracker.footage.sequence import Sequence
 
-Read = Callable[[TrackerScore], float]
+LOADED = 1.0  # processes that want a core: with more of them, times are those of waiting, too
 
 
 class Column(NamedTuple):
-    """One measure of a tracker: headings, how to read it, format, what it is; better: 1 more, -1 less, 0 neither."""
+    """One measure of a tracker: headings, its name in `TrackerScore.values` or a latency, format, what it is.
+
+    better: 1 more, -1 less, 0 neither. percent: the percentile, of a latency; 0 for measures.
+    """
 
     heading: str
     latex: str
-    read: Read
+    name: str
     form: str
     meaning: str
     better: int
+    percent: int = 0
+
+    def read(self, score: TrackerScore) -> float:
+        """Return the number, NaN where the tracker has none."""
+        if self.percent:
+            return score.latency_ms.get("update", {}).get(f"p{self.percent}", math.nan)
+        return score.values.get(self.name, math.nan)
+
+    def show(self, score: TrackerScore) -> str:
+        """Return the number as text; a latency of a loaded machine with a question mark."""
+        text = number(self.read(score), self.form)
+        return text + "?" if self.percent and text != "-" and score.load > LOADED else text
+
+    def span(self, score: TrackerScore) -> str:
+        """Return the 95 % interval as text, "" where there is none."""
+        found = score.intervals.get(self.name)
+        return span(found, self.form) if found else ""
+
+    def is_best(self, score: TrackerScore) -> bool:
+        """Whether the tracker is distinguishable from every other one here."""
+        return self.name in score.best
+
+
+def span(interval: Interval, form: str) -> str:
+    """Return an interval as text, "" where it cannot be said."""
+    if not math.isfinite(interval.low):
+        return ""
+    return f"[{format(interval.low, form)}, {format(interval.high, form)}]"
 
 
 class Measure(NamedTuple):
@@ -51,58 +86,59 @@ def is_vot(protocol: Protocol) -> bool:
     return protocol in ("supervised", "anchors")
 
 
-def main_column(protocol: Protocol) -> Column:
-    """Return the measure by which trackers are ranked."""
-    return columns(protocol)[0]
-
-
-def columns(protocol: Protocol) -> list[Column]:
+def columns(protocol: Protocol, rule: Rule) -> list[Column]:
     """Return the measures of a protocol, the one that ranks first."""
 
     def latency(percent: int) -> Column:
-        key = f"p{percent}"
-        return Column(
-            f"ms {key}", f"ms {key}", lambda s: s.latency_ms.get("update", {}).get(key, math.nan), ".2f",
-            f"milliseconds of one update without decoding, {percent}th percentile", 0,
-        )  # fmt: skip
+        meaning = f"milliseconds of one update without decoding, {percent}th percentile"
+        return Column(f"ms p{percent}", f"ms p{percent}", "", ".2f", meaning, 0, percent)
 
     common = [
-        Column("score AUC", "score", lambda s: s.confidence_auc, ".3f",
+        Column("score AUC", "score", "score_auc", ".3f",
                "chance that a frame on target (overlap > 0.5) has a higher score than one off target (at most 0.1, or "
                "the target absent): 1 tells them apart, 0.5 says nothing", 1),
-        Column("losses", "losses", lambda s: s.losses, ".0f", "overlap at most 0.1 for 10 frames in a row", -1),
+        Column("losses", "losses", "losses", ".0f", "overlap at most 0.1 for 10 frames in a row", -1),
         latency(50),
         latency(95),
     ]  # fmt: skip
     if is_vot(protocol):
         fewer = protocol == "supervised"
         meaning = "failures a sequence, weighted by length" if fewer else "share of frames before the failure"
+        per_100 = Column("failures/100", "R$_{100}$", "vot_per_100", ".3f", "failures in 100 frames", -1)
         return [
-            Column("EAO", "EAO", lambda s: s.vot["eao"], ".3f", "expected average overlap", 1),
-            Column("accuracy", "A", lambda s: s.vot["accuracy"], ".3f", "mean overlap while tracking", 1),
-            Column("robustness", "R", lambda s: s.vot["robustness"], ".3f", meaning, -1 if fewer else 1),
-            Column("failures", "failures", lambda s: s.vot["failures"], ".0f", "runs or restarts in all", -1),
+            Column("EAO", "EAO", "vot_eao", ".3f", "expected average overlap", 1),
+            Column("accuracy", "A", "vot_accuracy", ".3f", "mean overlap while tracking", 1),
+            Column("robustness", "R", "vot_robustness", ".3f", meaning, -1 if fewer else 1),
+            *([per_100] if fewer else []),
+            Column("failures", "failures", "vot_failures", ".0f", "runs or restarts in all", -1),
             *common[2:],
         ]
     if protocol == "longterm":
         return [
-            Column("F", "F", lambda s: s.long_term["f"], ".3f", "best F over the confidence thresholds", 1),
-            Column("precision", "Pr", lambda s: s.long_term["precision"], ".3f", "there: mean overlap of its boxes", 1),
-            Column("recall", "Re", lambda s: s.long_term["recall"], ".3f", "there: overlap a visible frame", 1),
-            Column("threshold", "threshold", lambda s: s.long_term["threshold"], ".3f", "the score of that place", 0),
+            Column("F", "F", "long_term_f", ".3f", "best F over the confidence thresholds", 1),
+            Column("precision", "Pr", "long_term_precision", ".3f", "there: mean overlap of its boxes", 1),
+            Column("recall", "Re", "long_term_recall", ".3f", "there: overlap a visible frame", 1),
+            Column("threshold", "threshold", "long_term_threshold", ".3f", "the score of that place", 0),
             *common,
-        ]  # fmt: skip
-    return [
-        Column("success AUC", "AUC", lambda s: s.success_auc, ".3f", "mean of the success curve, 21 thresholds", 1),
-        Column("success @0.5", r"SR$_{0.5}$", lambda s: s.success_rate_50, ".3f", "frames with overlap 0.5", 1),
-        Column("precision @20 px", r"P$_{20}$", lambda s: s.precision_20, ".3f", "centre at most 20 px away", 1),
-        Column("norm. precision @0.2", r"NP$_{0.2}$", lambda s: s.normalised_precision_20, ".3f", "LaSOT's", 1),
-        Column("norm. precision AUC", "NP AUC", lambda s: s.normalised_precision_auc, ".3f", "TrackingNet's", 1),
-        Column("AO", "AO", lambda s: s.average_overlap, ".3f", "GOT-10k: mean overlap of frames after the first", 1),
-        Column("SR 0.5", r"SR$^{G}_{0.5}$", lambda s: s.got10k_sr50, ".3f", "GOT-10k: share of them above 0.5", 1),
-        Column("SR 0.75", r"SR$^{G}_{0.75}$", lambda s: s.got10k_sr75, ".3f", "GOT-10k: share of them above 0.75", 1),
-        *common,
+        ]
+    measured = [
+        Column("success AUC", "AUC", "success_auc", ".3f", "mean of the success curve, 21 thresholds", 1),
+        Column("success @0.5", r"SR$_{0.5}$", "success_rate_50", ".3f", "frames with overlap 0.5", 1),
+        Column("precision @20 px", r"P$_{20}$", "precision_20", ".3f", "centre at most 20 px away", 1),
+        Column("norm. precision @0.2", r"NP$_{0.2}$", "normalised_precision_20", ".3f", "LaSOT's", 1),
+        Column("TrackingNet success", "AUC$^{T}$", "trackingnet_success", ".3f", "of its devkit: whole pixels", 1),
+        Column("TrackingNet precision", "P$^{T}$", "trackingnet_precision", ".3f",
+               "of its devkit: area under the curve from 0 to 50 px", 1),
+        Column("norm. precision AUC", "NP$^{T}$", "trackingnet_normalised_precision", ".3f",
+               "TrackingNet's, of its devkit: area under the curve from 0 to 0.5", 1),
+        Column("AO", "AO", "average_overlap", ".3f", "GOT-10k: mean overlap of frames after the first", 1),
+        Column("SR 0.5", r"SR$^{G}_{0.5}$", "got10k_sr50", ".3f", "GOT-10k: share of them above 0.5", 1),
+        Column("SR 0.75", r"SR$^{G}_{0.75}$", "got10k_sr75", ".3f", "GOT-10k: share of them above 0.75", 1),
+        Column("mAO", "mAO", "class_balanced_overlap", ".3f", "GOT-10k: mean over its classes of their mean AO", 1),
     ]  # fmt: skip
+    special = {"trackingnet_success", "trackingnet_precision", "class_balanced_overlap"} - set(rule.first)
+    measured = [column for column in measured if column.name not in special]
+    return sorted(measured, key=lambda column: column.name not in rule.first) + common
 
 
 def number(value: float, form: str) -> str:
@@ -110,28 +146,24 @@ def number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
-def best(values: list[float], better: int, form: str) -> list[bool]:
-    """Return which values read as the best one, (N,); none when there is nothing to choose."""
-    shown = [number(value, form) for value in values]
-    finite = [value for value in values if math.isfinite(value)]
-    if not better or len(finite) < 2 or len(set(shown)) < 2:
-        return [False] * len(values)
-    top = number(max(finite) if better > 0 else min(finite), form)
-    return [text == top for text in shown]
+def against(score: TrackerScore) -> str:
+    """Return the difference from the tracker it is held against, with interval, wins and losses; "" where none."""
+    found = score.difference
+    if found is None or not math.isfinite(found.value):
+        return ""
+    low, high = found.interval
+    interval = f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(low) else ""
+    return f"{found.value:+.3f}{interval} {found.wins}:{found.losses}"
 
 
-def grid(scores: list[TrackerScore], protocol: Protocol, mark: Callable[[str], str] = str) -> Iterator[list[str]]:
-    """Yield a row of text for each tracker: its name and its measures, the best of each marked."""
-    measured = columns(protocol)
-    marks = [best([column.read(score) for score in scores], column.better, column.form) for column in measured]
-    for index, score in enumerate(scores):
-        texts = [number(column.read(score), column.form) for column in measured]
-        yield [score.name, *(mark(text) if top[index] else text for text, top in zip(texts, marks, strict=True))]
-
-
-def text_table(scores: list[TrackerScore], protocol: Protocol) -> str:
-    """Return the table for a terminal."""
-    rows = [["tracker", *(column.heading for column in columns(protocol))], *grid(scores, protocol)]
+def text_table(scores: list[TrackerScore], measured: list[Column], other: str) -> str:
+    """Return the table for a terminal; other: the tracker that the others are held against, "" for none."""
+    rows = [["tracker", measured[0].heading, "95 %", *(column.heading for column in measured[1:])]]
+    rows[0] += [f"above {other}, wins:losses"] if other else []
+    for score in scores:
+        first, *more = measured
+        texts = [score.name, first.show(score), first.span(score), *(column.show(score) for column in more)]
+        rows.append(texts + ([against(score)] if other else []))
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = []
     for name, *cells in rows:
@@ -139,13 +171,21 @@ def text_table(scores: list[TrackerScore], protocol: Protocol) -> str:
     return "\n".join(lines)
 
 
-def latex_table(scores: list[TrackerScore], protocol: Protocol, rule: Rule) -> str:
-    """Return the table as a LaTeX tabular, the best of each measure in bold."""
-    measured = columns(protocol)
-    lines = [f"% protocol {protocol}, success rule {rule}", rf"\begin{{tabular}}{{l{'r' * len(measured)}}}", r"\hline"]
-    lines += [rf"{' & '.join(['Tracker', *(column.latex for column in measured)])} \\", r"\hline"]
-    for name, *cells in grid(scores, protocol, lambda text: rf"\textbf{{{text}}}"):
-        lines.append(rf"{' & '.join([_latex(name), *cells])} \\")
+def latex_table(scores: list[TrackerScore], measured: list[Column], protocol: Protocol, rule: Rule, other: str) -> str:
+    """Return the table as a LaTeX tabular: the first measure with its interval, bold where distinguishable."""
+    count = max((score.judged for score in scores), default=0)
+    lines = [
+        f"% protocol {protocol}, success rule {rule.name}, {count} sequences; 95 % bootstrap intervals over sequences",
+        rf"\begin{{tabular}}{{l{'r' * (len(measured) + bool(other))}}}", r"\hline",
+    ]  # fmt: skip
+    head = ["Tracker", *(column.latex for column in measured), *([f"above {_latex(other)}"] if other else [])]
+    lines += [rf"{' & '.join(head)} \\", r"\hline"]
+    for score in scores:
+        cells = [rf"\textbf{{{c.show(score)}}}" if c.is_best(score) else c.show(score) for c in measured]
+        interval = measured[0].span(score)
+        cells[0] += rf" {{\scriptsize {interval}}}" if interval else ""
+        cells += [against(score)] if other else []
+        lines.append(rf"{' & '.join([_latex(score.name), *cells])} \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
 
@@ -155,16 +195,23 @@ def _latex(text: str) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-def trackers_csv(scores: list[TrackerScore], protocol: Protocol) -> str:
-    """Return the measures of each tracker as CSV, latency of every stage with them."""
-    measured = columns(protocol)[:-2]
+def trackers_csv(scores: list[TrackerScore], measured: list[Column], other: str) -> str:
+    """Return the measures of each tracker as CSV: each with the ends of its interval, latency of every stage."""
+    measured = [column for column in measured if not column.percent]
     stages = [(stage, f"p{p}") for stage in (*STAGES, "init") for p in PERCENTILES]
-    rows: list[list[Any]] = [
-        ["tracker", *(column.heading for column in measured), *(f"{stage} ms {p}" for stage, p in stages)]
-    ]
+    head = ["tracker", "sequences"]
+    for column in measured:
+        head += [column.heading, f"{column.heading} low", f"{column.heading} high"]
+    head += ["held against", "difference", "difference low", "difference high", "wins", "losses of the comparison"]
+    rows: list[list[Any]] = [[*head, *(f"{stage} ms {p}" for stage, p in stages), "load a core"]]
     for score in scores:
-        times = [score.latency_ms.get(stage, {}).get(p, math.nan) for stage, p in stages]
-        rows.append([score.name, *(_cell(float(column.read(score))) for column in measured), *map(_cell, times)])
+        row: list[Any] = [score.name, score.judged]
+        for column in measured:
+            row += [column.read(score), *score.intervals.get(column.name, (math.nan, math.nan))]
+        found = score.difference
+        row += [other, found.value, *found.interval, found.wins, found.losses] if found else ["", *[math.nan] * 5]
+        row += [*(score.latency_ms.get(stage, {}).get(p, math.nan) for stage, p in stages), score.load]
+        rows.append([_cell(value) for value in row])
     return _csv(rows)
 
 
@@ -202,23 +249,34 @@ def by_attribute(
 
 
 def markdown(
-    scores: list[TrackerScore], sequences: list[Sequence], protocol: Protocol, facts: dict[str, dict[str, Any]]
+    scores: list[TrackerScore],
+    sequences: list[Sequence],
+    measured: list[Column],
+    other: str,
+    verdict: list[str],
+    facts: dict[str, dict[str, Any]],
 ) -> str:
-    """Return the tables for a document: measures, sequences, attributes, latency of each stage, how it was made.
+    """Return the tables for a document: verdict, measures, sequences, attributes, latency of each stage, facts.
 
-    facts: what to say of the run and of the machine, a list each by its title.
+    other: the tracker that the others are held against. facts: what to say of the run and of the machine, by title.
     """
-    measured = columns(protocol)
     names = [score.name for score in scores]
-    parts = [_markdown(["tracker", *(c.heading for c in measured)], grid(scores, protocol, lambda text: f"**{text}**"))]
+    parts = ["\n".join(f"- {line}" for line in verdict)]
+    rows = []
+    for score in scores:
+        cells = [f"**{c.show(score)}**" if c.is_best(score) else c.show(score) for c in measured]
+        cells[0] = f"{cells[0]} {measured[0].span(score)}".strip()
+        rows.append([score.name, *cells, *([against(score)] if other else [])])
+    head = ["tracker", *(c.heading for c in measured), *([f"above {other}, wins:losses"] if other else [])]
+    parts.append(_markdown(head, rows))
     measure = SEQUENCE_MEASURES[0]
     rows = []
     for sequence in sequences:
         values = [float(getattr(score.sequences[sequence.name], measure.key)) for score in scores]
-        rows.append([sequence.name, str(len(sequence)), *_marked(values, measure)])
+        rows.append([sequence.name, str(len(sequence)), *(number(value, measure.form) for value in values)])
     parts += [f"{measure.heading} of each sequence:", _markdown(["sequence", "frames", *names], rows)]
     rows = [
-        [name, str(count), *_marked(values, measure)]
+        [name, str(count), *(number(value, measure.form) for value in values)]
         for name, count, values in by_attribute(scores, sequences, measure.key)
     ]
     if rows:
@@ -236,14 +294,6 @@ def markdown(
     for title, lines in facts.items():
         parts.append("\n".join([f"{title}:", "", *(f"- {key}: `{value}`" for key, value in lines.items())]))
     return "\n\n".join(parts) + "\n"
-
-
-def _marked(values: list[float], measure: Measure) -> list[str]:
-    tops = best(values, measure.better, measure.form)
-    return [
-        f"**{number(value, measure.form)}**" if top else number(value, measure.form)
-        for value, top in zip(values, tops, strict=True)
-    ]
 
 
 def _markdown(head: list[str], rows: Any) -> str:

@@ -1,6 +1,7 @@
 """Many trackers on many sequences: what is to be run, what is done already, one result file a run."""
 
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tracker.benchmark.peers.peers import file_fingerprints, load_tracker, track
 from tracker.benchmark.protocols import Part, Protocol, plan, runs_of
 from tracker.benchmark.results import Run, Runs
 from tracker.benchmark.run.cluster import run_ray
-from tracker.benchmark.run.machine import processor
+from tracker.benchmark.run.machine import load_a_core, processor
 from tracker.benchmark.run.runner import warm_up
 from tracker.benchmark.run.workers import Job, run_job, run_workers
 from tracker.footage.sequence import Sequence
@@ -75,7 +76,7 @@ def run_all(
         else:
             finished = _run_here(todo, bar) if workers == 0 else run_workers(todo, workers, timeout, bar)
         for job, run in finished:
-            results.save(job.path, run, {**job.about, **how})
+            results.save(job.path, run, {**job.about, **how, "load a core": round(load_a_core(), 2)})
     problems = []
     for job in jobs:
         error = results.load(job.path)[0].error
@@ -88,7 +89,7 @@ def run_all(
 def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence]) -> Runs:
     """Read the results of one tracker; FileNotFoundError names the first that is not there."""
     runs: dict[str, list[tuple[Part, Run]]] = {}
-    at_once = set()
+    at_once, loads = set(), []
     for sequence in sequences:
         runs[sequence.name] = []
         for part in plan(protocol, sequence):
@@ -97,8 +98,11 @@ def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence
                 raise FileNotFoundError(f"{path}: no result; run the benchmark to its end first")
             run, about = results.load(path)
             at_once.add(str(about.get("at once", "unknown")))
+            loads.append(float(about.get("load a core", math.nan)))
             runs[sequence.name].append((part, run))
-    return Runs(tracker_name(spec), spec, file_fingerprints(spec), runs, sorted(at_once))
+    known = [load for load in loads if math.isfinite(load)]
+    load = max(known, default=math.nan)
+    return Runs(tracker_name(spec), spec, file_fingerprints(spec), runs, sorted(at_once), load)
 
 
 def _at_once(workers: int, jobs: int, ray: str) -> str:

@@ -16,6 +16,11 @@ def processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
+def load_a_core() -> float:
+    """Return how many processes wanted each core in the last minute; NaN where the system does not say."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else float("nan")
+
+
 def describe_machine() -> dict[str, str]:
     """Return processor, cores, load, system and versions."""
     about = {

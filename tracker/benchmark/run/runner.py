@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tracker.benchmark import results
 from tracker.benchmark.judge import metrics, vot
+from tracker.benchmark.judge.rules import RULES, judge
 from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.protocols import Part, Protocol, plan
-from tracker.benchmark.results import FAILED, LOST, STARTED, TRACKED, Run
+from tracker.benchmark.results import FAILED, LOST, SKIPPED, STARTED, TRACKED, Run
 from tracker.footage.files import DataError, present
 from tracker.footage.sequence import Sequence
 
@@ -37,20 +38,21 @@ class EvalResult:
     error: str = ""
 
 
-def evaluate(tracker: Any, sequences: Iterable[Sequence], rule: metrics.Rule = "inclusive") -> dict[str, EvalResult]:
+def evaluate(tracker: Any, sequences: Iterable[Sequence], rule: str = "inclusive") -> dict[str, EvalResult]:
     """Run one pass from the first box of each sequence, in this process, and return the scores by sequence name.
 
     tracker: has init(frame, box) and update(frame) -> a Result or a box.
-    rule: of the success curve, see `tracker.benchmark.judge.metrics`.
+    rule: how frames are judged, one of `tracker.benchmark.judge.rules`.
     A tracker that raises is scored as failed from that frame on; its message is in `error`. Nothing is written.
     """
     scores: dict[str, EvalResult] = {}
     for sequence in sequences:
         run = run_ope(tracker, sequence)
         times = run.milliseconds()
+        judged = judge(run.boxes, sequence.boxes, RULES[rule], run.states == SKIPPED)
         scores[sequence.name] = EvalResult(
-            metrics.success_auc(metrics.iou(run.boxes, sequence.boxes), rule),
-            metrics.precision_20(metrics.center_error(run.boxes, sequence.boxes)),
+            float(RULES[rule].success_curve(judged.overlap).mean()),
+            metrics.precision_20(judged.error),
             float(np.median(times)) if times.size else float("nan"),
             run.error,
         )
@@ -155,7 +157,7 @@ def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: lis
 
 
 def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
-    truth = part.sequence.boxes
+    truth, regions = part.sequence.boxes, part.sequence.regions
     there = present(truth)
     fresh, resume = True, 0
     for index in range(len(part.sequence)):
@@ -170,7 +172,7 @@ def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: l
             continue
         _follow(tracker, image, rows[index], index, errors)
         size = (image.shape[1], image.shape[0])
-        if there[index] and not vot.overlaps(rows[index, :4], truth[index], size)[0] > 0:
+        if there[index] and not vot.overlaps(rows[index, :4], regions[index : index + 1], size)[0] > 0:
             rows[index, 9] = FAILED
             fresh, resume = True, index + RESTART_AFTER
 

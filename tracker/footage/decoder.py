@@ -1,0 +1,85 @@
+"""Frames of a video file by their index: decoded in order, once where that can be."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.footage import video
+from tracker.footage.files import SourceError
+
+Image = NDArray[np.uint8]
+
+KEPT_BYTES = 256 * 2**20  # of decoded frames: all of a short clip, so that its targets share one decoding
+BEHIND = 64  # frames decoded at once for who goes backwards
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrame:
+    """One frame of a video: the file and the 0-based index of the frame in it."""
+
+    clip: Path
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The file of the video and the index."""
+        return f"{self.clip.name} frame {self.index}"
+
+
+class Decoder:
+    """The frames of one video, in any order; going on is free, going back decodes again what is no longer kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kept: OrderedDict[int, Image] = OrderedDict()
+        self.bytes = 0
+        self.source: video.Source | None = None
+        self.next = 0
+
+    def read(self, index: int) -> Image:
+        """Return frame `index`, (H, W, 3) uint8 BGR, the caller's own; SourceError: there is none or it is damaged."""
+        if index not in self.kept:
+            self._decode(index)
+        return self.kept[index].copy()
+
+    def _decode(self, index: int) -> None:
+        if self.source is None or index < self.next:
+            start = max(index - BEHIND + 1, 0) if self.source else index
+            self.close()
+            self.source, self.next = video.frames(self.path, start), start
+        for frame in self.source:
+            self._keep(frame.index, frame.image)
+            self.next = frame.index + 1
+            if frame.index == index:
+                return
+            if frame.index > index:
+                break
+        raise SourceError(f"{self.path}: frame {index} cannot be decoded")
+
+    def _keep(self, index: int, image: Image) -> None:
+        if index in self.kept:
+            self.bytes -= self.kept.pop(index).nbytes
+        self.kept[index] = image
+        self.bytes += image.nbytes
+        while self.bytes > KEPT_BYTES and len(self.kept) > 1:
+            self.bytes -= self.kept.popitem(last=False)[1].nbytes
+
+    def close(self) -> None:
+        """Release the video; what was decoded stays."""
+        if self.source is not None:
+            self.source.close()
+
+
+_latest: list[Decoder] = []  # of this process: one clip at a time is worked on
+
+
+def read_clip_frame(frame: ClipFrame) -> Image:
+    """Return the image of a frame, (H, W, 3) uint8 BGR; SourceError names a video or frame that cannot be read."""
+    if not _latest or _latest[0].path != frame.clip:
+        for old in _latest:
+            old.close()
+        _latest[:] = [Decoder(frame.clip)]
+    return _latest[0].read(frame.index)

@@ -9,15 +9,16 @@ import pytest
 
 from tracker import Tracker
 from tracker.benchmark.judge.fates import calibration_error
-from tracker.config import Logistic, LongTerm
-from tracker.evidence import EVIDENCE, VERIFIED
+from tracker.config import Logistic
 from tracker.footage.clip import Tally
 from tracker.footage.files import DataError
 from tracker.footage.video import VideoWriter
 from tracker.network import load_network, save_network
 from tracker.scene import Scene
+from tracker.search import Search
+from tracker.target import EVIDENCE, VERIFIED
 from train.__main__ import main
-from train.calibrate import GONE, NOTICED, SEARCH_EVERY, _gathered, calibrate, fit, footage, gather
+from train.calibrate import GONE, NOTICED, SEARCH_EVERY, _gathered, calibrate, fit, footage, gather, never_in_doubt
 
 
 def test_fit_finds_the_model_that_made_the_data():
@@ -67,7 +68,7 @@ def test_clips_of_one_name_are_not_mixed(clips, tmp_path):
 
 
 def test_calibration_without_a_candidate_says_so(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(Tracker, "_candidates", lambda *args: [])
+    monkeypatch.setattr(Search, "candidates", lambda *args: [])
     sequence = footage([clips], tmp_path / "work", Tally())[0]
     with pytest.raises(DataError, match="no candidate was found"):
         calibrate(load_network("tracker/weights/swift.safetensors"), [sequence.part(0, 30)], tmp_path / "work")
@@ -76,7 +77,7 @@ def test_calibration_without_a_candidate_says_so(clips, tmp_path, monkeypatch):
 def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_path):
     (sequence,) = footage([clips], tmp_path, Tally())
     tracker = Tracker.load("swift", device="cpu")
-    tracker.long_term = replace(LongTerm(), trust=100.0, learn=2.0, remember=2.0)  # believes in nothing
+    tracker.policy.judge.rules = never_in_doubt(None, told=True)  # learns from nothing
     unusual = [EVIDENCE.index("unusual logit"), EVIDENCE.index("unusual colours")]
     told, alone = (gather(tracker, sequence, told) for told in (True, False))
     assert told.followed_right.mean() > 0.8 and (told.following[2:, unusual] != 0).any(0).all()
@@ -91,9 +92,10 @@ def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_
 def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_path, monkeypatch):
     (sequence,) = footage([clips], tmp_path, Tally())
     tracker = Tracker.load("swift", device="cpu")
-    tracker.long_term = replace(LongTerm(), trust=100.0, learn=0.0)  # learns from every frame
+    tracker.policy.judge.rules = replace(never_in_doubt(None, told=False), learn=0.0)  # learns from every frame
     known = []
-    monkeypatch.setattr(tracker, "_candidates", lambda target, *_: known.append(target.habit.frames) or [])
+    policy = tracker.policy
+    monkeypatch.setattr(policy.search, "candidates", lambda target, _: known.append(target.reference.frames) or [])
     gather(tracker, sequence, told=False)
     searched = range(SEARCH_EVERY, len(sequence), SEARCH_EVERY)
     gone = [GONE[index // SEARCH_EVERY % len(GONE)] for index in searched]
@@ -127,7 +129,7 @@ def test_after_an_absence_the_target_is_followed_from_where_it_is(clips, tmp_pat
     boxes = sequence.boxes.copy()
     boxes[10:20] = np.nan
     tracker = Tracker.load("swift", device="cpu")
-    tracker.long_term = replace(LongTerm(), trust=100.0)
+    tracker.policy.judge.rules = never_in_doubt(None, told=True)
     begun, update = [], tracker.update
     monkeypatch.setattr(tracker, "update", lambda frame, target: begun.append(target.box) or update(frame, target))
     gather(tracker, replace(sequence, boxes=boxes), told=True)

@@ -19,8 +19,8 @@ from tracker.demo import FACE, find_face_clip, report, run_demo
 from tracker.draw import Window
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
-from tracker.loop import Result
 from tracker.scene import Scene
+from tracker.target import Result
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 12

@@ -8,10 +8,10 @@ import reference
 import torch
 from footage import tiny
 
+from tracker import Tracker
 from tracker.config import SWIFT, ConfigError
 from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
-from tracker.loop import Clock, ShortTermTracker, View
 from tracker.network import SiameseNet
 from tracker.scene import Scene
 from train.loop import Run, make_batch
@@ -118,19 +118,19 @@ def test_moves_are_in_sizes_of_the_box_and_bounded(refiner):
     assert torch.allclose(most[:, 2:4], boxes[:, 2:] * np.e)
 
 
-def test_the_tracker_goes_the_configured_way_to_the_refined_box(monkeypatch):
-    net = SiameseNet(SWIFT).eval()
-    peak = np.array([100.0, 90.0, 40.0, 20.0, 3.0, 1.0, 0.9])
-    for share, expected in ((0.0, (100, 90, 40, 20)), (0.5, (104, 89, 45, 25)), (1.0, (108, 88, 50, 30))):
-        tracking = replace(SWIFT.tracking, refine=share)
-        tracker = ShortTermTracker(net, tracking=tracking)
-        better = np.array([[108, 88, 50, 30, 2.5]], np.float32)
-        seen = np.ones((1, 64, 16, 16), np.float32)
-        runner = tracker._runner._replace(look=lambda *_, seen=seen: seen, refine=lambda *_, better=better: better)
-        monkeypatch.setattr(tracker, "_runner", runner)
-        target = tracker.init(np.zeros((200, 200, 3), np.uint8), (50, 50, 40, 20))
-        box, quality, patch = tracker._refine(target, View(None, None, None), peak)
-        assert (*box.centre, box.w, box.h) == pytest.approx(expected) and quality == 2.5 and patch is seen
+def test_the_engine_goes_the_configured_way_to_the_refined_box():
+    """Along the line from the box of the peak to what the refiner makes of it."""
+    scene, boxes = Scene((320, 240), 100, seed=3), []
+    for share in (0.0, 0.5, 1.0):
+        tracker = Tracker.load("swift", device="cpu", tracking=replace(SWIFT.tracking, refine=share))
+        target = tracker.init(scene.render(0), scene.box(0))
+        view = tracker.engine.look_once(scene.render(1), target.appearance, tracker.config.search_window(target.box))
+        x, y, w, h = view.window.to_crop(scene.box(1))
+        peak = np.array([x + 0.6 * w, y + h / 2, 1.2 * w, h, 3.0, 1.0, 0.9])
+        boxes.append(tracker.engine.refine(target.appearance, view, peak))
+    assert boxes[0].box == pytest.approx(view.box(peak)) and boxes[0].quality == boxes[1].quality
+    assert np.array(boxes[1].box) == pytest.approx((np.array(boxes[0].box) + np.array(boxes[2].box)) / 2)
+    assert boxes[2].box != pytest.approx(boxes[0].box, abs=1)
 
 
 # --- learning
@@ -235,13 +235,12 @@ def test_a_refiner_cannot_be_trained_where_there_is_none():
 
 def test_the_shipped_refiner_mends_a_box():
     scene = Scene((320, 240), 100, seed=3)
-    tracker = ShortTermTracker.load("swift", device="cpu")
+    tracker = Tracker.load("swift", device="cpu", tracking=replace(SWIFT.tracking, refine=1.0))
     target = tracker.init(scene.render(0), scene.box(0))
-    window = tracker._search_windows(target.box)[0]
-    view = tracker._look_once(scene.render(1), target, window, Clock())
-    truth = window.to_crop(scene.box(1))
-    wrong = np.array([truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h, 0, 1, 1])
-    tracker.config = replace(tracker.config, tracking=replace(tracker.config.tracking, refine=1.0))
-    box = tracker._refine(target, view, wrong).box
-    first = Box.from_centre(*wrong[:4])
+    window, truth = tracker.config.search_window(target.box), Box(*scene.box(1))
+    view = tracker.engine.look_once(scene.render(1), target.appearance, window)
+    first = Box.from_centre(truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h)
+    crop = window.to_crop(first)
+    wrong = np.array([*crop.centre, crop.w, crop.h, 0, 1, 1])
+    box = tracker.engine.refine(target.appearance, view, wrong).box
     assert iou(box, truth) > iou(first, truth) + 0.1

@@ -12,7 +12,6 @@ import torch
 from tracker.config import SWIFT, ConfigError, from_dict, to_dict
 from tracker.footage.files import SourceError, read_image
 from tracker.footage.video import SourceWarning
-from tracker.loop import weight_names
 from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
@@ -29,6 +28,7 @@ from tracker.similarity import (
     patch,
     to_pixels,
 )
+from tracker.tracker import weight_names
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
 KOCH = SimilarityConfig("siamese", "koch", (64, 128, 128, 256), False, (), 105, 1, False, 4096, False, "logistic")

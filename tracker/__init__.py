@@ -15,16 +15,16 @@ __all__ = ["Result", "Target", "Tracker", "frames", "sample"]
 
 if TYPE_CHECKING:
     from tracker.footage.video import frames
-    from tracker.lost import Result, Target, Tracker
     from tracker.samples import sample
+    from tracker.tracker import Result, Target, Tracker
 
 
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import; `siamtrack --help` and readers of video do without it.
     if name in ("Tracker", "Target", "Result"):
-        from tracker import lost
+        from tracker import tracker
 
-        return getattr(lost, name)
+        return getattr(tracker, name)
     if name == "frames":
         from tracker.footage.video import frames
 

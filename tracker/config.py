@@ -63,17 +63,18 @@ class Logistic:
 class Confidence:
     """From evidence to the probability that a box is right (IoU of at least 0.5); `siamtrack train calibrate` fits it.
 
-    following: of the box that is followed, from `evidence.EVIDENCE`. verified: of one that is in doubt, or of a
-    candidate for a lost target, from `evidence.VERIFIED`.
+    following: of the box that is followed, from `target.EVIDENCE`. verified: of one that is in doubt, or of a
+    candidate for a lost target, from `target.VERIFIED`. rules: what is made of it; None: `LongTerm()`.
     """
 
     following: Logistic
     verified: Logistic
+    rules: LongTerm | None = None
 
 
 @dataclass(frozen=True)
 class LongTerm:
-    """When a target counts as uncertain and lost, and how it is found again; see `lost.Tracker`.
+    """When a target counts as uncertain and lost, and how it is found again; see `tracks.TrackPolicy`.
 
     Probabilities in [0, 1]; logits of the score map; windows and frames are counts.
     """
@@ -81,7 +82,6 @@ class LongTerm:
     fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
     strongest: float = 4.0
     trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
-    hope: float = 1.25  # log-odds that a verified box gains: where no network was trained, right boxes look worse
     doubt: float = 3.0  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain
     lost: float = -4.0  # belief at which it is lost
@@ -98,7 +98,7 @@ class LongTerm:
     alibi: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
     chance: float = 0.5  # logit by which it may be so, by chance
     ask: float = 0.85  # score below which what is followed is verified
-    learn: float = 0.3  # score from which what is followed forms the target's habit
+    learn: float = 0.3  # score from which what is followed forms the target's reference
     remember: float = 0.9  # score from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory, and between frames that are kept
     memory: int = 6  # patches beside the first one

@@ -18,8 +18,8 @@ from tracker.benchmark.judge.metrics import success_auc
 from tracker.draw import Image, draw
 from tracker.footage.video import VideoWriter, check_output, frames, partial_path
 from tracker.geometry import Box, iou
-from tracker.lost import Tracker
 from tracker.scene import Scene
+from tracker.tracker import Tracker
 
 FACE = Box(64, 34, 51, 68)  # the face in frame 0 of the real clip (176 x 144), set by eye
 SCENE_SEED = 20  # the look-alike passes right below the target at frame 17, poles hide part of it around 72 and 192

@@ -1,24 +1,26 @@
-"""What one frame says for a box: the evidence of which `config.Confidence` makes a probability.
+"""What speaks for a box: the evidence of one frame, and the probability that `config.Confidence` makes of it.
 
 What a good logit is differs from target to target, and the networks know the footage that they were trained on better
-than any other. So a box is also judged by the habits of its own target: how far is this frame from what is usual?
+than any other. So a box is also judged by the reference of its own target: how far is this frame from what is usual?
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
+from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.geometry import Box
-from tracker.loop import Refined
-
-EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
-VERIFIED = (*EVIDENCE, "usual look", "unusual patch")
+from tracker.similarity import load_similarity, patch, to_pixels
+from tracker.target import EVIDENCE, Found, Reference, Target
 
 MOST_ALIKE = 8.0  # the most that the verifier says
 
@@ -28,77 +30,63 @@ _INSIDE = (_X**2 + _Y**2) <= 0.8 * (_PATCH / 2) ** 2  # the corners of a box sho
 _BIN = np.array([64, 8, 1])
 
 
-@dataclass(frozen=True)
-class Habit:
-    """How a target usually looks.
+class Judge:
+    """Says of a box how probable it is that it is right, by what a view shows and by the reference of its target."""
 
-    colours: see `colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. logit, likeness,
-    alike: means of what `Found` says, None before the first of them.
-    """
+    def __init__(self, engine: Engine, confidence: Confidence) -> None:
+        self.engine, self.confidence, self.rules = engine, confidence, confidence.rules or LongTerm()
+        self.verifier = load_similarity()
 
-    colours: NDArray[np.float64]
-    look: NDArray[np.float32]
-    logit: float | None = None
-    likeness: float | None = None
-    alike: float | None = None
-    frames: int = 0
+    def reference(self, frame: Image, box: Box, sought: Appearance) -> Reference:
+        """The reference of a target that was seen once, in `box`, frame px."""
+        look = sought.template.patch.cpu().numpy()
+        return Reference(colours(frame, box), look, (self.embed(frame, box, sought.fill),))
 
-    SLOWEST = 0.1  # least share of the newest frame in a mean
-    REPAINT = 0.1  # and in the colours and the look
+    def examine(
+        self, target: Target, view: View, peaks: NDArray[np.float64], chosen: int, last: Box, step: float
+    ) -> Found:
+        """Gather the evidence for peak `chosen` of a view.
 
-    def after(self, found: Found) -> Habit:
-        """The habit after one more frame in which the target was `found`."""
-        rate = max(1 / (self.frames + 1), self.SLOWEST)
-        seen = (1 - self.REPAINT) * self.colours**2 + self.REPAINT * found.colours**2
-        return replace(
-            self,
-            colours=np.sqrt(seen),
-            look=self.look + np.float32(self.REPAINT) * (found.patch - self.look),
-            logit=_mean(self.logit, found.logit, rate),
-            likeness=_mean(self.likeness, found.likeness, rate),
-            frames=self.frames + 1,
-        )
-
-    def after_patch(self, alike: float) -> Habit:
-        """The habit after one more word of the verifier."""
-        return replace(self, alike=_mean(self.alike, alike, self.SLOWEST))
-
-
-def _mean(before: float | None, value: float, rate: float) -> float:
-    return value if before is None else before + rate * (value - before)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found in one window.
-
-    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (10,)
-    as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. patch: (1, 64, 16, 16), see `loop.Refined`.
-    colours: see `colours`. likeness: [0, 1], of them and the usual ones. alike: [-8, 8], what the verifier says of its
-    patch and those that were sure; None: not asked.
-    """
-
-    box: Box
-    rate: float
-    evidence: NDArray[np.float64]
-    logit: float
-    patch: NDArray[np.float32]
-    colours: NDArray[np.float64]
-    likeness: float
-    alike: float | None = None
-
-    def smoothed(self, last: Box) -> Box:
-        """The found place with a size between that of `last` and the found one."""
-        w, h = last.w + self.rate * (self.box.w - last.w), last.h + self.rate * (self.box.h - last.h)
-        return Box.from_centre(*self.box.centre, w, h)
-
-    def verified(self, looks: float, alike: float, habit: Habit) -> Found:
-        """The same with two more words: what the refiner says beside the usual look, and the verifier.
-
-        Before there is a habit the most that the verifier can say is usual.
+        last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
         """
-        usual = MOST_ALIKE if habit.alike is None else habit.alike
-        return replace(self, alike=alike, evidence=np.append(self.evidence, [bounded(looks, 8.0), alike - usual]))
+        assert target.reference and isinstance(self.engine.config.tracking, BoxTracking)
+        refined = self.engine.refine(target.appearance, view, peaks[chosen])
+        refined = refined._replace(box=keep_inside(refined.box, view.frame))
+        rate = self.engine.config.tracking.size_lr * (1 + math.tanh(peaks[chosen, 4] / 2)) / 2 * float(peaks[chosen, 5])
+        return examine(peaks, chosen, refined, view.frame, last, step, rate, target.reference)
+
+    def verify(self, target: Target, frame: Image, found: Found) -> Found:
+        """Ask two more questions: does it look as the target lately did, and like one of the patches that were sure?
+
+        Where a target changes fast, its first look is no longer a good one to compare with. Before there is a reference
+        the most that the verifier can say is usual.
+        """
+        assert target.reference
+        looks = self.engine.likeness(target.reference.look, found.patch)
+        alike = self.alike(target.reference, self.embed(frame, found.box, target.appearance.fill))
+        usual = MOST_ALIKE if target.reference.alike is None else target.reference.alike
+        return replace(found, alike=alike, evidence=np.append(found.evidence, [bounded(looks, 8.0), alike - usual]))
+
+    def embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
+        """(1, D) embedding of the patch in `box`, by the verifier."""
+        cfg = self.verifier.config
+        with torch.inference_mode():
+            return self.verifier.embed(to_pixels(patch(frame, box, cfg, fill), cfg))
+
+    def alike(self, reference: Reference, embedding: Tensor) -> float:
+        """How much a patch is like that of the reference that it is most like: a raw score in [-8, 8]."""
+        known = torch.cat(reference.embeddings)
+        with torch.inference_mode():
+            scores = self.verifier.join(embedding.expand(len(known), -1), known)
+        return bounded(float(scores.max()), MOST_ALIKE)
+
+    def score(self, found: Found) -> float:
+        """The probability that a box is right, as every `Result` tells it."""
+        return self.confidence.following.probability(found.evidence[: len(EVIDENCE)])
+
+    def odds(self, found: Found) -> float:
+        """The log-odds that a verified box is the target's."""
+        return log_odds(self.confidence.verified.probability(found.evidence))
 
 
 def examine(
@@ -106,26 +94,25 @@ def examine(
     chosen: int,
     refined: Refined,
     frame: Image,
-    box: Box,
     last: Box,
     step: float,
     rate: float,
-    habit: Habit,
+    reference: Reference,
 ) -> Found:
     """Gather the evidence for peak `chosen`.
 
-    peaks: all of the window, see `kernels.decode_peaks`. refined: what became of it. box: the same, frame px; last:
-    what it is compared with, frame px. step: how far it is from where it was expected, in target sizes. rate: see
-    `Found`.
+    peaks: all of the view, see `kernels.decode_peaks`. refined: what became of it. last: what it is compared with,
+    frame px. step: how far it is from where it was expected, in target sizes. rate: see `Found`.
     """
+    box = refined.box
     logit, agreement = bounded(float(peaks[chosen, 4]), 8.0), float(peaks[chosen, 6])
     others = np.delete(peaks[:, 4], chosen)
     margin = bounded(float(peaks[chosen, 4] - others.max()), 16.0) if len(others) else 16.0
     change = min(abs(math.log(box.w * box.h / (last.w * last.h))) / 2, 1.0)
     seen = colours(frame, box)
-    likeness, quality = float(seen @ habit.colours), bounded(refined.quality, 8.0)
-    unusual = 0.0 if habit.logit is None else logit - habit.logit
-    recoloured = 0.0 if habit.likeness is None else likeness - habit.likeness
+    likeness, quality = float(seen @ reference.colours), bounded(refined.quality, 8.0)
+    unusual = 0.0 if reference.logit is None else logit - reference.logit
+    recoloured = 0.0 if reference.likeness is None else likeness - reference.likeness
     evidence = np.array([logit, margin, agreement, quality, change, min(step, 2.0), unusual, recoloured])
     return Found(box, rate, evidence, logit, refined.patch, seen, likeness)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -33,21 +34,22 @@ from tracker.benchmark.judge.fates import auroc, calibration_error
 from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.run.workers import begin_worker
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
-from tracker.evidence import EVIDENCE, VERIFIED, Found
 from tracker.footage.clip import Tally, look
 from tracker.footage.files import DataError
 from tracker.footage.layouts import detect, read
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
-from tracker.loop import Clock
-from tracker.lost import KnownTarget, Tracker
 from tracker.network import SiameseNet, save_network, write_whole
+from tracker.target import EVIDENCE, VERIFIED, Found
+from tracker.tracker import Tracker
+from tracker.tracks import TrackPolicy
 
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
 NOTICED = 3  # frames without the target after which a tracker has called it lost
+HOPE = 1.25  # log-odds that a verified box gains: where no network was trained, right boxes look worse
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
 J = TypeVar("J")
@@ -119,8 +121,8 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         right[kind].append(bool(iou(np.array([found.box]), truth[None])[0] >= 0.5))
         return right[kind][-1]
 
-    target = tracker.init(sequence.image(0), sequence.boxes[0].tolist())
-    assert isinstance(target, KnownTarget)
+    policy, target = tracker.policy, tracker.init(sequence.image(0), sequence.boxes[0].tolist())
+    assert isinstance(policy, TrackPolicy)
     wrong = away = 0  # frames in a row: on something else with the target in view; without the target
     known = [copy.copy(target)]  # what was known of it in each frame
     for index in range(1, len(sequence)):
@@ -136,17 +138,17 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             gone = GONE[index // SEARCH_EVERY % len(GONE)]
             searching = copy.copy(known[max(index - gone, 0)])
             searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
-            windows = list(tracker._where_to_look(searching, frame))
-            (views,) = tracker._look(frame, [(searching, windows)], Clock())
-            for found in tracker._candidates(searching, views, Clock()):
+            windows = policy.windows(frame, searching)
+            (views,) = tracker.engine.look(frame, [(searching.appearance, windows)])
+            for found in policy.search.candidates(searching, views):
                 note(found, truth, "candidate")
         tracker.update(frame, target)
-        assert target.seen
+        assert target.seen and target.reference
         good = note(target.seen, truth, "followed")
         if told and good:
-            target.habit = target.habit.after(target.seen)
-            if target.calm >= tracker.long_term.every:
-                tracker.remember(frame, target)
+            target.reference = target.reference.after(target.seen)
+            if target.calm >= policy.rules.every:
+                policy.remember(frame, target)
         wrong = wrong + 1 if there and not good else 0
         known.append(copy.copy(target))
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
@@ -203,10 +205,13 @@ def calibrate(
     rows = _gather_all(net, confidence, runs, folder, False, workers)
     if not len(rows.finding):
         raise DataError("no candidate was found in any whole frame: calibration needs more or longer clips")
-    confidence = Confidence(fit(rows.following, rows.followed_right), fit(rows.finding, rows.found_right))
+    confidence = replace(
+        confidence, following=fit(rows.following, rows.followed_right), verified=fit(rows.finding, rows.found_right)
+    )
     p = np.array([confidence.following.probability(row) for row in rows.following.tolist()])
     q = np.array([confidence.verified.probability(row) for row in rows.finding.tolist()])
-    return confidence, {
+    hopeful = replace(confidence.verified, bias=round(confidence.verified.bias + HOPE, 6))
+    return replace(confidence, verified=hopeful), {
         "rows": len(p),
         "right": float(rows.followed_right.mean()),
         "ece": calibration_error(p, rows.followed_right),
@@ -223,8 +228,8 @@ def _gather_all(
 ) -> Gathered:
     """The evidence of all runs of a tracker with this net and confidence, joined."""
     net = copy.deepcopy(net)
-    net.config = replace(net.config, confidence=confidence)
-    digest = hashlib.sha256(f"{to_dict(net.config)} {LongTerm()}".encode())
+    net.config = replace(net.config, confidence=replace(confidence, rules=never_in_doubt(confidence.rules, told)))
+    digest = hashlib.sha256(f"{to_dict(net.config)}".encode())
     for value in net.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     place = folder / "rows" / digest.hexdigest()[:12]
@@ -236,23 +241,26 @@ def _gather_all(
     return Gathered(*(np.concatenate(part) for part in zip(*_each(work, runs, workers, name), strict=True)))
 
 
+def never_in_doubt(rules: LongTerm | None, told: bool) -> LongTerm:
+    """Rules by which no frame takes belief; told: nor does a tracker learn from any by itself."""
+    rules = replace(rules or LongTerm(), doubt=0.0)
+    return replace(rules, learn=math.inf, remember=math.inf) if told else rules
+
+
 def _gathered(sequence: Footage, weights: Path, told: bool) -> Gathered:
     """What `gather` makes of a run, from the file beside `weights` where it is there."""
     file = weights.with_name(f"{sequence.name}-{sequence.fingerprint()}.npz")
     if not file.is_file():
         buffer = io.BytesIO()
-        np.savez(buffer, **gather(_never_in_doubt(weights, told), sequence, told)._asdict())
+        np.savez(buffer, **gather(_load(weights), sequence, told)._asdict())
         write_whole(file, buffer.getvalue())
     with np.load(file) as rows:
         return Gathered(**rows)
 
 
 @lru_cache(1)
-def _never_in_doubt(weights: Path, told: bool) -> Tracker:
-    tracker = Tracker.load(weights, device="cpu")
-    learn, remember = (2.0, 2.0) if told else (LongTerm.learn, LongTerm.remember)
-    tracker.long_term = replace(LongTerm(), trust=100.0, learn=learn, remember=remember)
-    return tracker
+def _load(weights: Path) -> Tracker:
+    return Tracker.load(weights, device="cpu")
 
 
 def _write_event(event: events.Event, folder: Path) -> None:

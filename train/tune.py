@@ -13,8 +13,8 @@ import numpy as np
 from tracker.config import ConfigError, ModelConfig
 from tracker.footage.files import DataError
 from tracker.footage.layouts import detect
-from tracker.loop import weight_names
 from tracker.network import write_whole
+from tracker.tracker import weight_names
 from train.config import LossConfig, OptimConfig, PairConfig, TrainConfig
 from train.store import Store, prepare
 

@@ -1,4 +1,4 @@
-"""What knowing costs: `Tracker` beside the plain loop (`ShortTermTracker`), frame by frame in one run, one thread;
+"""What knowing costs: a calibrated `Tracker` beside one that only follows, frame by frame in one run, one thread;
 and what one verification costs.
 
 python tests/bench/knowing.py DATA [--weights swift] [--frames 120]   (DATA: sequences in a layout that bench knows)
@@ -6,6 +6,7 @@ python tests/bench/knowing.py DATA [--weights swift] [--frames 120]   (DATA: seq
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from tracker import Tracker
 from tracker.benchmark.run.machine import processor
 from tracker.footage.layouts import load
-from tracker.loop import ShortTermTracker
-from tracker.lost import KnownTarget
+from tracker.network import load_network
+from tracker.tracks import TrackPolicy
 
 
 def main() -> None:
@@ -24,20 +25,23 @@ def main() -> None:
     parser.add_argument("--weights", default="swift")
     parser.add_argument("--frames", type=int, default=120, help="of each sequence")
     args = parser.parse_args()
-    trackers = Tracker.load(args.weights), ShortTermTracker.load(args.weights)
+    tracker = Tracker.load(args.weights)
+    net = load_network(f"tracker/weights/{args.weights}.safetensors")
+    net.config = replace(net.config, confidence=None)
+    trackers = tracker, Tracker(net)
     ratios, sums, looks = [], np.zeros(2), []
     for sequence in load(args.data):
         frames = [sequence.image(i) for i in range(min(len(sequence), args.frames))]
         targets = [t.init(frames[0], sequence.boxes[0].tolist()) for t in trackers]
         times: list[list[float]] = [[], []]
         for frame in frames[1:]:
-            for which, (tracker, target) in enumerate(zip(trackers, targets, strict=True)):
+            for which, (one, target) in enumerate(zip(trackers, targets, strict=True)):
                 begin = time.perf_counter()
-                tracker.update(frame, target)
+                one.update(frame, target)
                 times[which].append(time.perf_counter() - begin)
-            if isinstance(targets[0], KnownTarget) and targets[0].seen:
+            if isinstance(tracker.policy, TrackPolicy) and targets[0].seen:
                 begin = time.perf_counter()
-                trackers[0]._verify(frame, targets[0], targets[0].seen)
+                tracker.policy.judge.verify(targets[0], frame, targets[0].seen)
                 looks.append(time.perf_counter() - begin)
         own, plain = np.median(times, axis=1)
         ratios.append(own / plain)

@@ -1,4 +1,6 @@
-"""The loop with an oracle instead of a network, so that only its own arithmetic is judged, and with real networks."""
+"""The tracker with an oracle instead of a network, so that only its own arithmetic is judged, and with real ones."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ import torch
 
 from tracker import Result, Target, Tracker
 from tracker.config import SIAMFC, SWIFT, PyramidTracking
+from tracker.engine import Refined, View, pick_device, stretched
 from tracker.geometry import Box, CropWindow, iou
-from tracker.loop import Refined, ShortTermTracker, check_frame, pick_device, weight_names
-from tracker.network import SiameseNet, save_network
+from tracker.network import SiameseNet, load_network, save_network
+from tracker.tracker import check_frame, weight_names
 from train.labels import ellipse_labels
 
 
@@ -25,36 +28,38 @@ def tracker(built):
 
 
 def oracle(tracker, monkeypatch, truth):
-    """Replace the network by one that knows `truth()` (frame px) and says it with labels."""
-    windows = []
-    original = tracker._search_windows
-    monkeypatch.setattr(tracker, "_search_windows", lambda box: windows.append(original(box)) or windows[-1])
-    grid = tracker.grid
+    """Put in place of the network one that knows `truth()` (frame px) and says it with labels."""
+    grid = tracker.engine.grid
 
-    def forward(templates, crops):
-        maps = []
-        for window in windows[-1]:
-            box = window.to_crop(truth())
+    def see(frame, window):
+        box = window.to_crop(truth())
+        if tracker.config.network == "swift":
+            labels = ellipse_labels(torch.tensor([box], dtype=torch.float64), grid)
+            # box distances from the label of every cell, also outside the box, where an oracle may be exact
+            cx, cy = box.centre
+            d = np.stack(np.broadcast_arrays(
+                grid.centres[None, :] - cx + box.w / 2, grid.centres[:, None] - cy + box.h / 2,
+                cx + box.w / 2 - grid.centres[None, :], cy + box.h / 2 - grid.centres[:, None]))  # fmt: skip
+            inside = labels.box_weight[0].numpy() > 0
+            assert np.allclose(labels.box_map[0].numpy()[:, inside], d[:, inside])
+            return np.where(labels.score[0].numpy() == 1, 9.0, -9.0), d
+        # a smooth bump, highest at the scale at which the target has the exemplar's size
+        cx, cy = box.centre
+        dx, dy = grid.centres - cx, grid.centres - cy
+        bump = np.exp(-(dx[None, :] ** 2 + dy[:, None] ** 2) / (2 * 20.0**2))
+        return ((1 - abs(np.log(np.sqrt(box.w * box.h) / (tracker.config.exemplar_size / 2)))) * bump,)
+
+    def look(frame, asked):
+        seen = []
+        for sought, windows in asked:
+            maps = [[np.float32(m) for m in see(frame, window)] for window in windows]
             if tracker.config.network == "swift":
-                labels = ellipse_labels(torch.tensor([box], dtype=torch.float64), grid)
-                # box distances from the label of every cell, also outside the box, where an oracle may be exact
-                cx, cy = box.centre
-                d = np.stack(np.broadcast_arrays(
-                    grid.centres[None, :] - cx + box.w / 2, grid.centres[:, None] - cy + box.h / 2,
-                    cx + box.w / 2 - grid.centres[None, :], cy + box.h / 2 - grid.centres[:, None]))  # fmt: skip
-                inside = labels.box_weight[0].numpy() > 0
-                assert np.allclose(labels.box_map[0].numpy()[:, inside], d[:, inside])
-                maps.append((np.where(labels.score[0].numpy() == 1, 9.0, -9.0), d))
-            else:  # a smooth bump, highest at the scale at which the target has the exemplar's size
-                cx, cy = box.centre
-                dx, dy = grid.centres - cx, grid.centres - cy
-                bump = np.exp(-(dx[None, :] ** 2 + dy[:, None] ** 2) / (2 * 20.0**2))
-                fit = 1 - abs(np.log(np.sqrt(box.w * box.h) / (tracker.config.exemplar_size / 2)))
-                maps.append((fit * bump,))
-        return tuple(np.stack(m).astype(np.float32) for m in zip(*maps, strict=True))
+                maps = [(logits, stretched(d[None], sought.stretch[None])[0]) for logits, d in maps]
+            seen.append([View(frame, window, *m) for window, m in zip(windows, maps, strict=True)])
+        return seen
 
-    monkeypatch.setattr(tracker, "_forward", forward)
-    monkeypatch.setattr(tracker, "_refine", lambda target, view, peak: Refined(Box.from_centre(*peak[:4]), 0.0, None))
+    monkeypatch.setattr(tracker.engine, "look", look)
+    monkeypatch.setattr(tracker.engine, "refine", lambda sought, view, peak: Refined(view.box(peak), 0.0, None))
 
 
 FRAME = np.zeros((240, 320, 3), np.uint8)
@@ -87,11 +92,12 @@ def test_half_of_how_the_first_box_was_drawn_is_kept(tracker, monkeypatch, drawn
     seen = Box.from_centre(160, 120, 40, 40)
     oracle(tracker, monkeypatch, lambda: seen)
     target = tracker.init(FRAME, Box.from_centre(160, 120, 40 * drawn, 40))
-    assert target.stretch == pytest.approx([factor, 1], rel=1e-4)
+    assert target.appearance.stretch == pytest.approx([factor, 1], rel=1e-4)
     for _ in range(60):
         tracker.update(FRAME, target)
     assert target.box == pytest.approx(Box.from_centre(160, 120, 40 * factor, 40), abs=0.05)
-    assert (tracker.init(FRAME, seen).stretch == pytest.approx(1, rel=1e-4)) and target.stretch[0] > 1 - 1e-4
+    assert tracker.init(FRAME, seen).appearance.stretch == pytest.approx(1, rel=1e-4)
+    assert target.appearance.stretch[0] > 1 - 1e-4
 
 
 @pytest.mark.parametrize("move", ["translate", "mirror", "zoom"])
@@ -148,15 +154,17 @@ def test_many_targets_in_one_pass_equal_one_by_one(tracker, photo):
 
 
 def test_a_target_that_is_none_or_of_another_network_is_refused(photo):
-    swift, siamfc = Tracker.load("swift"), ShortTermTracker.load("siamfc")
+    swift, siamfc = Tracker.load("swift"), Tracker.load("siamfc")
+    net = load_network("tracker/weights/swift.safetensors")
+    net.config = replace(net.config, confidence=None)
     target = swift.init(photo, (60, 60, 40, 40))
     with pytest.raises(ValueError, match="made by a tracker with another network; init it with this one"):
         siamfc.update(photo, target)
-    with pytest.raises(ValueError, match="made by a ShortTermTracker; init it with this tracker"):
-        swift.update(photo, ShortTermTracker.load("swift").init(photo, (60, 60, 40, 40)))
+    with pytest.raises(ValueError, match="made by a tracker that was not calibrated; init it with this one"):
+        swift.update(photo, Tracker(net).init(photo, (60, 60, 40, 40)))
     with pytest.raises(TypeError, match="a target is what init returns; got tuple"):
         swift.update(photo, (60, 60, 40, 40))
-    with pytest.raises(TypeError, match=r"frame must be a numpy array .* got KnownTarget"):
+    with pytest.raises(TypeError, match=r"frame must be a numpy array .* got Target"):
         swift.update(target, photo)
     assert target.box == swift.target.box
 
@@ -238,7 +246,7 @@ def test_load_by_name_and_by_file(tmp_path):
 def test_five_scales(photo):
     five = PyramidTracking(num_scales=5, scale_step=1.025)
     tracker = Tracker(SiameseNet(SIAMFC), tracking=five)
-    sides = np.array([w.w for w in tracker._search_windows(Box(100, 80, 40, 40))])
+    sides = np.array([w.w for w in tracker.policy.windows(FRAME, tracker.init(FRAME, (100, 80, 40, 40)))])
     assert sides / sides[2] == pytest.approx(1.025 ** np.arange(-2.0, 3.0))
     tracker.init(photo, (100, 80, 50, 40))
     assert 0 <= tracker.update(photo).score <= 1
@@ -259,7 +267,7 @@ def test_devices_and_threads_are_checked(tracker):
 
 
 def test_the_searched_window_is_centred_and_scaled(tracker):
-    windows = tracker._search_windows(Box(100, 80, 40, 40))
+    windows = tracker.policy.windows(FRAME, tracker.init(FRAME, (100, 80, 40, 40)))
     sides = [w.w for w in windows]
     assert len(windows) == (3 if tracker.config.network == "siamfc" else 1)
     assert sides[len(sides) // 2] == pytest.approx(80 * tracker.config.search_size / tracker.config.exemplar_size)
@@ -272,8 +280,9 @@ def test_the_searched_window_is_centred_and_scaled(tracker):
 def test_a_hopeless_response_is_a_score_of_zero_and_not_an_overflow(monkeypatch):
     tracker = Tracker(SiameseNet(SIAMFC))
     tracker.init(FRAME, (10, 10, 20, 20))
-    cells = tracker.grid.cells
-    monkeypatch.setattr(tracker, "_forward", lambda *_: (np.full((3, cells, cells), -1e4, np.float32),))
+    cells = tracker.engine.grid.cells
+    nothing = np.full((cells, cells), -1e4, np.float32)
+    monkeypatch.setattr(tracker.engine, "look", lambda frame, asked: [[View(frame, w, nothing) for w in asked[0][1]]])
     assert tracker.update(FRAME).score == 0
 
 

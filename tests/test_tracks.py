@@ -1,0 +1,401 @@
+"""The tracker that knows: evidence, belief, states, memory, rivals and the way back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tracker import Tracker
+from tracker.config import Logistic, LongTerm
+from tracker.engine import View
+from tracker.evidence import log_odds
+from tracker.geometry import Box, CropWindow, iou
+from tracker.network import load_network
+from tracker.scene import Scene
+from tracker.search import overlap, whole_frame
+from tracker.target import EVIDENCE, VERIFIED, Rival, Trial
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope="module")
+def tracker():
+    return Tracker.load("swift", device="cpu", engine="torch")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene(SIZE, 100, seed=3)
+
+
+def follow(tracker, monkeypatch, scene, probabilities):
+    """Results of an engine whose evidence is replaced: one frame of the scene for each probability."""
+    said = iter(probabilities)
+    target = tracker.init(scene.render(0), scene.box(0))
+    now = [1.0]
+    monkeypatch.setattr(Logistic, "probability", lambda self, evidence: now[0])
+    results = []
+    for t, p in enumerate(said, 1):
+        now[0] = p
+        results.append((tracker.update(scene.render(t), target), target.box, target.state))
+    return results
+
+
+def test_belief_makes_the_states(tracker, monkeypatch, scene):
+    results = follow(tracker, monkeypatch, scene, [1.0] * 3 + [0.0] * 20)
+    states = [state for *_, state in results]
+    assert states[:3] == ["tracking"] * 3
+    first = {state: states.index(state) for state in ("uncertain", "lost")}
+    assert 3 < first["uncertain"] < first["lost"] <= 3 + 8
+    assert all(bool(result) == (result.state != "lost") for result, *_ in results)
+    held = [box for _, box, state in results if state != "tracking"]
+    assert all(box == held[0] for box in held)  # nothing convinces: position and size stay, also when lost
+
+
+def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(tracker, monkeypatch, scene):
+    results = follow(tracker, monkeypatch, scene, [1.0, 0.0, 1.0, 0.0, 0.0, 0.99, 1.0])
+    states = [state for *_, state in results]
+    assert "lost" not in states and states[1] == "tracking" and states[-1] == "tracking"
+
+
+def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_on_trial(tracker, monkeypatch, scene):
+    results = follow(tracker, monkeypatch, scene, [*[0.15] * 5, 1.0, 1.0])
+    uncertain = [box for _, box, state in results if state == "uncertain"]
+    assert len(uncertain) >= 2 and len(set(uncertain)) == 1
+    assert "lost" not in [state for *_, state in results] and results[-1][2] == "tracking"
+    assert float(iou(np.array(results[-1][1]), np.array(scene.box(7)))) > 0.5  # it goes on from the trial
+
+
+def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    black = np.zeros_like(scene.render(0))
+    states, overlaps = [], []
+    for t in range(1, 80):
+        result = tracker.update(black if 25 <= t < 50 else scene.render(t), target)
+        states.append(result.state)
+        overlaps.append(float(iou(np.array(result.box), np.array(scene.box(t)))))
+    assert "lost" not in states[:24]
+    assert states[24:49].count("lost") >= 15 and states[48] == "lost"
+    back = states.index("tracking", 49)
+    assert back <= 49 + 10 and overlaps[back] > 0.5
+    assert states[60:].count("tracking") >= 15
+
+
+def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    target.rivals = [Rival(Box(10, 10, 30, 30), age=5)]
+    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: -14.0)
+    monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 0.0)
+    for t in range(1, 10):
+        tracker.update(scene.render(t), target)
+    assert target.state == "lost" and not target.rivals  # nobody follows them now
+    strong = replace(target.seen, box=Box(250, 180, 40, 40))
+    monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([strong]))
+    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 14.0 if found is strong else -14.0)
+    assert tracker.update(scene.render(10), target).state == "lost"
+    assert target.trial == Trial(strong.box, tracker.policy.rules.strongest)
+    monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([]))
+    for t in range(11, 15):
+        assert tracker.update(scene.render(t), target).state == "lost"
+
+
+def test_a_candidate_from_elsewhere_is_tried_when_it_is_not_too_doubtful(tracker, monkeypatch, scene):
+    rules = tracker.policy.rules
+    for odds, tried in ((rules.attempt + 0.1, True), (rules.attempt - 0.1, False)):
+        target = tracker.init(scene.render(0), scene.box(0))
+        tracker.update(scene.render(1), target)
+        elsewhere = replace(target.seen, box=Box(4, 4, 20, 20))
+        target.box = Box(290, 200, 20, 20)  # both are far from the last place
+        target.state, target.belief, target.trial = "lost", rules.lost, Trial(Box(*scene.box(1)), rules.lost)
+        with monkeypatch.context() as patch:
+            patch.setattr(tracker.policy.search, "candidates", lambda *args, found=elsewhere: iter([found]))
+            patch.setattr(
+                tracker.policy.judge, "odds", lambda found, e=elsewhere, odds=odds: odds if found is e else -14.0
+            )
+            tracker.update(scene.render(2), target)
+        assert (target.trial == Trial(elsewhere.box, odds)) == tried and target.state == "lost"
+
+
+def test_what_is_seen_near_the_last_place_gains_while_lost(tracker, monkeypatch, scene):
+    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 0.4)
+    gained = []
+    for place in (scene.box(0), (8, 8, 20, 20)):
+        target = tracker.init(scene.render(0), scene.box(0))
+        target.box = Box(*place)
+        target.state, target.belief, target.trial = "lost", tracker.policy.rules.lost, Trial(Box(*scene.box(0)), 0.0)
+        monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([]))
+        tracker.update(scene.render(1), target)
+        gained.append(target.trial.belief)
+    assert gained == [pytest.approx(0.4 + tracker.policy.rules.near), pytest.approx(0.4)]
+
+
+def test_many_targets_equal_one_by_one_whatever_their_state(tracker, scene):
+    boxes = [scene.box(0), (20, 20, 40, 40), (200, 150, 50, 40)]
+
+    def start():
+        targets = [tracker.init(scene.render(0), box) for box in boxes]
+        targets[1].state, targets[1].belief = "lost", -3.0
+        targets[1].trial = Trial(targets[1].box, 0.0)
+        return targets
+
+    def go(targets, together):
+        found = []
+        for t in range(1, 4):
+            frame = scene.render(t)
+            if together:
+                found.append(tracker.update_all(frame, targets))
+            else:
+                found.append([tracker.update(frame, target) for target in targets])
+        return found
+
+    for one, many in zip(go(start(), False), go(start(), True), strict=True):
+        for a, b in zip(one, many, strict=True):
+            assert a.state == b.state
+            assert b.box == pytest.approx(a.box, abs=0.05) and b.score == pytest.approx(a.score, abs=1e-2)
+
+
+def test_without_confidence_it_follows_whatever_happens(scene):
+    net = load_network("tracker/weights/swift.safetensors")
+    net.config = replace(net.config, confidence=None)
+    tracker = Tracker(net, device="cpu", engine="torch")
+    target = tracker.init(scene.render(0), scene.box(0))
+    frames = [scene.render(t) for t in range(1, 4)] + [np.zeros_like(scene.render(0))] * 12
+    results = [tracker.update(frame) for frame in frames]
+    assert overlap(results[2].box, Box(*scene.box(3))) > 0.5 and target.reference is None
+    assert {result.state for result in results} == {"tracking"}
+
+
+def test_the_first_patch_never_fades_and_the_memory_is_bounded(tracker, scene):
+    frame = scene.render(0)
+    target = tracker.init(frame, scene.box(0))
+    first = target.reference.embeddings[0].clone()
+    tracker.update(scene.render(1), target)
+    for _ in range(3 * tracker.policy.rules.memory):
+        tracker.policy.remember(scene.render(1), target)
+    assert len(target.reference.embeddings) == 1 + tracker.policy.rules.memory
+    assert torch.equal(target.reference.embeddings[0], first)
+    assert target.calm == 0
+
+
+def test_a_rival_keeps_its_own_peak(tracker, scene):
+    target = tracker.init(scene.render(0), Box(100, 100, 40, 40))
+    window = tracker.policy.windows(scene.render(0), target)[0]
+
+    def peak(box, logit):
+        x, y, w, h = window.to_crop(box)
+        return [x + w / 2, y + h / 2, w, h, logit, 1.0, 1.0]
+
+    own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
+    peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
+    view = View(scene.render(0), window, None)
+    assert tracker.policy._eligible(target, view, peaks, target.box) == [0, 1]  # nothing is known: either
+    target.rivals = [Rival(Box(148, 100, 40, 40), age=5)]
+    assert tracker.policy._eligible(target, view, peaks, target.box) == [1]  # the better peak is where the rival was
+    peaks[1, 4] = 4.0 - tracker.policy.rules.rival_logit - 0.1
+    assert tracker.policy._eligible(target, view, peaks, target.box) == [0]  # too weak to be preferred
+    tracker.policy._follow_rivals(target, view, peaks, 1)
+    assert len(target.rivals) == 1 and target.rivals[0].box == pytest.approx(other) and target.rivals[0].age == 6
+    for _ in range(7):
+        tracker.policy._follow_rivals(target, view, peaks[1:], 0)
+    assert not target.rivals  # out of sight for long
+
+
+def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monkeypatch, scene):
+    last, far = Box(100, 100, 40, 40), Box(150, 100, 40, 40)
+    target = tracker.init(scene.render(0), last)
+    window = tracker.policy.windows(scene.render(0), target)[0]
+    view = tracker.engine.look_once(scene.render(0), target.appearance, window)
+    crops = [window.to_crop(box) for box in (far, last)]
+    peaks = np.array([[*c.centre, c.w, c.h, 4.0 - i, 1.0, 1.0] for i, c in enumerate(crops)])
+    monkeypatch.setattr(tracker.engine, "peaks", lambda *args: peaks)
+    original = tracker.policy.judge.examine
+
+    def put_in_place(target, view, peaks, chosen, last, step):
+        return replace(original(target, view, peaks, chosen, last, step), box=(far, last)[chosen])
+
+    monkeypatch.setattr(tracker.policy.judge, "examine", put_in_place)
+    for odds_of_far, chosen in ((0.0, 1), (tracker.policy.rules.stay - 0.1, 1), (tracker.policy.rules.stay + 0.1, 0)):
+        said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
+        monkeypatch.setattr(tracker.policy.judge, "score", lambda found, said=said: said[found.box])
+        found, _, which = tracker.policy._track(target, view, last)
+        assert which == chosen and found.box == (far, last)[chosen]
+
+
+def test_the_verifier_is_asked_in_doubt_and_about_candidates(tracker, monkeypatch, scene):
+    looks = []
+    original = tracker.policy.judge.verify
+    monkeypatch.setattr(tracker.policy.judge, "verify", lambda *args: looks.append(1) or original(*args))
+    follow(tracker, monkeypatch, scene, [1.0] * 6)
+    assert not looks
+    results = follow(tracker, monkeypatch, scene, [0.6] * 6)
+    assert len(looks) == 6 and {state for *_, state in results} == {"tracking"}
+    looks.clear()
+    results = follow(tracker, monkeypatch, scene, [0.0] * 12)
+    lost = sum(state == "lost" for *_, state in results)
+    followed = 12 - lost + 1  # the frame that makes it lost is one in which it is still followed
+    assert lost > 3 and followed + lost - 1 <= len(looks) <= followed + (lost - 1) * (1 + tracker.policy.rules.closer)
+
+
+def test_the_score_does_not_depend_on_the_state_and_verification_moves_the_belief(tracker, monkeypatch, scene):
+    for verified, states in ((0.0, {"tracking", "uncertain", "lost"}), (0.45, {"tracking"})):
+        said = {len(EVIDENCE): 0.4, len(VERIFIED): verified}
+        target = tracker.init(scene.render(0), scene.box(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Logistic, "probability", lambda self, evidence, said=said: said[len(evidence)])
+            results = [tracker.update(scene.render(t), target) for t in range(1, 9)]
+        assert {result.state for result in results} == states
+        assert [result.score for result in results] == [0.4] * 8
+
+
+def test_the_first_look_is_usual_until_another_one_is_known(tracker, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    tracker.update(scene.render(1), target)
+    quality, looks = EVIDENCE.index("quality"), VERIFIED.index("usual look")
+    new = tracker.init(scene.render(0), scene.box(0))
+    asked = tracker.policy.judge.verify(new, scene.render(1), target.seen)
+    assert asked.evidence[looks] == pytest.approx(asked.evidence[quality], abs=1e-3)
+    new.reference = replace(new.reference, look=target.seen.patch)  # it always looked as it does now
+    assert tracker.policy.judge.verify(new, scene.render(1), target.seen).evidence[looks] > asked.evidence[looks] + 0.1
+    foreign = tracker.policy.judge.verify(tracker.init(scene.render(0), (20, 20, 40, 40)), scene.render(1), target.seen)
+    assert foreign.evidence[looks] < asked.evidence[looks] - 1
+
+
+def test_reference_follows_what_is_likely_right_and_nothing_else(tracker, monkeypatch, scene):
+    for p, frames in ((0.6, 4), (0.2, 0)):
+        follow(tracker, monkeypatch, scene, [p] * 4)
+        reference = tracker.target.reference
+        assert reference.frames == frames and (reference.logit is None) == (reference.alike is None) == (frames == 0)
+
+
+@pytest.mark.parametrize("side", [50.0, 200.0, 900.0])
+def test_windows_cover_the_whole_frame_the_nearest_first(side):
+    w, h = side, 0.7 * side
+    centres = np.array(whole_frame(CropWindow.around((40, 50), w, h, 209), 640, 480))
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), (640, 480), (200, 2))
+    distance = (np.abs(points[:, None] - centres[None]) / (w, h)).max(2).min(1)
+    assert distance.max() <= 1 / 2
+    away = np.hypot(*(centres - (40, 50)).T)
+    assert (np.diff(away) >= 0).all()
+
+
+def test_probability_and_log_odds():
+    confidence = Logistic((1.0, -2.0), 0.5)
+    assert confidence.probability([2.0, 1.0]) == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert confidence.probability([1e6, 0.0]) == 1 and confidence.probability([-1e6, 0.0]) == 0
+    assert log_odds(0.8) == pytest.approx(np.log(4)) and np.isfinite([log_odds(0.0), log_odds(1.0)]).all()
+    assert overlap(Box(0, 0, 2, 2), Box(1, 0, 2, 2)) == pytest.approx(1 / 3)
+
+
+def test_shipped_weights_come_with_a_confidence_for_this_evidence():
+    net = load_network("tracker/weights/swift.safetensors")
+    confidence = net.config.confidence
+    assert confidence and len(confidence.following.weights) == len(EVIDENCE)
+    assert len(confidence.verified.weights) == len(VERIFIED)
+
+
+def twins(t, there):
+    """Frame `t` of two who look nearly the same, far from each other; the first one leaves in between."""
+    painted = Scene(SIZE, 2, seed=0)
+    left, top, width, height = (round(v) for v in painted.box(0))
+    own = painted.render(0)[top : top + height, left : left + width]
+    frame = Scene((480, 360), 2, seed=50).render(0)
+
+    def put(sprite, cx, cy):
+        frame[cy - height // 2 :, cx - width // 2 :][:height, :width] = sprite
+
+    put(own[:, ::-1] * np.float32(0.8) + 10, 400 + t % 7, 270)
+    if there:
+        put(own, 100 + t, 80)
+    return frame, Box(100 + t - width // 2, 80 - height // 2, width, height)
+
+
+@pytest.mark.parametrize("alibi", [0.0, LongTerm.alibi])
+def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch, alibi):
+    monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, alibi=alibi))
+    target = tracker.init(*twins(0, True))
+    for t in range(1, 8):
+        tracker.update(twins(t, True)[0], target)
+    assert target.state == "tracking" and target.sight and not target.bystanders
+    gone = [tracker.update(twins(t, False)[0], target).state for t in range(8, 36)]
+    assert gone.count("lost") > 1
+    if not alibi:
+        assert gone[-1] == "tracking"  # it follows the other one
+        return
+    assert target.bystanders and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
+    assert target.searched  # all of the kept frame
+    results = [tracker.update(twins(t, True)[0], target) for t in range(36, 44)]
+    assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
+
+
+def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_bystander_unless_the_target_was_there(tracker):
+    target = tracker.init(*twins(0, True))
+    tracker.update(twins(1, True)[0], target)
+    width, height = target.box.w, target.box.h
+    other = Box(401 - width / 2, 270 - height / 2, width, height)
+    tracker.policy.search.look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0])
+    assert not target.bystanders  # there, it was the target
+    elsewhere = Box(200, 150, width, height)
+    tracker.policy.search.look_back(target, replace(target.seen, box=elsewhere), np.zeros_like(twins(1, True)[0]))
+    assert not target.bystanders  # nothing was like it
+    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
+    (met,) = target.bystanders
+    looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]
+    own, foreign = (tracker.engine.likeness(met, look) for look in looks)
+    assert own > foreign + 2  # it is the patch of the other one
+    target.sight = None
+    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
+    assert len(target.bystanders) == 1
+
+
+def look_at(tracker, frame, target, box):
+    """What is found in a window around `box`."""
+    view = tracker.engine.look_once(frame, target.appearance, tracker.config.search_window(box))
+    return tracker.policy.judge.examine(target, view, tracker.engine.peaks(view, box, 4), 0, box, 0.0)
+
+
+def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(tracker, monkeypatch, scene):
+    every, buffer = tracker.policy.rules.every, scene.render(0).copy()
+    targets = [tracker.init(buffer, scene.box(0)) for _ in range(2)]
+    first = [target.sight for target in targets]
+    monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 1.0)
+    for t in range(1, every + 1):
+        assert [target.sight.frame is one.frame for target, one in zip(targets, first, strict=True)] == [True] * 2
+        buffer[:] = scene.render(t)
+        targets[0].bystanders = [np.zeros((1, 64, 16, 16), np.float32)]
+        tracker.update_all(buffer, targets)
+    kept = targets[0].sight
+    assert kept.frame is targets[1].sight.frame and kept.box == targets[0].box and not targets[0].bystanders
+    buffer[:] = 0  # the caller writes on
+    assert np.array_equal(kept.frame, scene.render(every)) and np.array_equal(first[0].frame, scene.render(0))
+    monkeypatch.setattr(tracker.policy.judge, "score", lambda found: tracker.policy.rules.sure - 0.01)
+    for t in range(every + 1, 2 * every + 2):
+        tracker.update_all(scene.render(t), targets)
+    assert targets[0].sight.frame is kept.frame  # in doubt none is kept
+
+
+def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target(tracker, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    tracker.update(scene.render(1), target)
+    found = tracker.policy.judge.verify(target, scene.render(1), target.seen)
+    assert tracker.policy.search.alibi(target, found) == 0.0  # nobody is known
+    unlike, chance = np.zeros_like(found.patch), tracker.policy.rules.chance
+
+    def alike(patch):
+        return tracker.engine.likeness(patch, found.patch)
+
+    assert alike(found.patch) > alike(unlike) + chance
+    target.bystanders = [unlike, found.patch]
+    target.reference, seen = replace(target.reference, look=unlike), target.sight
+    target.sight = replace(seen, patch=unlike)
+    assert tracker.policy.search.alibi(target, found) == pytest.approx(
+        alike(found.patch) - alike(unlike) - chance, abs=1e-4
+    )
+    target.sight = replace(seen, patch=found.patch)  # as much like the target in the same frame
+    assert tracker.policy.search.alibi(target, found) == 0.0
+    target.reference, target.sight = (
+        replace(target.reference, look=found.patch),
+        replace(seen, patch=unlike),
+    )  # or lately
+    assert tracker.policy.search.alibi(target, found) == 0.0

@@ -1,0 +1,211 @@
+"""The engine: it cuts windows out of a frame, runs the network on them, and reads what it says. No policy, no state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tracker import backends
+from tracker.config import BoxTracking, ModelConfig
+from tracker.crop import Image, crop, mean_colour, stack_rgb
+from tracker.geometry import Box, CropWindow, hann_window
+from tracker.heads import Template
+from tracker.kernels import decode_peaks, warm_up
+from tracker.network import SiameseNet, to_input
+
+MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
+MOST_STRETCH = 1.4  # the network's box of the first frame is taken to be off by this factor at most
+NOT_STRETCHED = np.ones(2, np.float32)
+
+
+class Appearance(NamedTuple):
+    """What the engine looks for.
+
+    template: features of the exemplar. fill: BGR that crops show outside the frame. stretch: (2,) factors on width and
+    height of the network's boxes, see `Engine.appearance`.
+    """
+
+    template: Template
+    fill: tuple[float, float, float]
+    stretch: NDArray[np.float32] = NOT_STRETCHED
+
+
+class View(NamedTuple):
+    """What the network says of one window of a frame.
+
+    frame: (H, W, 3) uint8 BGR. logits: (h, w). box_map: (4, h, w) as stretched for the target, see `heads.Maps`; None
+    when the network has no box head. levels: (1, C, h', w') each, features for the refiner.
+    """
+
+    frame: Image
+    window: CropWindow
+    logits: NDArray[np.float32]
+    box_map: NDArray[np.float32] | None = None
+    levels: tuple[NDArray[np.float32], ...] = ()
+
+    def box(self, peak: NDArray[np.float64]) -> Box:
+        """The box of a peak (see `kernels.decode_peaks`), frame px."""
+        return self.window.to_frame(Box.from_centre(*peak[:4].tolist()))
+
+
+class Refined(NamedTuple):
+    """What the refiner makes of a peak.
+
+    box: frame px. quality: logit of it being right. patch: (1, 64, 16, 16) what is in and around the box of the peak.
+    """
+
+    box: Box
+    quality: float
+    patch: NDArray[np.float32]
+
+
+class Clock:
+    """Sums wall-clock milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was charged, and begin now."""
+        self.ms = {"crop_ms": 0.0, "network_ms": 0.0, "post_ms": 0.0}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Charge the time since the last lap to `stage`."""
+        now = time.perf_counter()
+        self.ms[stage] += 1e3 * (now - self._last)
+        self._last = now
+
+
+class Engine:
+    """A network that is ready to look for things.
+
+    net: in evaluation mode. config: how it is used. device: "auto" (cuda, then mps, then cpu), or any of them. threads:
+    of the CPU. backend: see `backends.make_runner`. Raises ValueError: a device or backend that is not there.
+    """
+
+    def __init__(
+        self, net: SiameseNet, config: ModelConfig, device: str, threads: int | None, backend: backends.Engine
+    ) -> None:
+        self.config, self.grid, self.device = config, net.grid, pick_device(device)
+        self.clock = Clock()  # of the frame that is worked on
+        self._net = net.to(self.device).eval()
+        self._runner = backends.make_runner(self._net, self.device, backend, threads)
+        self._hann = hann_window(self.grid.cells)
+        warm_up()
+
+    def appearance(self, frame: Image, box: Box) -> Appearance:
+        """What is in `box`, frame px, as something to look for.
+
+        Some draw boxes tightly, others with a margin, or without the arms. Here the box is known, so what the network
+        makes of it tells: half of the difference in size is taken for the way of who drew it, half for an error.
+        """
+        fill = mean_colour(frame)
+        found = Appearance(self.template(frame, box, fill), fill)
+        if not isinstance(self.config.tracking, BoxTracking):
+            return found
+        view = self.look_once(frame, found, self.config.search_window(box))
+        given, seen = view.window.to_crop(box), self.peaks(view, box, 1)[0]
+        ratio = np.clip((given.w, given.h) / seen[2:4], 1 / MOST_STRETCH, MOST_STRETCH)
+        return found._replace(stretch=np.sqrt(ratio).astype(np.float32))
+
+    def template(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Template:
+        """Features of what is in `box`, frame px."""
+        window = self.config.exemplar_window(box)
+        extent = np.array([[box.w / window.w, box.h / window.h]], np.float32)
+        with torch.no_grad():
+            exemplar = to_input(stack_rgb([crop(frame, window, fill)]), self.device)
+            return self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
+
+    def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> list[list[View]]:
+        """Look for each appearance in each of its windows, by one pass of the network; the views in the same order."""
+        self.clock.lap("post_ms")
+        crops = stack_rgb([crop(frame, window, one.fill) for one, windows in asked for window in windows])
+        self.clock.lap("crop_ms")
+        owners = [one for one, windows in asked for _ in windows]
+        maps = self._forward([one.template for one in owners], crops)
+        if len(maps) > 1:
+            maps = maps[0], stretched(maps[1], np.stack([one.stretch for one in owners])), *maps[2:]
+        self.clock.lap("network_ms")
+        rows = iter(range(len(owners)))
+
+        def view(window: CropWindow) -> View:
+            row = next(rows)
+            if len(maps) == 1:
+                return View(frame, window, maps[0][row])
+            return View(frame, window, maps[0][row], maps[1][row], tuple(m[row : row + 1] for m in maps[2:]))
+
+        return [[view(window) for window in windows] for _, windows in asked]
+
+    def look_once(self, frame: Image, sought: Appearance, window: CropWindow) -> View:
+        """Look for one appearance in one window."""
+        return self.look(frame, [(sought, [window])])[0][0]
+
+    def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
+        """Maps of N crops, each with its template: logits (N, H, W); with a box head box_map (N, 4, H, W), levels."""
+        template = templates[0] if len(crops) == 1 else Template(*(torch.cat(t) for t in zip(*templates, strict=True)))
+        return self._runner.compare(template, to_input(crops, self.device))
+
+    def peaks(
+        self,
+        view: View,
+        last: Box,
+        count: int,
+        penalty_k: float | None = None,
+        window_influence: float | None = None,
+    ) -> NDArray[np.float64]:
+        """The `count` best peaks of a view, see `decode_peaks`. last: frame px. None: the config's constants."""
+        tracking, expected = self.config.tracking, view.window.to_crop(last)
+        assert isinstance(tracking, BoxTracking) and view.box_map is not None
+        penalty_k = tracking.penalty_k if penalty_k is None else penalty_k
+        influence = tracking.window_influence if window_influence is None else window_influence
+        return decode_peaks(
+            view.logits, view.box_map, self._hann, self.grid.first, float(self.grid.stride),
+            expected.w, expected.h, penalty_k, influence, count,
+        )  # fmt: skip
+
+    def patch(self, view: View, peak: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(1, 64, 16, 16) what is in and around the box of a peak, see `network.SiameseNet.look`."""
+        return self._runner.look(view.levels, peak[None, :4].astype(np.float32))
+
+    def refine(self, sought: Appearance, view: View, peak: NDArray[np.float64]) -> Refined:
+        """The box of a peak after a closer look."""
+        tracking = self.config.tracking
+        assert isinstance(tracking, BoxTracking)
+        seen = self.patch(view, peak)
+        known = sought.template.patch.cpu().numpy()
+        better = self._runner.refine(known, seen, peak[None, :4].astype(np.float32))[0].astype(np.float64)
+        moved = peak[:4] + tracking.refine * (better[:4] - peak[:4])
+        return Refined(view.box(moved), float(better[4]), seen)
+
+    def likeness(self, known: NDArray[np.float32], seen: NDArray[np.float32]) -> float:
+        """The refiner's logit that two patches show the same thing, wherever they are."""
+        return float(self._runner.refine(known, seen, np.zeros((1, 4), np.float32))[0, 4])
+
+
+def stretched(box_map: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes with other sizes about their centres. box_map: (N, 4, H, W), see `decode_peaks`. factors: (N, 2)."""
+    more = (box_map[:, :2] + box_map[:, 2:]) * ((factors - 1) / 2)[:, :, None, None]
+    return box_map + np.concatenate([more, more], axis=1)
+
+
+def keep_inside(box: Box, frame: Image) -> Box:
+    """`box` with its centre in the frame and its size between `MIN_SIZE` and the frame's."""
+    height, width = frame.shape[:2]
+    cx, cy = min(max(box.centre[0], 0.0), width), min(max(box.centre[1], 0.0), height)
+    return Box.from_centre(cx, cy, min(max(box.w, MIN_SIZE), width), min(max(box.h, MIN_SIZE), height))
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device called `name`; "auto" takes cuda, then mps, then cpu. Raises ValueError: not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, ok in there.items() if ok))
+    if not there.get(name.split(":")[0], False):
+        raise ValueError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
+    return torch.device(name)

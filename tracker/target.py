@@ -1,0 +1,168 @@
+"""What is known of a target, and what a frame says of it: the data that the modules of a tracker hand around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tracker.config import LongTerm
+from tracker.crop import Image
+from tracker.engine import Appearance
+from tracker.geometry import Box
+
+State = Literal["tracking", "uncertain", "lost"]
+EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
+VERIFIED = (*EVIDENCE, "usual look", "unusual patch")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a target is in one frame; false when it is lost.
+
+    box: x, y, w, h, frame px; of a lost target a mere guess (the last good one is `Target.box`).
+    score: [0, 1], the probability that the box is right (IoU of at least 0.5); with weights that were not calibrated
+    only how sure the network is, which is too often 1. state: see `tracker.Tracker`.
+    crop_ms, network_ms, post_ms: wall-clock time of the stages (the refiner's look counts as post-processing); with
+    many targets in one pass, of the whole pass.
+    """
+
+    box: Box
+    score: float
+    crop_ms: float = 0.0
+    network_ms: float = 0.0
+    post_ms: float = 0.0
+    state: State = "tracking"
+
+    def __bool__(self) -> bool:
+        return self.state != "lost"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one view.
+
+    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (10,)
+    as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. patch: (1, 64, 16, 16), see `engine.Refined`.
+    colours: see `evidence.colours`. likeness: [0, 1], of them and the usual ones. alike: [-8, 8], what the verifier
+    says of its patch and those that were sure; None: not asked.
+    """
+
+    box: Box
+    rate: float
+    evidence: NDArray[np.float64]
+    logit: float
+    patch: NDArray[np.float32]
+    colours: NDArray[np.float64]
+    likeness: float
+    alike: float | None = None
+
+    def smoothed(self, last: Box) -> Box:
+        """The found place with a size between that of `last` and the found one."""
+        w, h = last.w + self.rate * (self.box.w - last.w), last.h + self.rate * (self.box.h - last.h)
+        return Box.from_centre(*self.box.centre, w, h)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The running reference: how a target usually looks and scores.
+
+    colours: see `evidence.colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. embeddings:
+    (1, D) each, of patches that were sure; the first one, of the first frame, never leaves. logit, likeness, alike:
+    means of what `Found` says, None before the first of them. frames: that it was made of.
+    """
+
+    colours: NDArray[np.float64]
+    look: NDArray[np.float32]
+    embeddings: tuple[Tensor, ...]
+    logit: float | None = None
+    likeness: float | None = None
+    alike: float | None = None
+    frames: int = 0
+
+    SLOWEST = 0.1  # least share of the newest frame in a mean
+    REPAINT = 0.1  # and in the colours and the look
+
+    def after(self, found: Found) -> Reference:
+        """The reference after one more frame in which the target was `found`."""
+        rate = max(1 / (self.frames + 1), self.SLOWEST)
+        seen = (1 - self.REPAINT) * self.colours**2 + self.REPAINT * found.colours**2
+        return replace(
+            self,
+            colours=np.sqrt(seen),
+            look=self.look + np.float32(self.REPAINT) * (found.patch - self.look),
+            logit=_mean(self.logit, found.logit, rate),
+            likeness=_mean(self.likeness, found.likeness, rate),
+            frames=self.frames + 1,
+        )
+
+    def after_patch(self, alike: float) -> Reference:
+        """The reference after one more word of the verifier."""
+        return replace(self, alike=_mean(self.alike, alike, self.SLOWEST))
+
+    def with_embedding(self, embedding: Tensor, most: int) -> Reference:
+        """The reference with one more patch: beside the first the newest `most` are kept."""
+        first, *others = self.embeddings
+        return replace(self, embeddings=(first, *[*others, embedding][-most:]))
+
+
+def _mean(before: float | None, value: float, rate: float) -> float:
+    return value if before is None else before + rate * (value - before)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A second peak that is followed: its box (frame px), for how many frames, and since when it is out of sight."""
+
+    box: Box
+    age: int = 1
+    missed: int = 0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A frame in which a target was sure, its box (frame px) and patch in it, and how many frames ago that was."""
+
+    frame: Image
+    box: Box
+    patch: NDArray[np.float32]
+    age: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate for the way back: its last box (frame px) and the belief in it, gathered over its frames."""
+
+    box: Box
+    belief: float
+
+
+@dataclass(eq=False)
+class Target:
+    """What is known of one target: the whole state of tracking it. `update` mutates it. Equal only to itself.
+
+    box: x, y, w, h, frame px; appearance: what is looked for. All else is known with calibrated weights only.
+    reference: how it usually looks, which the evidence is compared with. state: of the last frame. belief: log-odds
+    that it is still being followed, gathered over the frames. calm: frames since the reference got a patch.
+    rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
+    trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
+    sight: one of the last frames in which it was sure. searched: whether it was searched for bystanders.
+    bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like it, or like a candidate.
+    """
+
+    box: Box
+    appearance: Appearance = field(repr=False)
+    reference: Reference | None = field(default=None, repr=False)
+    state: State = "tracking"
+    belief: float = LongTerm.strongest
+    calm: int = 0
+    rivals: list[Rival] = field(default_factory=list)
+    scan: int = 0
+    trial: Trial | None = None
+    seen: Found | None = field(default=None, repr=False)
+    sight: Sight | None = field(default=None, repr=False)
+    searched: bool = False
+    bystanders: list[NDArray[np.float32]] = field(default_factory=list, repr=False)

@@ -1,0 +1,191 @@
+"""The tracker: an engine that looks, and a policy that decides. What is known of a target is held by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tracker import backends
+from tracker.config import BoxTracking, ModelConfig, PyramidTracking
+from tracker.crop import Image
+from tracker.engine import Engine, View
+from tracker.geometry import CropWindow, check_box
+from tracker.network import SiameseNet, load_network
+from tracker.plain import PeakPolicy, PyramidPolicy
+from tracker.target import Result, Target
+from tracker.tracks import TrackPolicy
+
+__all__ = ["Result", "Target", "Tracker", "check_frame", "weight_names"]
+
+
+class Policy(Protocol):
+    """What a tracker makes of what its engine sees."""
+
+    def begin(self, frame: Image, target: Target) -> None:
+        """Learn what the first frame says of a target; mutates it."""
+
+    def windows(self, frame: Image, target: Target) -> list[CropWindow]:
+        """Where to look for a target in this frame; mutates it."""
+
+    def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
+        """Decide from the views of each target in its windows where it is; mutates the targets."""
+
+
+class Tracker:
+    """Follows targets, says when one is lost, and finds it again; holds no state but the target of the last `init`.
+
+    States: tracking; uncertain (its box and size stay as they were, what may be it is followed on trial, and the result
+    says where); lost (the whole frame is searched, too; the box of the result is a mere guess, that of the target the
+    last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
+    `python -m train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
+
+    net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
+    for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
+    engine: see `backends.make_runner`.
+    Raises ValueError: a device or engine that is not there, constants of the other kind of network.
+    """
+
+    def __init__(
+        self,
+        net: SiameseNet,
+        device: str = "auto",
+        threads: int | None = 1,
+        tracking: PyramidTracking | BoxTracking | None = None,
+        engine: backends.Engine = "auto",
+    ) -> None:
+        if threads is not None:
+            if threads < 1:
+                raise ValueError(f"threads must be at least 1; got {threads}")
+            torch.set_num_threads(threads)
+        self.config = replace(net.config, tracking=tracking) if tracking else net.config
+        self.engine = Engine(net, self.config, device, threads, engine)
+        self.device = self.engine.device
+        self.policy = choose_policy(self.engine, self.config)
+        self.target: Target | None = None
+        self._warm_up()
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path = "swift",
+        device: str = "auto",
+        threads: int | None = 1,
+        tracking: PyramidTracking | BoxTracking | None = None,
+        engine: backends.Engine = "auto",
+    ) -> Self:
+        """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
+
+        Raises ValueError: no such name or file, a broken file, a device that is not there.
+        """
+        name = str(weights)
+        if name in weight_names():
+            path = Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
+        elif Path(name).is_file():
+            path = Path(name)
+        else:
+            raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+        return cls(load_network(path), device, threads, tracking, engine)
+
+    def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
+        """Begin to follow what is in `box`, and make it the target of `update`.
+
+        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside.
+        Returns the new target: hold it to follow several. Raises ValueError or TypeError: see `check_frame`,
+        `geometry.check_box`.
+        """
+        frame = check_frame(frame)
+        checked = check_box(box, frame.shape[1], frame.shape[0])
+        target = Target(checked, self.engine.appearance(frame, checked))
+        self.policy.begin(frame, target)
+        self.target = target
+        return target
+
+    def update(self, frame: NDArray[np.uint8], target: Target | None = None) -> Result:
+        """Follow `target` (by default that of the last `init`) into `frame`; mutates the target.
+
+        frame: as for `init`; its size may differ from the last one. Raises RuntimeError before the first `init`.
+        """
+        target = self.target if target is None else target
+        if target is None:
+            raise RuntimeError("update before init: call init(frame, box) first")
+        return self.update_all(frame, [target])[0]
+
+    def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
+        """Follow many targets in one pass of the network; mutates each target. Returns a result for each.
+
+        Raises TypeError: not targets. ValueError: targets of another network.
+        """
+        frame, targets = check_frame(frame), self._check_targets(targets)
+        if not targets:
+            return []
+        clock = self.engine.clock
+        clock.restart()
+        asked = [(target.appearance, self.policy.windows(frame, target)) for target in targets]
+        seen = self.engine.look(frame, asked)
+        results = self.policy.update(frame, targets, seen)
+        clock.lap("post_ms")
+        return [replace(result, **clock.ms) for result in results]  # type: ignore[arg-type]
+
+    def _check_targets(self, targets: Iterable[Target]) -> list[Target]:
+        """A list of `targets`, each of which `init` of a tracker like this one has made."""
+        checked = list(targets)
+        for target in checked:
+            if not isinstance(target, Target):
+                raise TypeError(f"a target is what init returns; got {type(target).__name__}")
+            if target.appearance.template.features.shape != self._template_shape:
+                raise ValueError("the target was made by a tracker with another network; init it with this one")
+            if target.reference is None and isinstance(self.policy, TrackPolicy):
+                raise ValueError("the target was made by a tracker that was not calibrated; init it with this one")
+        return checked
+
+    def _warm_up(self) -> None:
+        """Run once, so that the first frame does not pay for memory and code paths."""
+        frame = np.zeros((64, 64, 3), np.uint8)
+        target = self.init(frame, (16, 16, 32, 32))
+        self._template_shape = target.appearance.template.features.shape
+        for _ in range(3):
+            self.update_all(frame, [target])
+        self.target = None
+
+
+def choose_policy(engine: Engine, config: ModelConfig) -> Policy:
+    """The policy for a network: by its kind of map, and whether its score was calibrated."""
+    if isinstance(config.tracking, PyramidTracking):
+        return PyramidPolicy(engine, config.tracking)
+    if config.confidence is None:
+        return PeakPolicy(engine, config.tracking)
+    return TrackPolicy(engine, config.confidence)
+
+
+def check_frame(frame: object) -> Image:
+    """Return `frame` as (H, W, 3) uint8 BGR: grey (H, W), (H, W, 1) and BGRA (H, W, 4) frames are converted.
+
+    Raises TypeError: not an array, or not uint8. ValueError: empty, or another shape.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(f"frame must be a numpy array (H, W, 3) uint8 BGR; got {type(frame).__name__}")
+    if frame.dtype != np.uint8:
+        raise TypeError(f"frame must be uint8 in [0, 255]; got {frame.dtype} (scale it and use .astype(np.uint8))")
+    if frame.size == 0:
+        raise ValueError(f"frame is empty: shape {frame.shape}")
+    if frame.ndim == 2:
+        frame = frame[:, :, None]
+    if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4):
+        raise ValueError(f"frame must be (H, W, 3) BGR, (H, W) grey or (H, W, 4) BGRA; got shape {frame.shape}")
+    if frame.shape[2] == 1:
+        frame = np.repeat(frame, 3, axis=2)
+    return np.ascontiguousarray(frame[:, :, :3])
+
+
+def weight_names() -> list[str]:
+    """Names of the trackers' weights that come with the package."""
+    folder = files("tracker") / "weights"
+    names = {f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")}
+    return sorted(names - {"verifier"})  # a network of similarity.py, which evidence.py uses

@@ -10,7 +10,7 @@ from torch import nn
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.backends import make_runner
 from tracker.config import SIAMFC, SWIFT, SquareCrops
-from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
+from tracker.correlation import xcorr, xcorr_all, xcorr_pixelwise
 from tracker.crop import stack_rgb
 from tracker.heads import Template
 from tracker.network import (
@@ -47,14 +47,12 @@ def inputs(net, n=2):
 def test_correlations_equal_the_twin(rng):
     z, x = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(2, 4, 7, 9))
     tz, tx = torch.from_numpy(z), torch.from_numpy(x)
-    every, depth, pixel = xcorr_all(tz, tx), xcorr_depthwise(tz, tx), xcorr_pixelwise(tz, tx)
+    every, pixel = xcorr_all(tz, tx), xcorr_pixelwise(tz, tx)
     for i in range(2):
         expected = reference.xcorr(z[i], x[i])
         assert np.allclose(xcorr(tz, tx)[i, 0], expected)
         assert np.allclose(every[i, i], expected)
         assert np.allclose(every[i, 1 - i], reference.xcorr(z[1 - i], x[i]))
-        for c in range(4):
-            assert np.allclose(depth[i, c], reference.xcorr(z[i, c : c + 1], x[i, c : c + 1]))
         for cell in range(9):
             one = z[i, :, cell // 3, cell % 3]
             assert np.allclose(pixel[i, cell], np.einsum("c,chw->hw", one, x[i]) / 2)

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module may import from earlier lines only
     {"extras", "geometry"},
     {"config"},
-    {"crop", "correlation", "backbones", "kernels", "footage"},
-    {"heads"},
+    {"crop", "correlation", "backbones", "kernels"},
+    {"heads", "footage"},
     {"network"},
     {"backends"},
     {"engine", "draw", "scene"},
@@ -118,6 +118,16 @@ def test_no_two_modules_import_each_other():
     names = {f"tracker.{name}".removesuffix(".__init__"): path for name, path in modules() if name != "__init__"}
     graph = {name: {t for t in imported(path) if t in names and t != name} for name, path in names.items()}
     list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_box_and_image_are_defined_once():
+    homes = {"Box": [], "Image": []}
+    for name, path in modules():
+        for node in ast.parse(path.read_text()).body:
+            named = node.targets if isinstance(node, ast.Assign) else [node]
+            for one in named:
+                homes.get(getattr(one, "id", getattr(one, "name", "")), []).append(name)
+    assert homes == {"Box": ["geometry"], "Image": ["crop"]}
 
 
 def test_reading_video_and_help_do_not_import_torch():

@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Image = NDArray[Any]  # (H, W, 3) uint8, BGR
+from tracker.crop import Image
+
 Color = tuple[int, int, int]
 
 _SHIFT = 4  # cv2 draws at 1/16 px

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.crop import Image
 from tracker.scene import smear
 
-Image = NDArray[np.uint8]
 BEND = 1 / 12  # of the size of a cut-out: the farthest that `bend` moves its parts, at strength 1
 
 

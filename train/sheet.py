@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tracker.crop import Image
 from tracker.draw import draw
 from tracker.footage.clip import Clip, Seen, Tally, look
 from tracker.footage.layouts import read
@@ -24,8 +25,6 @@ from train.config import TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.pairs import Pair, PairSampler
 from train.store import Store
-
-Image = NDArray[Any]  # (H, W, 3) uint8 BGR
 
 COLUMNS = 4
 GAP = 6  # px between tiles
@@ -66,7 +65,9 @@ def _ranks(clip: Clip, rng: np.random.Generator) -> dict[int, int]:
 def _frame_tile(clip: Clip, number: int, image: Image, seen: list[Seen], width: int = 320, height: int = 240) -> Image:
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    tile = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile = np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
+    )
     for one in sorted(seen, key=lambda s: not s.fault):
         if one.box.w > 0 and one.box.h > 0:
             label = one.target.name if 1 < len(seen) <= 4 else None
@@ -99,7 +100,7 @@ def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
 
 def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], stride: int, zoom: float = 1.5) -> Image:
     def enlarge(image: Image) -> Image:
-        return cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+        return np.asarray(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC), np.uint8)
 
     search = enlarge(pair.search)
     paint, shown = search.copy(), np.zeros(search.shape[:2], bool)
@@ -123,7 +124,7 @@ def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], st
 
 
 def _captioned(image: Image, text: str) -> Image:
-    out = cv2.copyMakeBorder(image, 0, CAPTION, 0, 0, cv2.BORDER_CONSTANT, value=PAPER)
+    out = np.asarray(cv2.copyMakeBorder(image, 0, CAPTION, 0, 0, cv2.BORDER_CONSTANT, value=PAPER), np.uint8)
     at = (3, out.shape[0] - 5)
     cv2.putText(out, text[-45:], at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
     return out

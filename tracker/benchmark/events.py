@@ -28,15 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tracker.crop import Image
 from tracker.footage.decoder import ClipFrame
 from tracker.footage.files import DataError, present
 from tracker.footage.layouts import load_folder
 from tracker.footage.sequence import Sequence
+from tracker.geometry import Box
 
 Kind = Literal["erased", "cut", "blackout", "freeze", "lookalike", "imposter"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Box = tuple[float, float, float, float]
-Image = NDArray[np.uint8]
+
 Read = Callable[[int], Image]  # frame of a sequence by its index
 
 MARGIN = 0.2  # share of the box by which what is painted out is larger than it
@@ -76,7 +77,7 @@ class Event:
         if self.kind == "lookalike":  # comes from one side, passes the target half covering it, leaves on the other
             share = (index - self.start) / max(self.stop - self.start - 1, 1)
             x, y = x + 3 * w * (1 - 2 * share), y + 0.5 * h
-        return x, y, w, h
+        return Box(x, y, w, h)
 
     def image(self, index: int, painter: Painter) -> Image:
         """Frame `index`, in start .. stop - 1, as (H, W, 3) uint8 BGR with what happens in it."""
@@ -92,14 +93,9 @@ class Event:
         if self.kind in ("erased", "imposter"):
             frame = painter.without_target(index)
         if self.kind in ("lookalike", "imposter"):
-            source = painter.read(self.start - 1), _as_box(self.sequence.boxes[self.start - 1])
+            source = painter.read(self.start - 1), Box(*self.sequence.boxes[self.start - 1].tolist())
             frame = paste_copy(frame, self.copy_box(index), *source)
         return frame
-
-
-def _as_box(row: NDArray[np.float64]) -> Box:
-    x, y, w, h = row.tolist()
-    return x, y, w, h
 
 
 def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0, begin: float = BEGIN) -> Event | None:

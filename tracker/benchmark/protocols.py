@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from tracker.footage.files import present
 from tracker.footage.sequence import Sequence
+from tracker.geometry import Box
 
 Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors", "longterm"]
-Box = tuple[float, float, float, float]
 
 TRE_STARTS = 20
 TRE_SHORTEST = 20  # frames a run needs
@@ -57,26 +57,21 @@ def runs_of(protocol: Protocol) -> Protocol:
 def plan(protocol: Protocol, sequence: Sequence) -> list[Part]:
     """Return the runs that a protocol makes on a sequence; ValueError names an unknown protocol."""
     if protocol in ("ope", "realtime", "supervised", "longterm"):
-        return [Part("", sequence, _box(sequence.boxes[0]), len(sequence))]
+        return [Part("", sequence, Box(*sequence.boxes[0].tolist()), len(sequence))]
     if protocol == "tre":
         return [_from(sequence, start) for start in tre_starts(sequence.boxes, sequence.omitted)]
     if protocol == "sre":
         width, height = sequence.size()
-        boxes = {kind: sre_box(_box(sequence.boxes[0]), kind, width, height) for kind in SRE_KINDS}
+        boxes = {kind: sre_box(Box(*sequence.boxes[0].tolist()), kind, width, height) for kind in SRE_KINDS}
         return [Part(kind, sequence, box, len(sequence)) for kind, box in boxes.items()]
     if protocol == "anchors":
         return _anchors(sequence)
     raise ValueError(f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
 
 
-def _box(row: NDArray[np.float64]) -> Box:
-    x, y, w, h = (float(value) for value in row)
-    return x, y, w, h
-
-
 def _from(sequence: Sequence, start: int) -> Part:
     part = sequence.part(start)
-    return Part(f"{start:05d}", part, _box(part.boxes[0]), len(sequence))
+    return Part(f"{start:05d}", part, Box(*part.boxes[0].tolist()), len(sequence))
 
 
 def tre_starts(boxes: NDArray[np.float64], omitted: frozenset[int] = frozenset()) -> list[int]:
@@ -115,7 +110,7 @@ def sre_box(box: Box, kind: str, width: int, height: int) -> Box:
         y, bottom = (_round(y - dy), bottom) if kind.startswith("top") else (y, _round(bottom + dy))
         w, h = right - x + 1, bottom - y + 1
     x, y = max(x, 1), max(y, 1)
-    return x - 1, y - 1, min(w, width - x + 1), min(h, height - y + 1)
+    return Box(x - 1, y - 1, min(w, width - x + 1), min(h, height - y + 1))
 
 
 def _round(value: float) -> float:
@@ -131,5 +126,5 @@ def _anchors(sequence: Sequence) -> list[Part]:
         if not present(sequence.boxes[anchor])[0]:
             continue
         part = sequence.part(anchor) if start >= 0 else sequence.backwards(anchor)
-        parts.append(Part(f"{anchor:05d}", part, _box(part.boxes[0]), last + 1))
+        parts.append(Part(f"{anchor:05d}", part, Box(*part.boxes[0].tolist()), last + 1))
     return parts

@@ -4,13 +4,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tracker.crop import Image
 from tracker.footage import video
 from tracker.footage.files import SourceError
-
-Image = NDArray[np.uint8]
 
 KEPT_BYTES = 256 * 2**20  # of decoded frames: all of a short clip, so that its targets share one decoding
 BEHIND = 64  # frames decoded at once for who goes backwards

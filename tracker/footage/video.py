@@ -16,11 +16,9 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from tracker.crop import Image
 from tracker.footage.files import IMAGE_SUFFIXES, SourceError, is_image, natural_key, read_image
-
-Image = NDArray[Any]  # (H, W, 3) uint8, BGR
 
 DEFAULT_FPS = 30.0  # the clock of sources that carry none
 ALLOWED = "a video file, a folder or glob of images, a camera index, or an rtsp:// or http:// address"
@@ -157,7 +155,7 @@ class VideoReader(Source):
                 continue
             ok, image = self._capture.retrieve()
             if ok and image is not None:
-                return Frame(image, self._index, self._time)
+                return Frame(np.asarray(image, np.uint8), self._index, self._time)
             self._skip(self._index, self._index + 1)
         return None
 
@@ -424,7 +422,7 @@ class VideoWriter:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image of shape {image.shape}, {image.dtype}; a video takes (H, W, 3) uint8 BGR")
         if image.shape[1::-1] != self.size:
-            image = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(image, self.size, interpolation=cv2.INTER_AREA), np.uint8)
         self._writer.write(image)
         self.count += 1
 

@@ -15,15 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.crop import crop
+from tracker.crop import Image, crop
 from tracker.extras import how_to_get
 from tracker.footage.files import read_image
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.similarity import SimilarityConfig, image_files
 from train.similarity.config import DataConfig
 from train.store import Store
-
-Image = NDArray[np.uint8]
 
 
 class DataError(ValueError):

@@ -199,11 +199,6 @@ def success_rate_50(ious: ArrayLike) -> float:
     return success_rate(np.asarray(ious, float)[1:], 0.5)
 
 
-def success_rate_75(ious: ArrayLike) -> float:
-    """Return GOT-10k's SR0.75, the share of frames after the first with IoU > 0.75 (strict, as published)."""
-    return success_rate(np.asarray(ious, float)[1:], 0.75)
-
-
 def success_rate(ious: ArrayLike, threshold: float) -> float:
     """Return the share of frames with IoU > threshold; ious: (N,), only NaN frames are left out."""
     return float(_share(_kept(ious)[:, None] > threshold)[0])

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
-Image = NDArray[np.uint8]
+from tracker.geometry import Box
 
 
 class Answer(NamedTuple):

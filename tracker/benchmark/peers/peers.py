@@ -26,10 +26,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.benchmark.peers.answer import Answer, Box, Image
+from tracker.benchmark.peers.answer import Answer
 from tracker.benchmark.peers.trax import TraxPeer
+from tracker.crop import Image
 from tracker.footage.files import DataError, read_boxes
 from tracker.footage.sequence import Sequence
+from tracker.geometry import Box
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -172,7 +174,7 @@ class TemplateMatch:
         window = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_BGR2GRAY)
         match = cv2.matchTemplate(window, self.template, cv2.TM_CCOEFF_NORMED)
         _, score, _, (column, row) = cv2.minMaxLoc(match)
-        self.box = (left + column - self.inset[0], top + row - self.inset[1], w, h)
+        self.box = Box(left + column - self.inset[0], top + row - self.inset[1], w, h)
         return Answer(self.box, min(max(score, 0.0), 1.0))
 
 
@@ -239,8 +241,7 @@ class OpenCV:
         found, box = self.tracker.update(frame)
         if not found:
             return Answer(self.box, 0.0)
-        x, y, w, h = (float(value) for value in box)
-        self.box = (x, y, w, h)
+        self.box = Box(*map(float, box))
         score = self.tracker.getTrackingScore() if hasattr(self.tracker, "getTrackingScore") else 1.0
         return Answer(self.box, min(max(float(score), 0.0), 1.0))
 
@@ -390,7 +391,7 @@ class NanoTrack:
         rows, columns = frame.shape[:2]
         self.centre = (min(max(x, 0.0), columns), min(max(y, 0.0), rows))
         self.size = (min(max(new_w, 10.0), columns), min(max(new_h, 10.0), rows))
-        box = (self.centre[0] - self.size[0] / 2, self.centre[1] - self.size[1] / 2, *self.size)
+        box = Box.from_centre(*self.centre, *self.size)
         post = time.perf_counter()
         return Answer(box, float(score[best]), (cut - begin) * 1e3, (done - cut) * 1e3, (post - done) * 1e3)
 
@@ -423,7 +424,7 @@ class Fear:
         x0, y0 = min(max(box[0], 0.0), columns), min(max(box[1], 0.0), rows)
         x1, y1 = min(max(box[0] + box[2], 0.0), columns), min(max(box[1] + box[3], 0.0), rows)
         w, h = max(x1 - x0, 3.0), max(y1 - y0, 3.0)
-        self.box: Box = (min(x0, columns - w), min(y0, rows - h), w, h)
+        self.box = Box(min(x0, columns - w), min(y0, rows - h), w, h)
 
     def init(self, frame: Image, box: Box) -> None:
         """Embed the target."""

@@ -15,6 +15,7 @@ import numpy as np
 from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.peers.trax import decode, encode, read_picture, read_region
+from tracker.geometry import Box
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +90,7 @@ def serve(tracker: Any, source: BinaryIO, sink: BinaryIO, name: str) -> None:
                 values, score, _ = read_answer(tracker.update(read_picture(message.arguments[0])))
                 if not np.isfinite(values).all():
                     raise ValueError(f"the tracker answered {values.tolist()}: not finite")
-                box = (float(values[0]), float(values[1]), float(values[2]), float(values[3]))
+                box = Box(*values.tolist())
             else:
                 expected = "frame IMAGE" if started else "initialize IMAGE REGION"
                 given = f"{message.kind} with {len(message.arguments)} arguments"

@@ -24,10 +24,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tracker.benchmark.peers.answer import Answer, Box, Image
+from tracker.benchmark.peers.answer import Answer
+from tracker.crop import Image
 from tracker.footage.files import read_image
 from tracker.footage.masks import decode_runs, mask_box
 from tracker.footage.sequence import Sequence
+from tracker.geometry import Box
 
 HELLO_SECONDS = 120.0  # a program may take this long to load before it says hello
 QUIT_SECONDS = 3.0
@@ -78,17 +80,17 @@ def read_region(text: str) -> Box:
         if head:
             left, top, width, height, *runs = (int(value) for value in values)
             x, y, w, h = mask_box(decode_runs(runs, width, height), left, top)
-            return x, y, w, h
+            return Box(x, y, w, h)
     except ValueError:
         values = []
     if len(values) == 1:
-        return (float("nan"),) * 4
+        return Box(*[float("nan")] * 4)
     if len(values) == 4:
-        return values[0], values[1], values[2], values[3]
+        return Box(*values)
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"not a TraX region: {text[:60]!r}; expected x,y,w,h, a polygon x1,y1,.. or mask:x,y,w,h,..")
     xs, ys = values[0::2], values[1::2]
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
 
 
 def read_picture(text: str) -> Image:

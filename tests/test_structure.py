@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DRAWING = runpy.run_path(str(ROOT / "docs" / "draw_imports.py"))
+imported = DRAWING["imported"]
 LAYERS = [  # a module may import from earlier lines only
     {"extras", "geometry"},
     {"config"},
@@ -72,16 +76,6 @@ def modules():
         yield ".".join(path.relative_to(ROOT / "tracker").with_suffix("").parts), path
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def place(layers, name):
     return next((i for i, names in enumerate(layers) if name in names), None)
 
@@ -115,9 +109,16 @@ def test_imports_run_one_way(name, path):
 
 def test_no_two_modules_import_each_other():
     """Not even in functions, and not inside a room: sorted by their imports the modules stand in a line."""
-    names = {f"tracker.{name}".removesuffix(".__init__"): path for name, path in modules() if name != "__init__"}
-    graph = {name: {t for t in imported(path) if t in names and t != name} for name, path in names.items()}
-    list(graphlib.TopologicalSorter(graph).static_order())
+    list(graphlib.TopologicalSorter(DRAWING["graph"]()).static_order())
+
+
+def test_the_drawing_in_the_guide_is_that_of_the_code():
+    assert DRAWING["drawing"]() in DRAWING["PAGE"].read_text(), "it is another by now: python docs/draw_imports.py"
+
+
+def test_imports_are_absolute():
+    for name, path in modules():
+        assert not re.search(r"^\s*from \.", path.read_text(), re.M), name
 
 
 def test_box_and_image_are_defined_once():

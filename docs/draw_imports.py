@@ -41,7 +41,7 @@ def graph() -> Graph:
     """Module -> the modules that it imports."""
     paths = modules()
     return {
-        name: {target.removeprefix("tracker.") for target in imported(path)} & set(paths) - {name}
+        name: {target[8:] for target in imported(path) if target.startswith("tracker.")} & set(paths) - {name}
         for name, path in paths.items()
     }
 

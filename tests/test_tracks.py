@@ -1,4 +1,4 @@
-"""The tracker that knows: evidence, belief, states, memory, rivals and the way back."""
+"""The tracker that knows: evidence, belief, states, memory, distractors and the way back."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tracker.geometry import Box, CropWindow, iou
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.search import overlap, whole_frame
-from tracker.target import EVIDENCE, VERIFIED, Rival, Trial
+from tracker.target import EVIDENCE, VERIFIED, Track
 
 SIZE = (320, 240)
 
@@ -59,12 +59,12 @@ def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(tracker, monkeypatc
     assert "lost" not in states and states[1] == "tracking" and states[-1] == "tracking"
 
 
-def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_on_trial(tracker, monkeypatch, scene):
+def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_followed(tracker, monkeypatch, scene):
     results = follow(tracker, monkeypatch, scene, [*[0.15] * 5, 1.0, 1.0])
     uncertain = [box for _, box, state in results if state == "uncertain"]
     assert len(uncertain) >= 2 and len(set(uncertain)) == 1
     assert "lost" not in [state for *_, state in results] and results[-1][2] == "tracking"
-    assert float(iou(np.array(results[-1][1]), np.array(scene.box(7)))) > 0.5  # it goes on from the trial
+    assert float(iou(np.array(results[-1][1]), np.array(scene.box(7)))) > 0.5  # it goes on from there
 
 
 def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
@@ -84,17 +84,17 @@ def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
 
 def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch, scene):
     target = tracker.init(scene.render(0), scene.box(0))
-    target.rivals = [Rival(Box(10, 10, 30, 30), age=5)]
+    target.distractors = [Track(Box(10, 10, 30, 30), seen=5)]
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: -14.0)
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 0.0)
     for t in range(1, 10):
         tracker.update(scene.render(t), target)
-    assert target.state == "lost" and not target.rivals  # nobody follows them now
+    assert target.state == "lost" and all(track.look is not None for track in target.distractors)  # nobody follows them
     strong = replace(target.seen, box=Box(250, 180, 40, 40))
     monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([strong]))
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 14.0 if found is strong else -14.0)
     assert tracker.update(scene.render(10), target).state == "lost"
-    assert target.trial == Trial(strong.box, tracker.policy.rules.strongest)
+    assert (target.followed.box, target.followed.belief) == (strong.box, tracker.policy.rules.strongest)
     monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([]))
     for t in range(11, 15):
         assert tracker.update(scene.render(t), target).state == "lost"
@@ -107,14 +107,15 @@ def test_a_candidate_from_elsewhere_is_tried_when_it_is_not_too_doubtful(tracker
         tracker.update(scene.render(1), target)
         elsewhere = replace(target.seen, box=Box(4, 4, 20, 20))
         target.box = Box(290, 200, 20, 20)  # both are far from the last place
-        target.state, target.belief, target.trial = "lost", rules.lost, Trial(Box(*scene.box(1)), rules.lost)
+        target.state, target.followed = "lost", Track(Box(*scene.box(1)), belief=rules.lost)
         with monkeypatch.context() as patch:
             patch.setattr(tracker.policy.search, "candidates", lambda *args, found=elsewhere: iter([found]))
             patch.setattr(
                 tracker.policy.judge, "odds", lambda found, e=elsewhere, odds=odds: odds if found is e else -14.0
             )
             tracker.update(scene.render(2), target)
-        assert (target.trial == Trial(elsewhere.box, odds)) == tried and target.state == "lost"
+        assert (target.followed.box == elsewhere.box) == tried and target.state == "lost"
+        assert not tried or target.followed.belief == odds
 
 
 def test_what_is_seen_near_the_last_place_gains_while_lost(tracker, monkeypatch, scene):
@@ -123,10 +124,10 @@ def test_what_is_seen_near_the_last_place_gains_while_lost(tracker, monkeypatch,
     for place in (scene.box(0), (8, 8, 20, 20)):
         target = tracker.init(scene.render(0), scene.box(0))
         target.box = Box(*place)
-        target.state, target.belief, target.trial = "lost", tracker.policy.rules.lost, Trial(Box(*scene.box(0)), 0.0)
+        target.state, target.followed = "lost", Track(Box(*scene.box(0)))
         monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([]))
         tracker.update(scene.render(1), target)
-        gained.append(target.trial.belief)
+        gained.append(target.followed.belief)
     assert gained == [pytest.approx(0.4 + tracker.policy.rules.near), pytest.approx(0.4)]
 
 
@@ -135,8 +136,7 @@ def test_many_targets_equal_one_by_one_whatever_their_state(tracker, scene):
 
     def start():
         targets = [tracker.init(scene.render(0), box) for box in boxes]
-        targets[1].state, targets[1].belief = "lost", -3.0
-        targets[1].trial = Trial(targets[1].box, 0.0)
+        targets[1].state, targets[1].followed = "lost", Track(targets[1].box)
         return targets
 
     def go(targets, together):
@@ -178,7 +178,7 @@ def test_the_first_patch_never_fades_and_the_memory_is_bounded(tracker, scene):
     assert target.calm == 0
 
 
-def test_a_rival_keeps_its_own_peak(tracker, scene):
+def test_a_distractor_keeps_its_own_peak(tracker, scene):
     target = tracker.init(scene.render(0), Box(100, 100, 40, 40))
     window = tracker.policy.windows(scene.render(0), target)[0]
 
@@ -189,16 +189,17 @@ def test_a_rival_keeps_its_own_peak(tracker, scene):
     own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
     peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
     view = View(scene.render(0), window, None)
-    assert tracker.policy._eligible(target, view, peaks, target.box) == [0, 1]  # nothing is known: either
-    target.rivals = [Rival(Box(148, 100, 40, 40), age=5)]
-    assert tracker.policy._eligible(target, view, peaks, target.box) == [1]  # the better peak is where the rival was
-    peaks[1, 4] = 4.0 - tracker.policy.rules.rival_logit - 0.1
-    assert tracker.policy._eligible(target, view, peaks, target.box) == [0]  # too weak to be preferred
-    tracker.policy._follow_rivals(target, view, peaks, 1)
-    assert len(target.rivals) == 1 and target.rivals[0].box == pytest.approx(other) and target.rivals[0].age == 6
+    assert tracker.policy._eligible(target, view, peaks) == [0, 1]  # nothing is known: either
+    target.distractors = [Track(Box(148, 100, 40, 40), seen=5)]
+    assert tracker.policy._eligible(target, view, peaks) == [1]  # the better peak is where the distractor was
+    peaks[1, 4] = 4.0 - tracker.policy.rules.weaker - 0.1
+    assert tracker.policy._eligible(target, view, peaks) == [0]  # too weak to be preferred
+    tracker.policy._follow_distractors(target, view, peaks, 1)
+    (track,) = target.distractors
+    assert track.box == pytest.approx(other) and (track.seen, track.missed) == (6, 0)
     for _ in range(7):
-        tracker.policy._follow_rivals(target, view, peaks[1:], 0)
-    assert not target.rivals  # out of sight for long
+        tracker.policy._follow_distractors(target, view, peaks[1:], 0)
+    assert not target.distractors  # out of sight for long
 
 
 def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monkeypatch, scene):
@@ -218,7 +219,7 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monk
     for odds_of_far, chosen in ((0.0, 1), (tracker.policy.rules.stay - 0.1, 1), (tracker.policy.rules.stay + 0.1, 0)):
         said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
         monkeypatch.setattr(tracker.policy.judge, "score", lambda found, said=said: said[found.box])
-        found, _, which = tracker.policy._track(target, view, last)
+        found, _, which = tracker.policy._track(target, view)
         assert which == chosen and found.box == (far, last)[chosen]
 
 
@@ -311,42 +312,42 @@ def twins(t, there):
     return frame, Box(100 + t - width // 2, 80 - height // 2, width, height)
 
 
-@pytest.mark.parametrize("alibi", [0.0, LongTerm.alibi])
-def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch, alibi):
-    monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, alibi=alibi))
+@pytest.mark.parametrize("weight", [0.0, LongTerm.others])
+def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch, weight):
+    monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, others=weight))
     target = tracker.init(*twins(0, True))
     for t in range(1, 8):
         tracker.update(twins(t, True)[0], target)
-    assert target.state == "tracking" and target.sight and not target.bystanders
+    assert target.state == "tracking" and target.kept and not target.distractors
     gone = [tracker.update(twins(t, False)[0], target).state for t in range(8, 36)]
     assert gone.count("lost") > 1
-    if not alibi:
+    if not weight:
         assert gone[-1] == "tracking"  # it follows the other one
         return
-    assert target.bystanders and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
-    assert target.searched  # all of the kept frame
+    assert target.distractors and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
+    assert target.kept.searched  # all of the kept frame
     results = [tracker.update(twins(t, True)[0], target) for t in range(36, 44)]
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
 
 
-def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_bystander_unless_the_target_was_there(tracker):
+def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_the_target_was_there(tracker):
     target = tracker.init(*twins(0, True))
     tracker.update(twins(1, True)[0], target)
     width, height = target.box.w, target.box.h
     other = Box(401 - width / 2, 270 - height / 2, width, height)
     tracker.policy.search.look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0])
-    assert not target.bystanders  # there, it was the target
+    assert not [t for t in target.distractors if t.look is not None]  # there, it was the target
     elsewhere = Box(200, 150, width, height)
     tracker.policy.search.look_back(target, replace(target.seen, box=elsewhere), np.zeros_like(twins(1, True)[0]))
-    assert not target.bystanders  # nothing was like it
+    assert not [t for t in target.distractors if t.look is not None]  # nothing was like it
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    (met,) = target.bystanders
+    (met,) = (track.look for track in target.distractors if track.look is not None)
     looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]
-    own, foreign = (tracker.engine.likeness(met, look) for look in looks)
+    own, foreign = (tracker.engine.likenesses([met], look)[0] for look in looks)
     assert own > foreign + 2  # it is the patch of the other one
-    target.sight = None
+    target.kept = None
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    assert len(target.bystanders) == 1
+    assert len([t for t in target.distractors if t.look is not None]) == 1
 
 
 def look_at(tracker, frame, target, box):
@@ -358,44 +359,45 @@ def look_at(tracker, frame, target, box):
 def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(tracker, monkeypatch, scene):
     every, buffer = tracker.policy.rules.every, scene.render(0).copy()
     targets = [tracker.init(buffer, scene.box(0)) for _ in range(2)]
-    first = [target.sight for target in targets]
+    first = [target.kept for target in targets]
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 1.0)
     for t in range(1, every + 1):
-        assert [target.sight.frame is one.frame for target, one in zip(targets, first, strict=True)] == [True] * 2
+        assert [target.kept.frame is one.frame for target, one in zip(targets, first, strict=True)] == [True] * 2
         buffer[:] = scene.render(t)
-        targets[0].bystanders = [np.zeros((1, 64, 16, 16), np.float32)]
+        targets[0].distractors = [Track(Box(0, 0, 9, 9), np.zeros((1, 64, 16, 16), np.float32))]
         tracker.update_all(buffer, targets)
-    kept = targets[0].sight
-    assert kept.frame is targets[1].sight.frame and kept.box == targets[0].box and not targets[0].bystanders
+    kept = targets[0].kept
+    assert kept.frame is targets[1].kept.frame and kept.box == targets[0].box
+    assert not any(track.look is not None for track in targets[0].distractors)
     buffer[:] = 0  # the caller writes on
     assert np.array_equal(kept.frame, scene.render(every)) and np.array_equal(first[0].frame, scene.render(0))
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: tracker.policy.rules.sure - 0.01)
     for t in range(every + 1, 2 * every + 2):
         tracker.update_all(scene.render(t), targets)
-    assert targets[0].sight.frame is kept.frame  # in doubt none is kept
+    assert targets[0].kept.frame is kept.frame  # in doubt none is kept
 
 
-def test_an_alibi_is_being_more_like_a_bystander_than_like_the_target(tracker, scene):
+def test_what_counts_is_being_more_like_a_distractor_than_like_the_target(tracker, scene):
     target = tracker.init(scene.render(0), scene.box(0))
     tracker.update(scene.render(1), target)
     found = tracker.policy.judge.verify(target, scene.render(1), target.seen)
-    assert tracker.policy.search.alibi(target, found) == 0.0  # nobody is known
+    assert tracker.policy.search.like_others(target, found) == 0.0  # nobody is known
     unlike, chance = np.zeros_like(found.patch), tracker.policy.rules.chance
 
     def alike(patch):
-        return tracker.engine.likeness(patch, found.patch)
+        return tracker.engine.likenesses([patch], found.patch)[0]
 
     assert alike(found.patch) > alike(unlike) + chance
-    target.bystanders = [unlike, found.patch]
-    target.reference, seen = replace(target.reference, look=unlike), target.sight
-    target.sight = replace(seen, patch=unlike)
-    assert tracker.policy.search.alibi(target, found) == pytest.approx(
+    target.distractors = [Track(found.box, unlike), Track(found.box, found.patch)]
+    target.reference, seen = replace(target.reference, look=unlike), target.kept
+    target.kept = replace(seen, look=unlike)
+    assert tracker.policy.search.like_others(target, found) == pytest.approx(
         alike(found.patch) - alike(unlike) - chance, abs=1e-4
     )
-    target.sight = replace(seen, patch=found.patch)  # as much like the target in the same frame
-    assert tracker.policy.search.alibi(target, found) == 0.0
-    target.reference, target.sight = (
+    target.kept = replace(seen, look=found.patch)  # as much like the target in the same frame
+    assert tracker.policy.search.like_others(target, found) == 0.0
+    target.reference, target.kept = (
         replace(target.reference, look=found.patch),
-        replace(seen, patch=unlike),
+        replace(seen, look=unlike),
     )  # or lately
-    assert tracker.policy.search.alibi(target, found) == 0.0
+    assert tracker.policy.search.like_others(target, found) == 0.0

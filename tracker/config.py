@@ -90,20 +90,20 @@ class LongTerm:
     closer: int = 2  # candidates that get a closer look
     candidate: float = -2.0  # least logit of a candidate
     near: float = 0.3  # belief that a candidate gains in each frame in which it is seen near the last place
-    attempt: float = -1.0  # belief from which a candidate from elsewhere is followed on trial
+    attempt: float = -1.0  # belief from which a candidate from elsewhere is followed
     adopt: float = 2.5  # belief at which a candidate, seen at least twice, is the target
-    sure: float = 0.5  # score from which a frame may be kept, in which bystanders are searched once the target is lost
-    meet: int = 5  # bystanders that get a closer look in each frame of that search
-    bystanders: int = 40  # that are known at most
-    alibi: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a bystander
+    sure: float = 0.5  # score from which a frame may be kept, in which distractors are searched once the target is lost
+    meet: int = 5  # distractors that get a closer look in each frame of that search
+    distractors: int = 40  # that are known at most
+    others: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
     chance: float = 0.5  # logit by which it may be so, by chance
     ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's reference
     remember: float = 0.9  # score from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory, and between frames that are kept
     memory: int = 6  # patches beside the first one
-    rival_least: float = -1.0  # logit from which a second peak is followed as a rival
-    rival_logit: float = 5.0  # a peak weaker than the best by more than this cannot be the target
+    second: float = -1.0  # logit from which a second peak is followed as a distractor
+    weaker: float = 5.0  # a peak weaker than the best by more than this cannot be the target
     stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
 
 

@@ -183,9 +183,12 @@ class Engine:
         moved = peak[:4] + tracking.refine * (better[:4] - peak[:4])
         return Refined(view.box(moved), float(better[4]), seen)
 
-    def likeness(self, known: NDArray[np.float32], seen: NDArray[np.float32]) -> float:
-        """The refiner's logit that two patches show the same thing, wherever they are."""
-        return float(self._runner.refine(known, seen, np.zeros((1, 4), np.float32))[0, 4])
+    def likenesses(self, known: Sequence[NDArray[np.float32]], seen: NDArray[np.float32]) -> list[float]:
+        """The refiner's logit for each of the patches `known` that `seen` shows the same thing, wherever they are."""
+        count = len(known)
+        boxes = np.zeros((count, 4), np.float32)
+        answers = self._runner.refine(np.concatenate(known), np.repeat(seen, count, 0), boxes)
+        return [float(answer) for answer in answers[:, 4]]
 
 
 def stretched(box_map: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -62,7 +62,7 @@ class Judge:
         the most that the verifier can say is usual.
         """
         assert target.reference
-        looks = self.engine.likeness(target.reference.look, found.patch)
+        (looks,) = self.engine.likenesses([target.reference.look], found.patch)
         alike = self.alike(target.reference, self.embed(frame, found.box, target.appearance.fill))
         usual = MOST_ALIKE if target.reference.alike is None else target.reference.alike
         return replace(found, alike=alike, evidence=np.append(found.evidence, [bounded(looks, 8.0), alike - usual]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from tracker.crop import Image
 from tracker.engine import Appearance, View
 from tracker.evidence import Judge
 from tracker.geometry import Box, CropWindow, iou
-from tracker.target import Found, Target
+from tracker.target import Found, Kept, Target, Track
 
 PEAKS = 4  # of a score map that are looked at
 BESIDE = 0.2  # IoU with the target's box below which a box is beside it
@@ -34,7 +35,7 @@ class Search:
     def windows(self, frame: Image, target: Target) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan` when all are taken."""
         rules, cfg = self.rules, self.engine.config
-        yield cfg.search_window(target.trial.box if target.trial else target.box)
+        yield cfg.search_window(target.followed.box)
         if target.state != "lost":
             return
         yield cfg.search_window(target.box)
@@ -73,52 +74,48 @@ class Search:
 
     # --- who stood beside the target
 
-    def meet_bystanders(self, target: Target, windows: list[CropWindow]) -> None:
+    def meet(self, target: Target, windows: list[CropWindow]) -> None:
         """See who stood beside the target when it was last sure, in the windows that are searched now; mutates it."""
-        sight, rules = target.sight, self.rules
-        if sight is None or target.searched:
+        kept, rules = target.kept, self.rules
+        if kept is None or kept.searched:
             return
-        (views,) = self.engine.look(sight.frame, [(target.appearance, windows)])
-        for found in self._closer_looks(target, views, rules.meet, sight.box):
-            self._know_bystander(target, found.box, found.patch)
+        (views,) = self.engine.look(kept.frame, [(target.appearance, windows)])
+        for found in self._closer_looks(target, views, rules.meet, kept.box):
+            self._know(target, kept, found.box, found.patch)
         if target.scan < rules.windows:  # the whole frame was searched
-            target.searched = True
+            target.kept = replace(kept, searched=True)
 
     def look_back(self, target: Target, found: Found, frame: Image) -> None:
         """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
 
         Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
         """
-        sight, fill = target.sight, target.appearance.fill
-        if sight is None:
+        kept, fill = target.kept, target.appearance.fill
+        if kept is None:
             return
         self.engine.clock.lap("post_ms")
         asked = Appearance(self.engine.template(frame, found.box, fill), fill)
         self.engine.clock.lap("network_ms")
-        view = self.engine.look_once(sight.frame, asked, self.engine.config.search_window(found.box))
+        view = self.engine.look_once(kept.frame, asked, self.engine.config.search_window(found.box))
         peak = self.engine.peaks(view, found.box, 1, 0.0, 0.0)[0]
         if peak[4] > self.rules.candidate:
-            self._know_bystander(target, view.box(peak), self.engine.patch(view, peak))
+            self._know(target, kept, view.box(peak), self.engine.patch(view, peak))
 
-    def _know_bystander(self, target: Target, box: Box, patch: NDArray[np.float32]) -> None:
-        """Remember what is in `box` of the kept frame, unless it is the target; mutates the target."""
-        assert target.sight
-        if overlap(box, target.sight.box) < BESIDE:
-            target.bystanders = [*target.bystanders, patch][-self.rules.bystanders :]
+    def _know(self, target: Target, kept: Kept, box: Box, look: NDArray[np.float32]) -> None:
+        """What is in `box` of the kept frame is a distractor, unless it is the target; mutates the target."""
+        if overlap(box, kept.box) < BESIDE:
+            target.distractors = [*target.distractors, Track(box, look)][-self.rules.distractors :]
 
-    def alibi(self, target: Target, found: Found) -> float:
-        """By how much more (logit, >= 0) a box is like a bystander than like the target, lately or in the same frame.
+    def like_others(self, target: Target, found: Found) -> float:
+        """By how much more (logit, >= 0) a box is like a distractor than like the target, lately or in the kept frame.
 
         The most of many is more than one would be by chance; so the first `LongTerm.chance` does not count.
         """
-        if not (target.bystanders and target.sight and target.reference):
+        others = [track.look for track in target.distractors if track.look is not None]
+        if not (others and target.kept and target.reference):
             return 0.0
-
-        def alike(patch: NDArray[np.float32]) -> float:
-            return self.engine.likeness(patch, found.patch)
-
-        own = max(alike(target.reference.look), alike(target.sight.patch))
-        return max(max(map(alike, target.bystanders)) - own - self.rules.chance, 0.0)
+        likeness = self.engine.likenesses([target.reference.look, target.kept.look, *others], found.patch)
+        return max(max(likeness[2:]) - max(likeness[:2]) - self.rules.chance, 0.0)
 
 
 def overlap(a: Box, b: Box) -> float:

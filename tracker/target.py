@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracker.config import LongTerm
 from tracker.crop import Image
 from tracker.engine import Appearance
 from tracker.geometry import Box
@@ -114,55 +113,62 @@ def _mean(before: float | None, value: float, rate: float) -> float:
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A second peak that is followed: its box (frame px), for how many frames, and since when it is out of sight."""
+class Track:
+    """Something in the picture that is the target, may be it, or was seen together with it and so cannot be it.
+
+    box: where it was seen last, frame px. look: (1, 64, 16, 16), its patch; None: it got no closer look. belief:
+    log-odds that it is the target, gathered over its frames. seen: frames in which it was seen; missed: frames since
+    then.
+    """
 
     box: Box
-    age: int = 1
+    look: NDArray[np.float32] | None = field(default=None, repr=False)
+    belief: float = 0.0
+    seen: int = 1
     missed: int = 0
+
+    def again(self, box: Box, look: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
+        """The track after one more frame, in which it was seen in `box`."""
+        return Track(box, look, belief, self.seen + 1)
 
 
 @dataclass(frozen=True)
-class Sight:
-    """A frame in which a target was sure, its box (frame px) and patch in it, and how many frames ago that was."""
+class Kept:
+    """One of the last frames in which a target was sure, which is searched for distractors once it is lost.
+
+    box: of the target in it, frame px; look: its patch. age: how many frames ago that was. searched: all of it was.
+    """
 
     frame: Image
     box: Box
-    patch: NDArray[np.float32]
+    look: NDArray[np.float32]
     age: int = 0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A candidate for the way back: its last box (frame px) and the belief in it, gathered over its frames."""
-
-    box: Box
-    belief: float
+    searched: bool = False
 
 
 @dataclass(eq=False)
 class Target:
     """What is known of one target: the whole state of tracking it. `update` mutates it. Equal only to itself.
 
-    box: x, y, w, h, frame px; appearance: what is looked for. All else is known with calibrated weights only.
-    reference: how it usually looks, which the evidence is compared with. state: of the last frame. belief: log-odds
-    that it is still being followed, gathered over the frames. calm: frames since the reference got a patch.
-    rivals: look-alikes that are followed beside the target. scan: where the search of the whole frame goes on.
-    trial: the candidate that is followed while lost. seen: what was found in the last frame, convincing or not.
-    sight: one of the last frames in which it was sure. searched: whether it was searched for bystanders.
-    bystanders: (1, 64, 16, 16) patches of what stood elsewhere in that frame and looks like it, or like a candidate.
+    box: x, y, w, h, frame px, the last one that was believed. appearance: what is looked for. All else is known with
+    calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
+    that is taken for it; until it is believed again its box is another than that of the target. distractors: what was
+    seen together with it: second peaks that are followed beside it, and, with a look, what the kept frame shows. state,
+    seen: of the last frame, and what was found in it, convincing or not. calm: frames since the reference got a patch.
+    kept: see `Kept`. scan: where the search of the whole frame goes on.
     """
 
     box: Box
     appearance: Appearance = field(repr=False)
+    followed: Track
     reference: Reference | None = field(default=None, repr=False)
     state: State = "tracking"
-    belief: float = LongTerm.strongest
-    calm: int = 0
-    rivals: list[Rival] = field(default_factory=list)
-    scan: int = 0
-    trial: Trial | None = None
+    distractors: list[Track] = field(default_factory=list)
     seen: Found | None = field(default=None, repr=False)
-    sight: Sight | None = field(default=None, repr=False)
-    searched: bool = False
-    bystanders: list[NDArray[np.float32]] = field(default_factory=list, repr=False)
+    calm: int = 0
+    kept: Kept | None = field(default=None, repr=False)
+    scan: int = 0
+
+    def put(self, track: Track) -> None:
+        """Believe that the target is where `track` is; mutates it."""
+        self.box, self.followed, self.state = track.box, track, "tracking"

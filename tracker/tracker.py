@@ -19,7 +19,7 @@ from tracker.engine import Engine, View
 from tracker.geometry import CropWindow, check_box
 from tracker.network import SiameseNet, load_network
 from tracker.plain import PeakPolicy, PyramidPolicy
-from tracker.target import Result, Target
+from tracker.target import Result, Target, Track
 from tracker.tracks import TrackPolicy
 
 __all__ = ["Result", "Target", "Tracker", "check_frame", "weight_names"]
@@ -41,7 +41,7 @@ class Policy(Protocol):
 class Tracker:
     """Follows targets, says when one is lost, and finds it again; holds no state but the target of the last `init`.
 
-    States: tracking; uncertain (its box and size stay as they were, what may be it is followed on trial, and the result
+    States: tracking; uncertain (its box and size stay as they were, what may be it is followed, and the result
     says where); lost (the whole frame is searched, too; the box of the result is a mere guess, that of the target the
     last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
     `python -m train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
@@ -102,7 +102,7 @@ class Tracker:
         """
         frame = check_frame(frame)
         checked = check_box(box, frame.shape[1], frame.shape[0])
-        target = Target(checked, self.engine.appearance(frame, checked))
+        target = Target(checked, self.engine.appearance(frame, checked), Track(checked))
         self.policy.begin(frame, target)
         self.target = target
         return target

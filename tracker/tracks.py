@@ -20,9 +20,12 @@ from tracker.config import Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
-from tracker.geometry import Box, CropWindow
+from tracker.geometry import CropWindow
 from tracker.search import PEAKS, Search, overlap
-from tracker.target import Found, Result, Rival, Sight, Target, Trial
+from tracker.target import Found, Kept, Result, Target, Track
+
+SAME = 0.3  # IoU from which a peak and a track, or two peaks, are the same thing
+MISSED = 5  # frames that a distractor is out of sight before it is forgotten
 
 
 class TrackPolicy:
@@ -44,7 +47,8 @@ class TrackPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """What is known of a target from the frame in which its box was given; mutates it."""
         target.reference = self.judge.reference(frame, target.box, target.appearance)
-        target.sight = Sight(frame.copy(), target.box, target.reference.look)
+        target.kept = Kept(frame.copy(), target.box, target.reference.look)
+        target.put(Track(target.box, target.reference.look, self.rules.strongest))
 
     def windows(self, frame: Image, target: Target) -> list[CropWindow]:
         """What to search in the next frame; mutates the target's `scan`."""
@@ -56,7 +60,7 @@ class TrackPolicy:
         for target, views in zip(targets, seen, strict=True):
             follow = self._recover if target.state == "lost" else self._follow
             found.append(follow(target, views))
-        self._keep_sights(frame, targets, found)
+        self._keep(frame, targets, found)
         return found
 
     # --- following
@@ -64,48 +68,53 @@ class TrackPolicy:
     def _follow(self, target: Target, views: list[View]) -> Result:
         """One frame of a target that is tracked or uncertain; mutates it.
 
-        While it is uncertain its box stays, and what may be it is followed on trial.
+        While it is uncertain its box stays, and what may be it is followed.
         """
         assert target.reference
-        rules, last, frame = self.rules, target.trial.box if target.trial else target.box, views[0].frame
-        found, peaks, chosen = self._track(target, views[0], last)
+        rules, frame, track = self.rules, views[0].frame, target.followed
+        found, peaks, chosen = self._track(target, views[0])
         p = self.judge.score(found)
         odds = log_odds(p)
         if p < rules.ask:
             found = self.judge.verify(target, frame, found)
             odds = self.judge.odds(found)
         target.seen = found
-        self._follow_rivals(target, views[0], peaks, chosen)
-        belief = rules.fading * target.belief + max(odds + rules.trust, -rules.doubt)
-        target.belief = min(max(belief, rules.lost), rules.strongest)
-        if target.belief > rules.uncertain:
-            target.state, target.trial = "tracking", None
-            target.box = keep_inside(found.smoothed(last), frame)
+        self._follow_distractors(target, views[0], peaks, chosen)
+        belief = self._believe(track, max(odds + rules.trust, -rules.doubt))
+        box = found.smoothed(track.box)
+        if belief > rules.uncertain:
+            target.put(track.again(keep_inside(box, frame), found.patch, belief))
             target.calm += 1
             if p >= rules.learn:
                 target.reference = target.reference.after(found)
                 if found.alike is not None:
                     target.reference = target.reference.after_patch(found.alike)
-            if p >= rules.remember and not target.rivals and target.calm >= rules.every:
+            if p >= rules.remember and target.calm >= rules.every and not self._beside(target):
                 self.remember(frame, target)
-        else:
-            target.state = "uncertain" if target.belief > rules.lost else "lost"
-            if target.state == "lost":
-                target.rivals = []  # nobody follows them now
-            target.scan, target.trial = 0, Trial(found.smoothed(last), 0.0)
-        return Result(target.trial.box if target.trial else target.box, p, state=target.state)
+        elif belief > rules.lost:
+            target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
+        else:  # nobody follows the others now
+            target.followed, target.state, target.scan = Track(box, found.patch), "lost", 0
+            target.distractors = [other for other in target.distractors if other.look is not None]
+        return Result(target.followed.box, p, state=target.state)
 
-    def _track(self, target: Target, view: View, last: Box) -> tuple[Found, NDArray[np.float64], int]:
-        """What a view says of the box `last` (frame px); with all its peaks and which of them it is.
+    def _believe(self, track: Track, odds: float) -> float:
+        """The belief in a track after one more frame with these log-odds."""
+        rules = self.rules
+        return min(max(rules.fading * track.belief + odds, rules.lost), rules.strongest)
+
+    def _track(self, target: Target, view: View) -> tuple[Found, NDArray[np.float64], int]:
+        """What a view says of the track that is followed; with all its peaks and which of them it is.
 
         Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
         than elsewhere.
         """
+        last = target.followed.box
         peaks, expected = self.engine.peaks(view, last, PEAKS), view.window.to_crop(last)
         size = math.sqrt(expected.w * expected.h)
         seen = {
             k: self.judge.examine(target, view, peaks, k, last, math.dist(peaks[k, :2], expected.centre) / size)
-            for k in self._eligible(target, view, peaks, last)
+            for k in self._eligible(target, view, peaks)
         }
 
         def odds(k: int) -> float:
@@ -114,17 +123,17 @@ class TrackPolicy:
         chosen = max(seen, key=odds)
         return seen[chosen], peaks, chosen
 
-    def _keep_sights(self, frame: Image, targets: Sequence[Target], results: list[Result]) -> None:
+    def _keep(self, frame: Image, targets: Sequence[Target], results: list[Result]) -> None:
         """Every few frames keep the frame, one copy for all who are sure in it; mutates the targets."""
-        rules, kept = self.rules, None
+        rules, copied = self.rules, None
         for target, result in zip(targets, results, strict=True):
-            if target.sight:
-                target.sight = replace(target.sight, age=target.sight.age + 1)
-            old = target.sight is None or target.searched or target.sight.age >= rules.every
+            if target.kept:
+                target.kept = replace(target.kept, age=target.kept.age + 1)
+            old = target.kept is None or target.kept.searched or target.kept.age >= rules.every
             if old and target.seen and target.state == "tracking" and result.score >= rules.sure:
-                kept = frame.copy() if kept is None else kept  # the caller may write on
-                target.sight = Sight(kept, target.box, target.seen.patch)
-                target.searched, target.bystanders = False, []
+                copied = frame.copy() if copied is None else copied  # the caller may write on
+                target.kept = Kept(copied, target.box, target.seen.patch)
+                target.distractors = self._beside(target)
 
     def remember(self, frame: Image, target: Target) -> None:
         """Add what is in the box to the reference of a target; mutates it."""
@@ -133,66 +142,64 @@ class TrackPolicy:
         reference = target.reference.after_patch(self.judge.alike(target.reference, embedding))
         target.reference, target.calm = reference.with_embedding(embedding, self.rules.memory), 0
 
-    # --- rivals
+    # --- distractors that are followed beside the target
 
-    def _eligible(self, target: Target, view: View, peaks: NDArray[np.float64], last: Box) -> list[int]:
-        """The peaks that may be the target: nearly as good as the best one, and no rival has a better claim to them."""
-        near = [k for k in range(len(peaks)) if peaks[k, 4] >= peaks[0, 4] - self.rules.rival_logit]
-        known = [rival.box for rival in target.rivals if rival.age > 2]
+    def _beside(self, target: Target) -> list[Track]:
+        return [track for track in target.distractors if track.look is None]
+
+    def _eligible(self, target: Target, view: View, peaks: NDArray[np.float64]) -> list[int]:
+        """The peaks that may be the target: nearly as good as the best one, and no distractor has a better claim."""
+        near = [k for k in range(len(peaks)) if peaks[k, 4] >= peaks[0, 4] - self.rules.weaker]
+        known = [track.box for track in self._beside(target) if track.seen > 2]
         if not known or len(near) < 2:
             return near
         boxes = {k: view.box(peaks[k]) for k in near}
         claims = {k: max(overlap(boxes[k], box) for box in known) for k in near}
-        return [k for k in near if claims[k] < 0.3 or overlap(boxes[k], last) >= claims[k]] or near[:1]
+        own = target.followed.box
+        return [k for k in near if claims[k] < SAME or overlap(boxes[k], own) >= claims[k]] or near[:1]
 
-    def _follow_rivals(self, target: Target, view: View, peaks: NDArray[np.float64], chosen: int) -> None:
-        """Match the other peaks with the rivals; mutates the target."""
-        seen = []
-        for k in range(len(peaks)):
-            if k != chosen and peaks[k, 4] > self.rules.rival_least:
-                seen.append(view.box(peaks[k]))
-        kept = []
-        for rival in target.rivals:
-            overlaps = [overlap(box, rival.box) for box in seen]
-            if overlaps and max(overlaps) > 0.3:
-                kept.append(Rival(seen.pop(int(np.argmax(overlaps))), rival.age + 1))
-            elif rival.missed < 5:
-                kept.append(Rival(rival.box, rival.age, rival.missed + 1))
-        target.rivals = [*kept, *(Rival(box) for box in seen)]
+    def _follow_distractors(self, target: Target, view: View, peaks: NDArray[np.float64], chosen: int) -> None:
+        """Match the other peaks with the distractors; mutates the target."""
+        others = [k for k in range(len(peaks)) if k != chosen and peaks[k, 4] > self.rules.second]
+        seen = [view.box(peaks[k]) for k in others]
+        tracks = [track for track in target.distractors if track.look is not None]
+        for track in self._beside(target):
+            overlaps = [overlap(box, track.box) for box in seen]
+            if overlaps and max(overlaps) > SAME:
+                tracks.append(track.again(seen.pop(int(np.argmax(overlaps)))))
+            elif track.missed < MISSED:
+                tracks.append(replace(track, missed=track.missed + 1))
+        target.distractors = [*tracks, *map(Track, seen)]
 
     # --- finding again
 
     def _recover(self, target: Target, views: list[View]) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
-        What is on trial is followed with the belief that it has gathered; at first that is what was followed when the
-        target was lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
+        A track is followed with the belief that it has gathered; at first that which was followed when the target was
+        lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
         """
-        rules, before, frame = self.rules, target.trial, views[0].frame
-        assert before is not None
-        place = self.engine.config.search_window(target.box)
-        reach = math.sqrt(place.w * place.h) / 2
-
-        self.search.meet_bystanders(target, [view.window for view in views])
-
-        def judge(found: Found) -> float:
-            near = math.dist(found.box.centre, target.box.centre) < reach
-            odds = self.judge.odds(found)
-            if odds > rules.attempt:
-                self.search.look_back(target, found, frame)
-                odds -= rules.alibi * self.search.alibi(target, found)
-            return max(odds, -rules.doubt) + (rules.near if near else 0.0)
-
-        followed = self.judge.verify(target, frame, self._track(target, views[0], before.box)[0])
-        belief = min(max(rules.fading * before.belief + judge(followed), rules.lost), rules.strongest)
-        target.seen, target.trial = followed, Trial(followed.smoothed(before.box), belief)
+        rules, before, frame = self.rules, target.followed, views[0].frame
+        self.search.meet(target, [view.window for view in views])
+        seen = self.judge.verify(target, frame, self._track(target, views[0])[0])
+        followed = before.again(
+            seen.smoothed(before.box), seen.patch, self._believe(before, self._odds(target, seen, frame))
+        )
+        target.seen, target.followed = seen, followed
         for found in self.search.candidates(target, views[1:]):
-            odds = min(judge(found), rules.strongest)
-            if overlap(found.box, followed.box) < 0.3 and odds > max(target.trial.belief, rules.attempt):
-                target.seen, target.trial = found, Trial(found.box, odds)
-        p = self.judge.score(target.seen)
-        if target.seen is not followed or belief < rules.adopt:
-            return Result(target.trial.box, p, state="lost")
-        target.box, target.state, target.belief = target.trial.box, "tracking", belief
-        target.trial = None
-        return Result(target.box, p)
+            odds = min(self._odds(target, found, frame), rules.strongest)
+            if overlap(found.box, seen.box) < SAME and odds > max(target.followed.belief, rules.attempt):
+                target.seen, target.followed = found, Track(found.box, found.patch, odds)
+        if target.followed is followed and followed.belief >= rules.adopt:
+            target.put(followed)
+        return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
+
+    def _odds(self, target: Target, found: Found, frame: Image) -> float:
+        """The log-odds that a candidate is the lost target: what speaks for it, less what it has of others."""
+        rules, place = self.rules, self.engine.config.search_window(target.box)
+        near = math.dist(found.box.centre, target.box.centre) < math.sqrt(place.w * place.h) / 2
+        odds = self.judge.odds(found)
+        if odds > rules.attempt:
+            self.search.look_back(target, found, frame)
+            odds -= rules.others * self.search.like_others(target, found)
+        return max(odds, -rules.doubt) + (rules.near if near else 0.0)

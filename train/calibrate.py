@@ -40,7 +40,7 @@ from tracker.footage.layouts import detect, read
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
 from tracker.network import SiameseNet, save_network, write_whole
-from tracker.target import EVIDENCE, VERIFIED, Found
+from tracker.target import EVIDENCE, VERIFIED, Found, Track
 from tracker.tracker import Tracker
 from tracker.tracks import TrackPolicy
 
@@ -131,13 +131,13 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         away = 0 if there else away + 1
         if lost or away > NOTICED:
             if there:  # found again
-                target.box = Box(*truth.tolist())
+                target.put(Track(Box(*truth.tolist())))
             known.append(copy.copy(target))
             continue
         if not told and index % SEARCH_EVERY == 0:
             gone = GONE[index // SEARCH_EVERY % len(GONE)]
             searching = copy.copy(known[max(index - gone, 0)])
-            searching.state, searching.trial, searching.scan = "lost", None, index // SEARCH_EVERY
+            searching.state, searching.followed, searching.scan = "lost", Track(searching.box), index // SEARCH_EVERY
             windows = policy.windows(frame, searching)
             (views,) = tracker.engine.look(frame, [(searching.appearance, windows)])
             for found in policy.search.candidates(searching, views):
@@ -152,7 +152,8 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         wrong = wrong + 1 if there and not good else 0
         known.append(copy.copy(target))
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
-            target.box, wrong = Box(*truth.tolist()), 0
+            target.put(Track(Box(*truth.tolist())))
+            wrong = 0
     return Gathered(
         np.array(rows["followed"]).reshape(-1, len(EVIDENCE)), np.array(right["followed"], bool),
         np.array(rows["candidate"]).reshape(-1, len(VERIFIED)), np.array(right["candidate"], bool),

@@ -215,7 +215,7 @@ def test_result_files_replay_and_name_what_is_wrong(tmp_path, sequence):
     assert metrics.iou(shifted.boxes, sequence.boxes)[1] < 1
     np.savetxt(tmp_path / "moving.txt", sequence.boxes[:7], delimiter=",")
     assert "7 boxes for 40 frames" in run_ope(load_tracker(f"results={tmp_path}"), sequence).error
-    (tmp_path / "moving.txt").unlink()
+    (tmp_path / "moving.txt").rename(tmp_path / "other.txt")
     assert "no result file" in run_ope(load_tracker(f"results={tmp_path}"), sequence).error
 
 

@@ -283,7 +283,7 @@ def test_a_failed_sequence_is_named_in_the_page(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "one.txt").write_text("1,1,5,5\n" * 7)
     words = [tmp_path / "data", "--trackers", f"results={tmp_path / 'mine'}", "--workers", 0]
-    assert bench(*words, "--out", tmp_path / "out") == 0
+    assert bench(*words, "--out", tmp_path / "out") == 1  # what was asked for is not there
     page = (tmp_path / "out" / "report.html").read_text()
     assert "7 boxes for 20 frames" in page
     assert json.loads((tmp_path / "out" / "report.json").read_text())["trackers"][0]["success_auc"] == 0

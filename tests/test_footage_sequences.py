@@ -264,3 +264,100 @@ def test_the_fingerprint_follows_boxes_and_files(tmp_path):
     assert load(tmp_path, one_based=False)[0].fingerprint() != before
     write_images(tmp_path / "A" / "img", ["0002.jpg"], size=(48, 32))
     assert load(tmp_path)[0].fingerprint() != before
+
+
+def test_one_image_too_many_is_left_out_with_a_word_and_hidden_files_are_not_seen(tmp_path):
+    otb(tmp_path, "A", 4, ["2,3,5,6"] * 3)
+    (tmp_path / "A" / "img" / "._0001.jpg").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them
+    (tmp_path / ".Trashes" / "img").mkdir(parents=True)
+    (sequence,) = load(tmp_path)
+    assert [path.name for path in sequence.frames] == ["0001.jpg", "0002.jpg", "0003.jpg"]
+    assert check(tmp_path) == ["A: 4 images for 3 boxes, the last was left out"]
+    otb(tmp_path, "B", 5, ["2,3,5,6"] * 3)
+    with pytest.raises(DataError, match="B: 5 frames but 3 boxes"):
+        load(tmp_path)
+
+
+def test_tc128_takes_the_frames_that_it_names(tmp_path):
+    folder = tmp_path / "Airport_ce"
+    write_images(folder / "img", [f"{n:04d}.jpg" for n in range(1, 6)])
+    write_text(folder / "Airport_ce_gt.txt", "3,3,5,6\n4,3,5,6\n5,3,5,6\n")
+    write_text(folder / "Airport_ce_frames.txt", "2,4\n")
+    write_text(folder / "Airport_ce_att.txt", "1,0,0,1,0,0,0,0,0,0,0\n")
+    (sequence,) = load(tmp_path, "tc128")
+    assert [path.name for path in sequence.frames] == ["0002.jpg", "0003.jpg", "0004.jpg"]
+    assert (sequence.boxes[0, 0], sequence.attributes) == (2, ("IV", "OCC"))
+
+
+@pytest.mark.parametrize("inner", ["", "UAV-benchmark-SOT_v1.0/"])
+def test_uavdt_as_its_two_archives_lie(tmp_path, inner):
+    write_images(tmp_path / "UAV-benchmark-S" / "S0101", ["img000001.jpg", "img000002.jpg"])
+    write_text(tmp_path / f"{inner}anno" / "S0101_gt.txt", "3,3,5,6\n4,3,5,6\n")
+    write_text(tmp_path / f"{inner}att" / "S0101_att.txt", "1,0,0,0,0,0,0,0,1\n")
+    (sequence,) = load(tmp_path, "uavdt")
+    assert (sequence.name, len(sequence), sequence.boxes[1, 0]) == ("S0101", 2, 3)
+    assert sequence.attributes == ("BC", "LT")
+
+
+def test_visdrone(tmp_path):
+    write_images(tmp_path / "sequences" / "uav1", ["img0000001.jpg", "img0000002.jpg"])
+    write_text(tmp_path / "annotations" / "uav1.txt", "3,3,5,6\n4,3,5,6\n")
+    write_text(tmp_path / "attributes" / "uav1_attr.txt", "0,1,0,0,0,0,0,0,0,0,0,0\n")
+    (sequence,) = load(tmp_path, "visdrone")
+    assert (sequence.boxes[0, 0], sequence.attributes) == (3, ("BC",))
+
+
+@pytest.mark.parametrize(("layout", "folder", "truth"), [
+    ("tnl2k", "advSamp_cat", "groundtruth.txt"), ("vasttrack", "Zebra/Zebra-1", "Groundtruth.txt")])  # fmt: skip
+def test_folders_of_imgs(tmp_path, layout, folder, truth):
+    write_images(tmp_path / folder / "imgs", ["00001.png", "00002.png"])
+    write_text(tmp_path / folder / truth, "3,3,5,6\n4,3,5,6\n")
+    (sequence,) = load(tmp_path, layout)
+    assert (sequence.name, len(sequence)) == (folder.split("/")[-1], 2)
+
+
+def test_avist_and_lasot_say_where_the_target_is_not_seen(tmp_path):
+    write_images(tmp_path / "a" / "sequences" / "fog", [f"img_{n:05d}.jpg" for n in (1, 2, 3)])
+    write_text(tmp_path / "a" / "anno" / "fog.txt", "3,3,5,6\n" * 3)
+    write_text(tmp_path / "a" / "full_occlusion" / "fog_full_occlusion.txt", "0\n1\n0\n")
+    write_text(tmp_path / "a" / "out_of_view" / "fog_out_of_view.txt", "0\n0\n1\n")
+    (sequence,) = load(tmp_path / "a", "avist")
+    np.testing.assert_array_equal(np.isnan(sequence.boxes[:, 0]), [False, True, True])
+    folder = tmp_path / "l" / "cat" / "cat-1"
+    write_images(folder / "img", ["00000001.jpg"])
+    write_text(folder / "groundtruth.txt", "3,3,5,6\n")
+    write_text(tmp_path / "l" / "annos" / "att" / "cat-1.txt", "1,0,0,0,0,0,0,0,0,0,0,0,0,1\n")
+    assert load(tmp_path / "l", "lasot")[0].attributes == ("IV", "ARC")
+
+
+def test_oxuva_knows_present_absent_and_not_labelled(tmp_path):
+    write_images(tmp_path / "images" / "dev" / "vid1", [f"{n:06d}.jpeg" for n in range(6)])
+    box, none = "0.25,0.5,0.5,0.75", "-1,-1,-1,-1"
+    labels = ((1, "present", box), (3, "absent", none), (4, "present", box))
+    lines = [f"vid1,obj0,5,bear,false,false,{frame},{state},{where}" for frame, state, where in labels]
+    write_text(tmp_path / "annotations" / "dev.csv", "\n".join(lines) + "\n")
+    (sequence,) = load(tmp_path, "oxuva")
+    assert (sequence.name, len(sequence), sequence.category) == ("vid1_obj0", 4, "bear")
+    np.testing.assert_array_equal(sequence.boxes[0], [6, 8, 6, 4])  # of 24 x 16 px
+    np.testing.assert_array_equal(np.isnan(sequence.boxes[:, 0]), [False, True, True, False])
+    assert sequence.absent == {2}
+
+
+def test_got10k_and_trackingnet_from_the_folder_above(tmp_path):
+    write_images(tmp_path / "g" / "val" / "V", ["00000001.jpg", "00000002.jpg"])
+    write_text(tmp_path / "g" / "val" / "list.txt", "V\n")
+    write_text(tmp_path / "g" / "val" / "V" / "groundtruth.txt", "3,3,5,6\n" * 2)
+    write_text(tmp_path / "g" / "val" / "V" / "meta_info.ini", "[METAINFO]\nobject_class: JetSki\n")
+    assert load(tmp_path / "g", "got10k")[0].category == "JetSki"
+    write_images(tmp_path / "t" / "TEST" / "frames" / "x", ["0.jpg", "1.jpg"])
+    write_text(tmp_path / "t" / "TEST" / "anno" / "x.txt", "3,3,5,6\n")
+    assert len(load(tmp_path / "t", "trackingnet")[0]) == 2
+
+
+def test_vot_keeps_the_corners_of_a_rotated_truth(tmp_path):
+    write_images(tmp_path / "poly", ["00000001.jpg", "00000002.jpg"])
+    write_text(tmp_path / "poly" / "groundtruth.txt", "2,2,8,4,6,9,1,7\n" * 2)
+    (sequence,) = load(tmp_path, "vot")
+    np.testing.assert_array_equal(sequence.polygons[1], [[2, 2], [8, 4], [6, 9], [1, 7]])
+    assert sequence.part(1).polygons.shape == (1, 4, 2)
+    assert sequence.backwards(1).polygons.shape == (2, 4, 2)

@@ -1,6 +1,7 @@
 """The `bench` sub-command: measure trackers on a data set and write a report."""
 
 import argparse
+import math
 import shlex
 import sys
 from dataclasses import replace
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tracker.benchmark.judge.rules import RULE_OF, RULES, default_rules, table
-from tracker.benchmark.peers.peers import load_tracker, tracker_name
+from tracker.benchmark.peers import finished
+from tracker.benchmark.peers.peers import load_tracker, split_spec, tracker_name
 from tracker.benchmark.protocols import Protocol
-from tracker.benchmark.run.jobs import run_all
+from tracker.benchmark.report import submissions
+from tracker.benchmark.run.jobs import load_runs, run_all
 from tracker.footage import layouts
 from tracker.footage.check import inspect
 from tracker.footage.sequence import Sequence
@@ -26,8 +29,14 @@ EXAMPLES = """examples:
 """
 
 
-EAO = """fragment lengths over which the EAO is averaged, in frames: 108 371 for VOT2015 and 2016, 100 356 for VOT2017
-and 2018, 46 291 for VOT2019, 115 755 for VOT2020 to 2022 (default: the quartiles of the lengths)"""
+EAO = {  # first and last fragment length over which the challenge of a year averages
+    "2015": (108, 371), "2016": (108, 371), "2017": (100, 356), "2018": (100, 356), "2019": (46, 291),
+    "2020": (115, 755), "2021": (115, 755), "2022": (115, 755),
+}  # fmt: skip
+EAO_HELP = (
+    "fragment lengths over which the EAO is averaged: the year of the challenge, 2015 to 2022, or two numbers of \
+frames (default: the quartiles of the lengths)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +87,14 @@ its CPUs; data, weights and siamtrack must be in the same place on every machine
     parser.add_argument("--seed", type=int, default=0, help="of the events (default 0)")
     begin = "share of a sequence before its event, between 0 and 2/3 (default 1/3)"
     parser.add_argument("--begin", type=float, metavar="SHARE", help=begin)
-    parser.add_argument("--eao", type=int, nargs=2, metavar=("LOW", "HIGH"), help=EAO)
+    repeat = "make each run so often: for trackers that draw at random, and for latency (default 1)"
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help=repeat)
+    given = "milliseconds an answer takes under streaming or realtime, for all or by name (default: measured)"
+    parser.add_argument("--latency", default="", metavar="MS|NAME=MS,..", help=given)
+    kinds = get_args(submissions.Kind)
+    write = f"also write the runs as official submissions: {', '.join(kinds)}"
+    parser.add_argument("--export", choices=kinds, metavar="KIND", help=write)
+    parser.add_argument("--eao", nargs="+", metavar="YEAR|LOW HIGH", help=EAO_HELP)
     parser.add_argument("--check", action="store_true", help="only say what is missing or inconsistent in the data")
 
 
@@ -145,25 +161,59 @@ def _bench(args: argparse.Namespace) -> int:
         raise ValueError("--workers must be 0 or more, --timeout and --fps more than 0")
     if args.strips is not None and args.strips < 0:
         raise ValueError(f"--strips must be 0 or more, got {args.strips}")
-    if args.eao and not 0 < args.eao[0] < args.eao[1]:
-        raise ValueError(f"--eao must be two numbers of frames, the second more than the first, got {args.eao}")
-    _check_names(specs, args.against)
+    eao = _eao(args.eao)
+    _check_names(specs, args)
+    latency = _latencies(specs, args)
     sequences, missing = _select(args)
     for line in missing:
         print(f"left out: {line}", file=sys.stderr)
+    for sequence in sequences:
+        if sequence.note:
+            print(f"note: {sequence.name}: {sequence.note}", file=sys.stderr)
     if args.events:
         return _bench_events(args, specs, sequences, workers) or int(bool(missing))
     need_matplotlib()  # what is missing is said before the long run, not after it
     _load_all(specs)
-    problems = run_all(specs, sequences, args.protocol, args.out, workers, args.timeout, args.fresh, ray=args.ray)
+    problems = run_all(
+        specs,
+        sequences,
+        args.protocol,
+        args.out,
+        workers,
+        args.timeout,
+        args.fresh,
+        ray=args.ray,
+        repeats=args.repeats,
+        latency=latency,
+    )
     for line in problems:
         print(f"failed: {line}")
+    files = tuple(f"{tracker_name(spec)} on " for spec in specs if split_spec(spec)[1].startswith("results"))
+    missing += [line for line in problems if files and line.startswith(files)]  # asked for, and not there
     name, command = args.path.resolve().name, shlex.join(["siamtrack", *sys.argv[1:]])
-    eao = tuple(args.eao) if args.eao else None
     rule = RULES[args.rule or RULE_OF.get(_layout(args), "inclusive")]
     found = write_report(
-        args.out, specs, sequences, args.protocol, rule, name, args.strips, command, eao, args.against, missing
+        args.out,
+        specs,
+        sequences,
+        args.protocol,
+        rule,
+        name,
+        args.strips,
+        command,
+        eao,
+        args.against,
+        missing,
+        args.repeats,
     )
+    for score in found.scores:
+        for line in dict.fromkeys(row.note for row in score.sequences.values() if row.note):
+            print(f"note: {score.name}: {line}")
+    if args.export:
+        base = layouts.starts_at_one(_layout(args), args.one_based)
+        for spec in specs:
+            runs = load_runs(args.out, args.protocol, spec, sequences, args.repeats)
+            print(f"submission: {submissions.export(args.out, args.export, runs, args.protocol, base)}")
     print("\n".join(found.verdict))
     print(text_table(found.scores, found.measured, found.other))
     print(f"protocol {args.protocol}, rule {rule.name} ({rule.reads}); report: {args.out / 'report.html'}")
@@ -206,11 +256,51 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[Se
     return 0
 
 
-def _check_names(specs: list[str], against: str) -> None:
-    """Say before the run that --against names no tracker."""
+def _eao(words: list[str] | None) -> tuple[int, int] | None:
+    if not words:
+        return None
+    if len(words) == 1 and words[0] in EAO:
+        return EAO[words[0]]
+    numbers = [int(word) for word in words if word.isdigit()]
+    if len(numbers) != 2 or len(words) != 2 or not 0 < numbers[0] < numbers[1]:
+        raise ValueError(f"--eao must be a year of {', '.join(EAO)}, or two numbers of frames, got {' '.join(words)}")
+    return numbers[0], numbers[1]
+
+
+def _check_names(specs: list[str], args: argparse.Namespace) -> None:
+    """Say before the run what cannot be: --against of no tracker, result files under a clock, a wrong --export."""
     names = [tracker_name(spec) for spec in specs]
-    if against and against not in names:
-        raise ValueError(f"--against {against}: no such tracker in this run; there are {', '.join(names)}")
+    if args.against and args.against not in names:
+        raise ValueError(f"--against {args.against}: no such tracker in this run; there are {', '.join(names)}")
+    protocol = "events" if args.events else args.protocol
+    files = [spec for spec in specs if split_spec(spec)[1].startswith("results")]
+    if files and protocol not in finished.PROTOCOLS:
+        raise ValueError(
+            f"{files[0]}: result files cannot answer {protocol}, in which a tracker sees other frames; they answer "
+            f"{', '.join(finished.PROTOCOLS)}"
+        )
+    if args.export:
+        submissions.check_kind(args.export, args.protocol)
+    if args.repeats < 1:
+        raise ValueError(f"--repeats must be 1 or more, got {args.repeats}")
+
+
+def _latencies(specs: list[str], args: argparse.Namespace) -> dict[str, float]:
+    """Read --latency: milliseconds for all trackers, or by name."""
+    names = [tracker_name(spec) for spec in specs]
+    found: dict[str, float] = {}
+    for word in filter(None, args.latency.split(",")):
+        name, _, text = word.rpartition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not value > 0 or (name and name not in names):
+            raise ValueError(f"--latency {word}: expected milliseconds, or NAME=milliseconds of {', '.join(names)}")
+        found |= {name: value} if name else dict.fromkeys(names, value)
+    if found and args.protocol not in ("realtime", "streaming"):
+        raise ValueError(f"--latency has a meaning under realtime and streaming, not under {args.protocol}")
+    return found
 
 
 def _select(args: argparse.Namespace) -> tuple[list[Sequence], list[str]]:

@@ -3,6 +3,8 @@
 ope         one pass from the first box (Wu, Lim, Yang, CVPR 2013)
 tre         20 starts spread over the sequence, each run to the end (same paper, start frames as its toolkit)
 sre         one pass from each of 12 perturbed first boxes: 8 shifts of 10 %, 4 scales (same paper, same rounding)
+streaming   the video runs at its own rate, a tracker that is free takes the newest frame, and each frame is judged when
+            it arrives by the last answer that was there: one for an earlier frame (Li, Wang, Ramanan, ECCV 2020)
 realtime    the video runs at its own rate. A tracker that is late misses frames, and the box in force counts: the
             newest answer finished before the next frame arrives. A tracker faster than the video scores as in ope
 supervised  VOT 2013-2019: a failure (no overlap) restarts the tracker five frames later
@@ -12,7 +14,7 @@ longterm    the runs of ope, judged as VOT-LT does: the target may be absent, an
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,7 +24,7 @@ from tracker.footage.files import present
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
 
-Protocol = Literal["ope", "tre", "sre", "realtime", "supervised", "anchors", "longterm"]
+Protocol = Literal["ope", "tre", "sre", "realtime", "streaming", "supervised", "anchors", "longterm"]
 
 TRE_STARTS = 20
 TRE_SHORTEST = 20  # frames a run needs
@@ -41,12 +43,14 @@ class Part:
     sequence: the frames to run over, with their truth.
     box: x, y, w, h, 0-based px, given to the tracker on the first frame.
     length: frames of the whole sequence.
+    latency: milliseconds that each answer takes under a clock; None for those that are measured.
     """
 
     label: str
     sequence: Sequence
     box: Box
     length: int
+    latency: float | None = None
 
 
 def runs_of(protocol: Protocol) -> Protocol:
@@ -54,9 +58,18 @@ def runs_of(protocol: Protocol) -> Protocol:
     return "ope" if protocol == "longterm" else protocol
 
 
-def plan(protocol: Protocol, sequence: Sequence) -> list[Part]:
-    """Return the runs that a protocol makes on a sequence; ValueError names an unknown protocol."""
-    if protocol in ("ope", "realtime", "supervised", "longterm"):
+def plan(protocol: Protocol, sequence: Sequence, repeats: int = 1) -> list[Part]:
+    """Return the runs that a protocol makes on a sequence; ValueError names an unknown protocol.
+
+    repeats: how often each run is made, for trackers that draw at random and for latency.
+    """
+    runs = _once(protocol, sequence)
+    again = [replace(run, label=f"{run.label}r{time}") for time in range(2, repeats + 1) for run in runs]
+    return runs + again
+
+
+def _once(protocol: Protocol, sequence: Sequence) -> list[Part]:
+    if protocol in ("ope", "realtime", "streaming", "supervised", "longterm"):
         return [Part("", sequence, Box(*sequence.boxes[0].tolist()), len(sequence))]
     if protocol == "tre":
         return [_from(sequence, start) for start in tre_starts(sequence.boxes, sequence.omitted)]

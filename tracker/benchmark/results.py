@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.protocols import Part
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
-TRACKED, STARTED, FAILED, SKIPPED, LOST = 0, 1, 2, 3, 4
+TRACKED, STARTED, FAILED, SKIPPED, LOST, CUT = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Run:
 
     rows: (N, 10) float64, the COLUMNS: box x, y, w, h in 0-based px (NaN where the tracker gave none), score (NaN where
         it gives none), milliseconds of the whole call without decoding, of crop, network and post (NaN unknown), state
-        (0 tracked, 1 started here, 2 failed, 3 skipped, 4 tracked, but the tracker says that the target is lost).
-    error: what went wrong, or "".
+        (0 tracked, 1 started here, 2 failed, 3 skipped, 4 tracked, but the tracker says that the target is lost, 5 a
+        frame behind the end of a result file, which is not judged).
+    error: what went wrong, or "". note: what was put right, or "".
     """
 
     rows: NDArray[np.float64]
     error: str = ""
+    note: str = ""
 
     @property
     def boxes(self) -> NDArray[np.float64]:
@@ -92,7 +94,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save(path: Path, run: Run, about: dict[str, Any]) -> None:
     """Write a run as text: one comment line of JSON, one of column names, a line a frame that reads back to the bit."""
-    head = json.dumps({**about, "error": run.error}, sort_keys=True)
+    head = json.dumps({**about, "error": run.error, "note": run.note}, sort_keys=True)
     lines = [",".join(repr(float(v)) for v in row[:-1]) + f",{int(row[-1])}" for row in run.rows]
     write_text(path, "\n".join([f"# {head}", ",".join(COLUMNS), *lines]) + "\n")
 
@@ -105,6 +107,6 @@ def load(path: Path) -> tuple[Run, dict[str, Any]]:
         rows = np.array([[float(word) for word in line.split(",")] for line in lines])
         if names != ",".join(COLUMNS) or rows.shape[1:] != (len(COLUMNS),):
             raise ValueError("other columns")
-        return Run(rows, str(about["error"])), about
+        return Run(rows, str(about["error"]), str(about.get("note", ""))), about
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{path}: not a result of this program ({error})") from error

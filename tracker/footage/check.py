@@ -59,6 +59,8 @@ def inspect(
 
 
 def _problems(sequence: Sequence, decode: bool, first_pixel: int) -> Iterator[str]:
+    if sequence.note:
+        yield sequence.note
     numbers = [frame_index(frame) for frame in sequence.frames]
     for before, after in itertools.pairwise(numbers):
         if before is not None and after is not None and after != before + 1:

@@ -60,14 +60,26 @@ def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.ui
     return image.astype(np.uint8, copy=False)
 
 
+def list_files(folder: Path) -> list[Path]:
+    """Return the files of a folder in natural order, without hidden ones (macOS leaves a ._name beside each)."""
+    return sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_key)
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """Return the image files of a folder in natural order; DataError when there are none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of frames")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    found = tuple(path for path in list_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
         raise DataError(f"{folder}: no image files ({', '.join(IMAGE_SUFFIXES)})")
-    return tuple(sorted(found, key=natural_key))
+    return found
+
+
+def visible(root: Path, pattern: str) -> list[Path]:
+    """Return what a glob finds below a folder in natural order, without hidden files and folders."""
+    found = (path for path in root.glob(pattern))
+    kept = [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    return sorted(kept, key=natural_key)
 
 
 def read_text(path: Path) -> str:

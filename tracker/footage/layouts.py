@@ -4,16 +4,23 @@ boxes        a video or images beside a boxes.csv, or photos (`plain`)
 folder       <name>/img/*.jpg + <name>/groundtruth_rect.txt; also DTB70 and one single sequence
 otb          the same; sequences that OTB names with its start and end frames and two targets
 otb2013, otb50, otb100   the sequences that these name, all of them
-got10k       list.txt, <name>/*.jpg, groundtruth.txt, cover.label, meta_info.ini (val, or test with first boxes only)
+got10k       list.txt, <name>/*.jpg, groundtruth.txt, cover.label, meta_info.ini; also from the folder above val or test
 lasot        <class>/<name>/img/*.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt
 uav123, uav20l           data_seq/UAV123/<folder>/*.jpg, anno/UAV123/*.txt (or anno/UAV20L)
 nfs30, nfs240            <name>/30/<name>/*.jpg, <name>/30/<name>.txt
-trackingnet  frames/<name>/*.jpg, anno/<name>.txt (one TEST or TRAIN_k folder)
+trackingnet  frames/<name>/*.jpg, anno/<name>.txt (TEST, one TRAIN_k, or the folder above TEST)
 vot          list.txt, <name>/color/*.jpg or <name>/*.jpg, groundtruth.txt of boxes, polygons or masks
 davis        JPEGImages/480p/<name>/*.jpg, Annotations/480p/<name>/*.png: the boxes of the masks, a sequence an object
 youtubevos   JPEGImages/<name>/*.jpg, Annotations/<name>/*.png
 mot          <name>/img1/*.jpg, <name>/gt/gt.txt
 coco, voc, yolo          photos
+tc128        <name>/img/*.jpg, <name>/<name>_gt.txt
+uavdt        anno/<name>_gt.txt, the images of <name> in a folder of that name
+visdrone     sequences/<name>/*.jpg, annotations/<name>.txt
+tnl2k        <name>/imgs/*, <name>/groundtruth.txt
+vasttrack    <class>/<name>/imgs/*, <class>/<name>/Groundtruth.txt
+avist        sequences/<name>/*.jpg, anno/<name>.txt, full_occlusion/ and out_of_view/
+oxuva        annotations/dev.csv, images/dev/<video>/*.jpeg
 clips        a list of targets in videos (a text file: clip, id, first), or a folder of folders with a video and
              boxes.csv (frame,id,x,y,w,h, all from 0); frames without a row are tracked through and not judged
 """
@@ -72,6 +79,13 @@ LAYOUTS: dict[str, Layout] = {
     "mot": Layout(("gt/gt.txt", "*/gt/gt.txt"), clips=mot.read_mot),
     "coco": Layout(("*.json of images and annotations", "*/*.json of images and annotations"), clips=photos.read_coco),
     "voc": Layout(("*.xml", "Annotations/*.xml", "annotations/*.xml"), clips=photos.read_voc),
+    "tc128": Layout((), single.tc128, one_based=True),
+    "uavdt": Layout((), single.uavdt, one_based=True),
+    "visdrone": Layout((), single.visdrone),
+    "tnl2k": Layout((), partial(single.imgs, "groundtruth.txt"), one_based=True),
+    "vasttrack": Layout((), partial(single.imgs, "Groundtruth.txt"), one_based=True),
+    "avist": Layout((), single.avist),
+    "oxuva": Layout((), single.oxuva),
     "clips": Layout((), lists.clips, lists.clips_to_train),
     "yolo": Layout(("images/ + labels/", "*/images/ + */labels/", "classes.txt"), clips=photos.read_yolo),
 }

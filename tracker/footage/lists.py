@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tracker.footage.clip import Clip, Tally
 from tracker.footage.decoder import ClipFrame
-from tracker.footage.files import VIDEO_SUFFIXES, DataError, read_text
+from tracker.footage.files import VIDEO_SUFFIXES, DataError, read_text, visible
 from tracker.footage.sequence import Entry, Sequence
 from tracker.footage.video import frames
 
@@ -38,7 +38,7 @@ def clips(path: Path, one_based: bool = False, root: Path | None = None) -> Iter
     """
     if path.is_dir():
         found: list[Found] = [
-            (place.parent, target, None) for place in sorted(path.rglob(BOXES)) for target in _targets(place)
+            (place.parent, target, None) for place in visible(path, f"**/{BOXES}") for target in _targets(place)
         ]
         names = [str(folder.resolve().relative_to(path.resolve().parent)) for folder, _, _ in found]
         expected = f"folders with {BOXES} and a video"
@@ -114,7 +114,7 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
 
 def read_target(folder: Path, target: str, first: int | None, name: str, one_based: bool = False) -> Sequence:
     """Read one target of a clip; DataError: the video or its boxes are missing, or damaged, or have no such target."""
-    found = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")]
+    found = [path for path in visible(folder, "*") if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(found) != 1:
         raise DataError(f"{folder}: {len(found) or 'no'} video files, expected one" if folder.is_dir() else
                         f"{folder}: no such folder")  # fmt: skip

@@ -29,6 +29,9 @@ class Sequence:
     omitted: frames from which no TRE run starts, because the target is hidden (OTB).
     category: what the target is, for means by class (GOT-10k), or "".
     polygons: (N, K, 2) corners of a rotated truth (VOT), 0-based px, NaN where it is absent; None where boxes are all.
+    absent: frames that are labelled as without the target, where others have no label at all (OxUvA); None: those
+        without a box.
+    note: what was put right when it was read, or "".
     """
 
     name: str
@@ -41,6 +44,8 @@ class Sequence:
     omitted: frozenset[int] = frozenset()
     category: str = ""
     polygons: NDArray[np.float64] | None = None
+    absent: frozenset[int] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         if not self.frames:

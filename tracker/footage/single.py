@@ -16,12 +16,13 @@ from tracker.footage.files import (
     folders,
     frame_number,
     list_images,
-    natural_key,
     read_boxes,
     read_corners,
+    read_image,
     read_numbers,
     read_text,
     to_zero_based,
+    visible,
 )
 from tracker.footage.masks import decode_runs, mask_box
 from tracker.footage.sequence import Entry, Sequence
@@ -44,6 +45,7 @@ David2 David3 Dog Dog1 Doll FaceOcc1 FaceOcc2 Fish FleetFace Football1 Freeman1 
 Human8 Jogging KiteSurf Lemming Man Mhyang MountainBike Rubik Singer1 Skater Skater2 Subway Suv Tiger1 Toy Trans
 Twinnings Vase"""
 OTB_ATTRIBUTES = "IV OPR SV OCC DEF MB FM IPR OV BC LR"
+LASOT_ATTRIBUTES = "IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC"
 LASOT = "<class>/<name>/img/*.jpg and groundtruth.txt"
 UAV_ATTRIBUTES = "SV ARC LR FM FOC POC OV BC IV VC CM SOB"
 # UAV123 cuts these videos into <name>_1, <name>_2 ..: the first frame number of each part.
@@ -64,17 +66,25 @@ def _found(
     return ((Path(item).name.removesuffix(".txt"), partial(build, item)) for item in items)
 
 
+def _sequence(name: str, frames: tuple[Path, ...], boxes: NDArray[np.float64], **more: Any) -> Sequence:
+    """As Sequence; one image behind the last box is left out with a word, as the toolkits do."""
+    if len(frames) == len(boxes) + 1 and len(boxes) > 1:
+        more["note"] = f"{len(frames)} images for {len(boxes)} boxes, the last was left out"
+        frames = frames[: len(boxes)]
+    return Sequence(name, frames, boxes, **more)
+
+
 def folder(root: Path, one_based: bool) -> Iterator[Entry]:
     truth = "groundtruth_rect.txt"
     single = (root / truth).is_file()
-    folders = [root] if single else sorted(p for p in root.iterdir() if (p / truth).is_file() or (p / "img").is_dir())
+    found = [root] if single else [p for p in folders(root) if (p / truth).is_file() or (p / "img").is_dir()]
 
     def build(folder: Path) -> Sequence:
         frames = list_images(folder / "img" if (folder / "img").is_dir() else folder)
         boxes = read_boxes(folder / truth, one_based)
-        return Sequence(folder.resolve().name, frames, boxes, _words(folder / "attributes.txt"))
+        return _sequence(folder.resolve().name, frames, boxes, attributes=_words(folder / "attributes.txt"))
 
-    return _found(build, folders, root, f"<name>/img/*.jpg and <name>/{truth}")
+    return _found(build, found, root, f"<name>/img/*.jpg and <name>/{truth}")
 
 
 def _words(path: Path) -> tuple[str, ...]:
@@ -92,8 +102,8 @@ def _flags(path: Path, words: str) -> tuple[str, ...]:
 
 
 def otb(names: list[str], root: Path, one_based: bool) -> Iterator[Entry]:
-    folders = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}  # some mirrors write the names in lower case
-    if not any(name.lower() in folders for name in names):
+    there = {p.name.lower(): p for p in folders(root)}  # some mirrors write the names in lower case
+    if not any(name.lower() in there for name in names):
         raise DataError(f"{root}: no OTB sequence in it; expected folders such as {names[0]}/img")
 
     def build(name: str, truth: Path | None, label: str) -> Sequence:
@@ -109,11 +119,11 @@ def otb(names: list[str], root: Path, one_based: bool) -> Iterator[Entry]:
             frames = tuple(path for path, keep in zip(frames, kept, strict=True) if keep)
         attributes = _flags(root / "anno" / "att" / f"{label.lower()}.txt", OTB_ATTRIBUTES)
         places = (place for place, path in enumerate(frames) if frame_number(path) in omitted)
-        return Sequence(label, frames, boxes, attributes, omitted=frozenset(places))
+        return _sequence(label, frames, boxes, attributes=attributes, omitted=frozenset(places))
 
     for name in sorted(names):
-        folder = folders.get(name.lower())
-        truths = sorted(folder.glob("groundtruth_rect*.txt")) if folder else []
+        folder = there.get(name.lower())
+        truths = visible(folder, "groundtruth_rect*.txt") if folder else []
         truths = [path for path in truths if path.stat().st_size > 2]  # Human4 carries an empty first one
         for number, truth in enumerate(truths, 1):
             label = name if len(truths) == 1 else f"{name}-{number}"
@@ -154,7 +164,14 @@ def _hidden_after_first(boxes: NDArray[np.float64], count: int) -> NDArray[np.fl
     return np.vstack([boxes, np.full((count - 1, 4), np.nan)])
 
 
+def _inside(root: Path, sign: str, *inner: str) -> Path:
+    """Return the folder that holds a sign: the root of a data set, or a split in it."""
+    return next((place for place in (root, *(root / name for name in inner)) if (place / sign).exists()), root)
+
+
 def got10k(root: Path, one_based: bool) -> Iterator[Entry]:
+    root = _inside(root, "list.txt", "val", "test")
+
     def build(name: str) -> Sequence:
         folder = root / name
         frames = list_images(folder)
@@ -170,7 +187,15 @@ def got10k(root: Path, one_based: bool) -> Iterator[Entry]:
         size = re.search(r"resolution:\s*\(([\d.]+),\s*([\d.]+)\)", meta)
         first = 1.0 if one_based else 0.0  # its toolkit clips the boxes as they are in the files
         bound = (-first, -first, float(size[1]) - first, float(size[2]) - first) if size else None
-        return Sequence(name, frames, boxes, (), float(rate[1]) if rate else 10.0, bound)
+        kind = re.search(r"object_class:\s*(\S.*)", meta)
+        return _sequence(
+            name,
+            frames,
+            boxes,
+            fps=float(rate[1]) if rate else 10.0,
+            bound=bound,
+            category=kind[1].strip() if kind else "",
+        )
 
     names = read_text(root / "list.txt").split()
     return _found(build, names, root, "names in list.txt")
@@ -201,7 +226,7 @@ def lasot_to_train(root: Path, tally: Tally) -> Iterator[Clip]:
 
 
 def _lasot_folders(root: Path) -> list[Path]:
-    return sorted({p.parent for p in (*root.glob("*/groundtruth.txt"), *root.glob("*/*/groundtruth.txt"))})
+    return sorted({p.parent for p in (*visible(root, "*/groundtruth.txt"), *visible(root, "*/*/groundtruth.txt"))})
 
 
 def _lasot(one_based: bool, folder: Path) -> Sequence:
@@ -212,7 +237,10 @@ def _lasot(one_based: bool, folder: Path) -> Sequence:
             if len(absent) != len(boxes):
                 raise DataError(f"{folder / name}: {len(absent)} values for {len(boxes)} boxes")
             boxes[absent > 0] = np.nan
-    return Sequence(folder.name, list_images(folder / "img"), boxes)
+    places = [up / inner / f"{folder.name}.txt" for up in folder.parents[:2] for inner in ("att", "annos/att")]
+    flags = next((path for path in places if path.is_file()), places[0])
+    attributes = _flags(flags, LASOT_ATTRIBUTES)
+    return _sequence(folder.name, list_images(folder / "img"), boxes, attributes=attributes)
 
 
 def uav(version: str, root: Path, one_based: bool) -> Iterator[Entry]:
@@ -231,7 +259,7 @@ def uav(version: str, root: Path, one_based: bool) -> Iterator[Entry]:
         frames = tuple(files[n] for n in range(first, first + len(boxes)))
         return Sequence(name, frames, boxes, _flags(truth.parent / "att" / truth.name, UAV_ATTRIBUTES))
 
-    truths = sorted((root / "anno" / version).glob("*.txt"), key=natural_key)
+    truths = visible(root / "anno" / version, "*.txt")
     return _found(build, truths, root, f"anno/{version}/*.txt and data_seq/UAV123/<name>/*.jpg")
 
 
@@ -253,17 +281,131 @@ def nfs(rate: int, root: Path, one_based: bool) -> Iterator[Entry]:
             frames, boxes = frames[: len(boxes)], boxes[: len(frames)]
         return Sequence(name, frames, boxes, fps=float(rate))
 
-    truths = sorted(root.glob(f"*/{rate}/*.txt"))
+    truths = visible(root, f"*/{rate}/*.txt")
     return _found(build, truths, root, f"<name>/{rate}/<name>.txt and <name>/{rate}/<name>/*.jpg")
 
 
 def trackingnet(root: Path, one_based: bool) -> Iterator[Entry]:
+    root = _inside(root, "anno", "TEST")
+
     def build(truth: Path) -> Sequence:
         frames = list_images(root / "frames" / truth.stem)
-        return Sequence(truth.stem, frames, _hidden_after_first(read_boxes(truth, one_based), len(frames)))
+        return _sequence(truth.stem, frames, _hidden_after_first(read_boxes(truth, one_based), len(frames)))
 
-    truths = sorted((root / "anno").glob("*.txt"))
+    truths = visible(root / "anno", "*.txt")
     return _found(build, truths, root, "anno/<name>.txt and frames/<name>/*.jpg")
+
+
+TC128_ATTRIBUTES = "IV OPR SV OCC DEF MB FM IPR OV BC LR"
+UAVDT_ATTRIBUTES = "BC CR OR SO IV OB SV LO LT"
+VISDRONE_ATTRIBUTES = "ARC BC CM FM FOC IV LR OV POC SOB SV VC"
+
+
+def tc128(root: Path, one_based: bool) -> Iterator[Entry]:
+    """Temple Color 128: <name>/img/*.jpg, <name>_gt.txt, <name>_frames.txt with the first and last frame number."""
+
+    def build(folder: Path) -> Sequence:
+        name = folder.name
+        images, ends = list_images(folder / "img"), _ranges(folder / f"{name}_frames.txt")
+        frames = tuple(path for path in images if frame_number(path) in ends) if ends else images
+        attributes = _flags(folder / f"{name}_att.txt", TC128_ATTRIBUTES)
+        return _sequence(name, frames, read_boxes(folder / f"{name}_gt.txt", one_based), attributes=attributes)
+
+    found = [folder for folder in folders(root) if (folder / f"{folder.name}_gt.txt").is_file()]
+    return _found(build, found, root, "<name>/img/*.jpg and <name>/<name>_gt.txt")
+
+
+def uavdt(root: Path, one_based: bool) -> Iterator[Entry]:
+    """UAVDT for single objects: anno/<name>_gt.txt (also in a folder of its own), the images in a folder <name>."""
+    truths = visible(root, "anno/*_gt.txt") or visible(root, "*/anno/*_gt.txt")
+
+    def build(truth: Path) -> Sequence:
+        name = truth.name.removesuffix("_gt.txt")
+        places = [root / name, *visible(root, f"*/{name}"), *visible(root, f"*/*/{name}")]
+        images = next((place for place in places if place.is_dir()), places[0])
+        attributes = _flags(truth.parent.parent / "att" / f"{name}_att.txt", UAVDT_ATTRIBUTES)
+        return _sequence(name, list_images(images), read_boxes(truth, one_based), attributes=attributes)
+
+    return (
+        (name.removesuffix("_gt"), build)
+        for name, build in _found(build, truths, root, "anno/<name>_gt.txt and <name>/*.jpg")
+    )
+
+
+def visdrone(root: Path, one_based: bool) -> Iterator[Entry]:
+    """VisDrone-SOT: sequences/<name>/*.jpg, annotations/<name>.txt, attributes/<name>_attr.txt."""
+
+    def build(truth: Path) -> Sequence:
+        frames = list_images(root / "sequences" / truth.stem)
+        boxes = _hidden_after_first(read_boxes(truth, one_based), len(frames))
+        attributes = _flags(root / "attributes" / f"{truth.stem}_attr.txt", VISDRONE_ATTRIBUTES)
+        return _sequence(truth.stem, frames, boxes, attributes=attributes)
+
+    truths = visible(root / "annotations", "*.txt") or visible(root / "initialization", "*.txt")
+    return _found(build, truths, root, "annotations/<name>.txt and sequences/<name>/*.jpg")
+
+
+def imgs(truth: str, root: Path, one_based: bool) -> Iterator[Entry]:
+    """TNL2K and VastTrack: <name>/imgs/* beside a file of boxes, also a folder deeper (by class)."""
+
+    def build(path: Path) -> Sequence:
+        boxes = read_boxes(path / truth, one_based)
+        return _sequence(path.name, list_images(path / "imgs"), boxes)
+
+    found = [path.parent for path in visible(root, f"*/{truth}") or visible(root, f"*/*/{truth}")]
+    return _found(build, found, root, f"<name>/imgs/* and <name>/{truth}")
+
+
+def avist(root: Path, one_based: bool) -> Iterator[Entry]:
+    """AVisT: sequences/<name>/*.jpg, anno/<name>.txt; full_occlusion/ and out_of_view/ say where it is not seen."""
+
+    def build(truth: Path) -> Sequence:
+        name, boxes = truth.stem, read_boxes(truth, one_based)
+        for what in ("full_occlusion", "out_of_view"):
+            path = root / what / f"{name}_{what}.txt"
+            if path.is_file():
+                absent = read_numbers(path).ravel()
+                if len(absent) != len(boxes):
+                    raise DataError(f"{path}: {len(absent)} values for {len(boxes)} boxes")
+                boxes[absent > 0] = np.nan
+        return _sequence(name, list_images(root / "sequences" / name), boxes)
+
+    return _found(build, visible(root / "anno", "*.txt"), root, "anno/<name>.txt and sequences/<name>/*.jpg")
+
+
+def oxuva(root: Path, one_based: bool) -> Iterator[Entry]:
+    """OxUvA, the dev set: annotations/dev.csv and images/dev/<video>/<frame>.jpeg; boxes are shares of the image.
+
+    Frames without a line are neither present nor absent. Both count from 0.
+    """
+    path = root / "annotations" / "dev.csv"
+    rows: dict[tuple[str, str], list[list[str]]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split(",")
+        if len(words) != 12:
+            raise DataError(f"{path}, line {number}: {len(words)} columns, expected 12")
+        rows.setdefault((words[0], words[1]), []).append(words)
+
+    def build(key: tuple[str, str]) -> Sequence:
+        images = {frame_number(image): image for image in list_images(root / "images" / "dev" / key[0])}
+        labels = [(int(words[6]), words[7], [float(word) for word in words[8:]]) for words in rows[key]]
+        first, last = min(label[0] for label in labels), max(label[0] for label in labels)
+        missing = [number for number in range(first, last + 1) if number not in images]
+        if missing:
+            raise DataError(f"{key[0]}: frame {missing[0]} is missing")
+        height, width = read_image(images[first]).shape[:2]
+        boxes = np.full((last - first + 1, 4), np.nan)
+        absent = frozenset(number - first for number, state, _ in labels if state == "absent")
+        for number, state, (left, right, top, bottom) in labels:
+            if state == "present":
+                corners = left * width, top * height, (right - left) * width, (bottom - top) * height
+                boxes[number - first] = corners
+        frames = tuple(images[number] for number in range(first, last + 1))
+        return Sequence("_".join(key), frames, boxes, category=rows[key][0][3], absent=absent)
+
+    if not rows:
+        raise DataError(f"{path}: empty")
+    return (("_".join(key), partial(build, key)) for key in rows)
 
 
 def vot(root: Path, one_based: bool) -> Iterator[Entry]:
@@ -282,14 +424,14 @@ def vot(root: Path, one_based: bool) -> Iterator[Entry]:
         truth = folder / "groundtruth.txt"
         boxes = _read_vot_regions(truth, one_based)
         corners = None if _has_masks(truth) else read_corners(truth, one_based)
-        tags = sorted(p for p in folder.glob("*.tag"))
+        tags = visible(folder, "*.tag")
         attributes = tuple(p.stem for p in tags if read_numbers(p).any())
         anchors = _anchors(folder / "anchor.value")
         return Sequence(folder.name, frames, boxes, attributes, rate, anchors=anchors, polygons=corners)
 
     names = read_text(root / "list.txt").split() if (root / "list.txt").is_file() else []
-    folders = [root / name for name in names] or sorted(p.parent for p in root.glob("*/groundtruth.txt"))
-    return _found(build, folders, root, "list.txt and <name>/groundtruth.txt")
+    found = [root / name for name in names] or [p.parent for p in visible(root, "*/groundtruth.txt")]
+    return _found(build, found, root, "list.txt and <name>/groundtruth.txt")
 
 
 def _anchors(path: Path) -> tuple[int, ...]:

@@ -84,6 +84,7 @@ RULES = {
 # The rule of a layout's authors; for the others, and where --rule says otherwise: inclusive.
 RULE_OF = {
     "otb2013": "otb", "otb50": "otb", "otb100": "otb", "uav123": "uav123", "uav20l": "uav123", "lasot": "lasot",
+    "tc128": "otb", "uavdt": "uavdt", "avist": "lasot", "tnl2k": "strict", "vasttrack": "strict", "visdrone": "strict",
     "got10k": "got10k", "trackingnet": "trackingnet", "nfs30": "strict", "nfs240": "strict", "clips": "strict",
 }  # fmt: skip
 

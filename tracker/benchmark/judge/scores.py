@@ -7,7 +7,7 @@ all sequences without the first, as GOT-10k does. Latency is the time of `update
 
 import math
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tracker.benchmark import results
 from tracker.benchmark.judge import certainty, metrics, vot
 from tracker.benchmark.judge.certainty import Difference, Interval, Measure, mean_of, ratio_of
+from tracker.benchmark.judge.fates import said_lost
 from tracker.benchmark.judge.rules import Judged, Rule, judge
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import Run, Runs
@@ -31,7 +32,8 @@ class SequenceScore:
     """Scores of one tracker on one sequence, over all its runs.
 
     losses: how often it lost the target; lost_at: frame of the first loss of its first run, or None. no_box: frames
-    with a target and no box for it. error: what went wrong, or "".
+    with a target and no box for it. error: what went wrong, or ""; note: what was put right, or "". seen: share of the
+    frames that it processed.
     """
 
     success_auc: float
@@ -42,7 +44,9 @@ class SequenceScore:
     losses: int
     lost_at: int | None
     no_box: int
+    seen: float
     error: str
+    note: str
 
 
 @dataclass
@@ -50,10 +54,10 @@ class TrackerScore:
     """Scores of one tracker over all sequences; NaN where a measure does not apply to the protocol.
 
     values: every measure by name. intervals: of those over sequences. difference: from the tracker it is held against,
-    or None. curves: by name, points as `metrics` spaces them. judged: sequences with a truth. at_once: how many
-    trackers ran at once when it was timed; load: the highest load a core then.
-    best: measures on which it is distinguishable from every other tracker. measures: for any draw of the sequences, see
-    `certainty`.
+    or None. curves: by name, points as `metrics` spaces them; success: the success curve of each sequence. judged:
+    sequences with a truth. at_once: how many trackers ran at once when it was timed; load: the highest load a core
+    then. best: measures on which it is distinguishable from every other tracker. measures: for any draw of the
+    sequences, see `certainty`.
     """
 
     name: str
@@ -67,6 +71,7 @@ class TrackerScore:
     files: dict[str, str]
     sequences: dict[str, SequenceScore] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
+    success: dict[str, list[float]] = field(default_factory=dict)
     difference: Difference | None = None
     best: set[str] = field(default_factory=set)
     measures: dict[str, Measure] = field(default_factory=dict, repr=False)
@@ -88,6 +93,7 @@ def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, in
     pooled: list[Floats] = []
     devkit: list[metrics.TrackingNet] = []
     by_sequence: dict[str, SequenceScore] = {}
+    runs = replace(runs, by_sequence={n: [_without_cut(*pair) for pair in p] for n, p in runs.by_sequence.items()})
     for name, parts in runs.by_sequence.items():
         judged = [_judge(part, run, protocol, rule) for part, run in parts]
         overlap, error, normalised = (np.concatenate(values) for values in zip(*judged, strict=True))
@@ -107,16 +113,19 @@ def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, in
             sum(len(frames) for frames in lost),
             next(iter(lost[0]), None),
             int(sum((present(part.sequence.boxes) & ~present(run.boxes)).sum() for part, run in parts)),
+            float(np.mean(np.concatenate([run.states != results.SKIPPED for _, run in parts]))),
             next((run.error for _, run in parts if run.error), ""),
+            next((run.note for _, run in parts if run.note), ""),
         )
     every = [pair for parts in runs.by_sequence.values() for pair in parts]
     measures = _measures(runs, curves, pooled, devkit)
     values = {"score_auc": _confidence(every), "losses": float(sum(row.losses for row in by_sequence.values()))}
+    measures["seen"] = mean_of([row.seen for row in by_sequence.values()])
     mean = {key: _mean_curve(rows) for key, rows in curves.items()}
     long = _long_term(every) if protocol == "longterm" else None
     if long:
         mean |= {"long_term_precision": long.precisions, "long_term_recall": long.recalls}
-        measures |= {f"long_term_{name}": measure for name, measure in long.measures.items()}
+        measures |= {f"long_term_{name}": measure for name, measure in long.measures.items()} | _presence(runs)
         values["long_term_threshold"] = long.threshold
     challenge = _vot(runs, protocol, eao)
     if challenge:
@@ -135,6 +144,7 @@ def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, in
         runs.files,
         by_sequence,
         {key: value.tolist() for key, value in mean.items()},
+        {name: row.tolist() for name, row in zip(by_sequence, curves["success"], strict=True)},
         measures=measures,
     )
 
@@ -142,6 +152,22 @@ def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, in
 def compare(one: TrackerScore, other: TrackerScore, measure: str, better: int = 1) -> Difference:
     """Compare two trackers of one run on a measure; better: 1 where more of it is better, -1 where less is."""
     return certainty.difference(one.measures[measure], other.measures[measure], len(one.sequences), better)
+
+
+def add_measure(score: TrackerScore, name: str, measure: Measure) -> None:
+    """Give a tracker one more measure over its sequences; mutates score."""
+    score.measures[name] = measure
+    score.values[name] = float(measure(np.ones((1, len(score.sequences))))[0])
+    score.intervals[name] = certainty.interval(measure, len(score.sequences))
+
+
+def rank(scores: list[TrackerScore], measure: str, better: int) -> None:
+    """Give each tracker the mean of its ranks over the sequences, 1 for the best, ties shared; mutates scores."""
+    alone = np.eye(len(scores[0].sequences))
+    values = np.array([better * score.measures[measure](alone) for score in scores])  # (trackers, sequences)
+    for score, row in zip(scores, values, strict=True):
+        ranks = 1 + (values > row).sum(axis=0) + ((values == row).sum(axis=0) - 1) / 2
+        add_measure(score, "mean_rank", mean_of(np.where(np.isfinite(row), ranks, np.nan)))
 
 
 def mark_best(scores: list[TrackerScore], measure: str, better: int) -> None:
@@ -188,6 +214,14 @@ def _class_balanced(overlaps: list[float], classes: NDArray[np.str_]) -> Measure
         return np.where(known & (seen > 0), means.sum(axis=1) / np.maximum(seen, 1), np.nan)
 
     return measure
+
+
+def _without_cut(part: Part, run: Run) -> tuple[Part, Run]:
+    """Leave out the frame behind the end of a result file, as the toolkits do."""
+    count = int((run.states != results.CUT).sum())
+    if count == len(run.rows):
+        return part, run
+    return replace(part, sequence=part.sequence.part(0, count)), replace(run, rows=run.rows[:count])
 
 
 def _mean_curve(rows: list[Floats]) -> Floats:
@@ -295,6 +329,40 @@ def _long_term(every: list[tuple[Part, Run]]) -> vot.LongTermScore:
         [part.sequence.boxes for part, _ in every],
         [part.sequence.size() for part, _ in every],
     )
+
+
+def _presence(runs: Runs) -> dict[str, Measure]:
+    """Return OxUvA's rates (Valmadre et al., ECCV 2018): tpr, tnr and their geometric mean at its best.
+
+    A frame with the target is right where the tracker does not say that it is lost and overlaps it by at least 0.5; one
+    without it where the tracker says so. The mean is the best over coins that call frames lost: max over p of
+    sqrt((1 - p) TPR ((1 - p) TNR + p)).
+    """
+    every = [pair for parts in runs.by_sequence.values() for pair in parts]
+    lost = iter(said_lost([run for _, run in every]))
+    counts = []
+    for parts in runs.by_sequence.values():
+        row = np.zeros(4)  # frames with the target, those that are right, frames without it, those that are right
+        for part, run in parts:
+            said, truth = next(lost), part.sequence.boxes
+            there = present(truth)
+            gone = ~there
+            if part.sequence.absent is not None:
+                gone = np.isin(np.arange(len(truth)), list(part.sequence.absent))
+            right = np.nan_to_num(metrics.iou(run.boxes, truth)) >= 0.5
+            after = np.arange(len(truth)) > 0
+            there, gone = there & after, gone & after
+            row += [there.sum(), (there & right & ~said).sum(), gone.sum(), (gone & said).sum()]
+        counts.append(row)
+    present_frames, found, absent_frames, noticed = np.array(counts).T
+    tpr, tnr = ratio_of(found, present_frames), ratio_of(noticed, absent_frames)
+
+    def best_mean(drawn: Floats) -> Floats:
+        share = np.linspace(0, 1, 101)[:, None]
+        positive, negative = tpr(drawn), tnr(drawn)
+        return np.sqrt((1 - share) * positive * ((1 - share) * negative + share)).max(axis=0)
+
+    return {"tpr": tpr, "tnr": tnr, "max_gm": best_mean}
 
 
 def _vot(runs: Runs, protocol: Protocol, interval: tuple[int, int] | None) -> vot.VotScore | None:

@@ -9,7 +9,7 @@ opencv-nano=DIR, -dasiamrpn=DIR, -vit=FILE    OpenCV's own with the network file
 nanotrack-v1=DIR, -v2=DIR, -v3=DIR, nanotrack=DIR (v3), fear=DIR    from ONNX files by ONNX Runtime, one thread
 module:Class                        any Python class with the two calls and no constructor arguments
 trax=COMMAND                        any program that speaks TraX, the protocol of the VOT toolkit (no comma in it)
-results=DIR, results-onebased=DIR   finished runs: DIR/<sequence>.txt with x, y, w, h a line
+results=DIR, results-onebased=DIR   finished runs, as files of the usual toolkits (tracker/benchmark/peers/finished.py)
 NAME:=SPEC                          the same, under another name
 """
 
@@ -27,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark.peers.answer import Answer
+from tracker.benchmark.peers.finished import SUFFIXES, ResultFiles
 from tracker.benchmark.peers.trax import TraxPeer
 from tracker.crop import Image
-from tracker.footage.files import DataError, read_boxes
-from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
 
 PACKAGE = Path(__file__).parents[2]
@@ -69,16 +68,18 @@ def file_fingerprints(spec: str) -> dict[str, str]:
     code: list[Path] = []
     if kind == "trax":
         files = [Path(word) for word in shlex.split(value) if Path(word).is_file()]
+    elif kind.startswith("results"):
+        return {"results": _digest(sorted(p for p in path.rglob("*") if p.suffix in (*SUFFIXES, ".value")))}
     elif path.is_file():
         files = [path]
     elif value and path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".onnx", ".txt", ".csv"))
+        files = sorted(p for p in path.iterdir() if p.suffix == ".onnx")
     elif ":" in kind:
         found = importlib.util.find_spec(kind.partition(":")[0])
         files = [Path(found.origin)] if found and found.origin and Path(found.origin).is_file() else []
     else:
         files = [shipped] if shipped.is_file() else []
-    if ":" not in kind and kind != "trax" and not kind.startswith("results"):
+    if ":" not in kind and kind != "trax":
         ours = shipped.is_file() or path.suffix == ".safetensors"
         code = sorted(PACKAGE.glob("*.py")) if ours else [Path(__file__)]
     prints = {file.name: _digest([file]) for file in files}
@@ -244,35 +245,6 @@ class OpenCV:
         self.box = Box(*map(float, box))
         score = self.tracker.getTrackingScore() if hasattr(self.tracker, "getTrackingScore") else 1.0
         return Answer(self.box, min(max(float(score), 0.0), 1.0))
-
-
-class ResultFiles:
-    """Replays finished runs, one file of boxes a sequence; a file of another length fails the sequence."""
-
-    def __init__(self, folder: Path, one_based: bool) -> None:
-        self.folder, self.one_based = folder, one_based
-
-    def start_sequence(self, sequence: Sequence) -> None:
-        """Read the boxes of a sequence; ValueError when they are missing or of another count."""
-        names = [self.folder / f"{sequence.name}{suffix}" for suffix in (".txt", ".csv")]
-        path = next((p for p in names if p.is_file()), None)
-        if path is None:
-            raise ValueError(f"no result file {names[0]}")
-        try:
-            self.boxes = read_boxes(path, self.one_based)
-        except DataError as error:
-            raise ValueError(str(error)) from error
-        if len(self.boxes) != len(sequence):
-            raise ValueError(f"{path}: {len(self.boxes)} boxes for {len(sequence)} frames")
-
-    def init(self, frame: Image, box: Box) -> None:
-        """Go to the first frame."""
-        self.index = 0
-
-    def update(self, frame: Image) -> NDArray[np.float64]:
-        """Return the next box."""
-        self.index += 1
-        return self.boxes[self.index]
 
 
 def _session(path: Path, free: bool = False) -> Any:

@@ -213,10 +213,15 @@ def _latency(scores: list[TrackerScore], named: Named) -> str:
 
 def _problems(scores: list[TrackerScore]) -> str:
     rows = [
-        [cell(safe(score.name)), cell(safe(name), "text"), cell(str(row.no_box)), cell(safe(row.error), "text wrap")]
+        [
+            cell(safe(score.name)),
+            cell(safe(name), "text"),
+            cell(str(row.no_box)),
+            cell(safe(row.error or row.note), "text wrap"),
+        ]
         for score in scores
         for name, row in score.sequences.items()
-        if row.error or row.no_box
+        if row.error or row.note or row.no_box
     ]
     head = ["tracker", '<th class="text">sequence</th>', "frames without a box", '<th class="text">what</th>']
     said = '<p class="note">Frames without a box count as failed.</p>'

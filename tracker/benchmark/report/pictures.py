@@ -13,7 +13,7 @@ from tracker.benchmark.judge import metrics
 from tracker.benchmark.judge.rules import Rule
 from tracker.benchmark.judge.scores import TrackerScore, find_losses
 from tracker.benchmark.protocols import Part, Protocol
-from tracker.benchmark.report.tables import Column, is_vot
+from tracker.benchmark.report.tables import CLOCKED, Column, is_vot
 from tracker.benchmark.results import Run, Runs
 from tracker.extras import how_to_get
 from tracker.footage.files import Floats, present
@@ -96,18 +96,51 @@ def draw_plots(
             axis.scatter(*best, color=colours[score.name], s=25)
         axis.set(ylim=(0, 1.02), xlim=(0, 1))
         axis.legend(fontsize=7, loc="lower left")
-    _draw_speed(axes, scores, measure, colours)
+    _draw_speed(axes, scores, protocol, measure, colours)
     return figures
 
 
-def _draw_speed(axes: Any, scores: list[TrackerScore], measure: Column, colours: dict[str, str]) -> None:
-    axis = axes("speed", "Speed and accuracy", "median milliseconds an update, one core", measure.heading)
+def draw_attributes(
+    scores: list[TrackerScore], sequences: list[Sequence], protocol: Protocol, colours: dict[str, str]
+) -> dict[str, Any]:
+    """Return one figure of success curves, a panel an attribute, or none where no sequence has one (or VOT judges)."""
+    names = sorted({name for sequence in sequences for name in sequence.attributes})
+    if not names or is_vot(protocol):
+        return {}
+    across = min(4, len(names))
+    down = math.ceil(len(names) / across)
+    figure = need_matplotlib()(figsize=(3.1 * across, 2.7 * down), layout="constrained")
+    for place, name in enumerate(names, 1):
+        having = [sequence.name for sequence in sequences if name in sequence.attributes]
+        axis = figure.add_subplot(down, across, place)
+        for score in scores:
+            rows = np.array([score.success[one] for one in having])
+            rows = rows[np.isfinite(rows).all(axis=1)]
+            if len(rows):
+                mean = rows.mean(axis=0)
+                label = f"{score.name} [{mean.mean():.3f}]"
+                axis.plot(metrics.SUCCESS_THRESHOLDS, mean, color=colours[score.name], linewidth=1.2, label=label)
+        axis.set(title=f"{name} ({len(having)})", xlim=(0, 1), ylim=(0, 1))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=5, loc="lower left")
+    return {"attributes": figure}
+
+
+def _draw_speed(
+    axes: Any, scores: list[TrackerScore], protocol: Protocol, measure: Column, colours: dict[str, str]
+) -> None:
+    title = "Speed and accuracy" + (", bars up to that without a clock" if protocol in CLOCKED else "")
+    axis = axes("speed", title, "median milliseconds an update, one core", measure.heading)
     points = [(s.name, s.latency_ms.get("update", {}).get("p50", math.nan), measure.read(s)) for s in scores]
     points = [(name, x, y) for name, x, y in points if math.isfinite(x) and x >= 0.01 and math.isfinite(y)]
+    offline = {s.name: s.values["offline_auc"] for s in scores if "offline_auc" in s.values}
     place = -math.inf  # of the last name, so that names do not cover each other
     for name, x, y in sorted(points, key=lambda point: point[2]):
         place = max(y, place + 0.035)
         axis.scatter([x], [y], color=colours[name], s=45, zorder=3)
+        if name in offline:  # what the clock took
+            axis.plot([x, x], [y, offline[name]], color=colours[name], linewidth=1)
+            axis.scatter([x], [offline[name]], marker="_", color=colours[name], s=60, zorder=3)
         arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6} if place - y > 0.01 else None
         text = {"va": "center", "fontsize": 7, "color": colours[name]}
         axis.annotate(name, (x, y), xytext=(x * 1.18, place), arrowprops=arrow, **text)

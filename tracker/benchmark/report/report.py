@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from tracker.benchmark.judge import vot
 from tracker.benchmark.judge.rules import RULES, Rule
-from tracker.benchmark.judge.scores import TrackerScore, compare, mark_best, score_tracker
+from tracker.benchmark.judge.scores import TrackerScore, add_measure, compare, mark_best, rank, score_tracker
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.report.page import page
-from tracker.benchmark.report.pictures import draw_plots, draw_strip, find_all, pick_colours, render
+from tracker.benchmark.report.pictures import draw_attributes, draw_plots, draw_strip, find_all, pick_colours, render
 from tracker.benchmark.report.tables import (
+    CLOCKED,
     Column,
     columns,
     is_vot,
@@ -55,16 +56,20 @@ def write_report(
     eao: tuple[int, int] | None = None,
     other: str = "",
     problems: list[str] | None = None,
+    repeats: int = 1,
 ) -> Report:
     """Write report.html, report.json, trackers.csv, sequences.csv, table.tex, tables.md and plots/ into `out`.
 
     data: what to call the data set. strips: how many losses to show as pictures, None for all. command: how the run was
     started. eao: the interval of VOT's EAO, or None for the quartiles of the lengths. other: the name of the tracker
     that the others are held against, "" for the one that reads best. problems: what was asked for and left out.
+    repeats: how often each run was made.
     ValueError: no tracker of that name. FileNotFoundError: a result is missing. ImportError: matplotlib is.
     """
-    runs = {spec: load_runs(out, protocol, spec, sequences) for spec in specs}
+    runs = {spec: load_runs(out, protocol, spec, sequences, repeats) for spec in specs}
     scores = [score_tracker(runs[spec], protocol, rule, eao) for spec in specs]
+    if protocol in CLOCKED:
+        _add_offline(out, scores, sequences, rule)
     colours = pick_colours([score.name for score in scores])
     named = {score.name: runs[score.spec] for score in scores}
     tried = {score.name: runs[score.spec] for score in scores if score.spec.rpartition(":=")[2] != "identity"}
@@ -78,7 +83,9 @@ def write_report(
     about = _about(sequences, protocol, rule, data, command, eao)
     machine = describe_machine()
     plots: dict[str, bytes] = {}
-    for name, figure in draw_plots(scores, protocol, rule, measured[0], colours).items():
+    figures = draw_plots(scores, protocol, rule, measured[0], colours)
+    figures |= draw_attributes(scores, sequences, protocol, colours)
+    for name, figure in figures.items():
         plots[name] = render(figure, "svg")
         write_bytes(out / "plots" / f"{name}.svg", plots[name])
         write_bytes(out / "plots" / f"{name}.png", render(figure, "png"))
@@ -100,6 +107,16 @@ def write_report(
     return Report(scores, measured, other, lines)
 
 
+def _add_offline(out: Path, scores: list[TrackerScore], sequences: list[Sequence], rule: Rule) -> None:
+    """Add what each tracker reads without a clock, where such runs lie in the same folder; mutates scores."""
+    for score in scores:
+        try:
+            offline = score_tracker(load_runs(out, "ope", score.spec, sequences), "ope", rule)
+        except (FileNotFoundError, ValueError):
+            continue
+        add_measure(score, "offline_auc", offline.measures["success_auc"])
+
+
 def _compare_all(scores: list[TrackerScore], measured: list[Column], other: str) -> str:
     """Put the best first, hold each against one, mark what is distinguishable; mutates scores, returns the one."""
     names = [score.name for score in scores]
@@ -108,6 +125,7 @@ def _compare_all(scores: list[TrackerScore], measured: list[Column], other: str)
     main = measured[0]
     scores.sort(key=lambda s: -main.better * main.read(s) if math.isfinite(main.read(s)) else math.inf)
     if len(scores) > 1:
+        rank(scores, main.name, main.better)
         other = other or scores[0].name
         one = next(score for score in scores if score.name == other)
         for score in scores:

@@ -17,6 +17,7 @@ from tracker.benchmark.judge.scores import PERCENTILES, STAGES, SequenceScore, T
 from tracker.benchmark.protocols import Protocol
 from tracker.footage.sequence import Sequence
 
+CLOCKED = ("realtime", "streaming")  # protocols in which a slow tracker misses frames
 LOADED = 1.0  # processes that want a core: with more of them, times are those of waiting, too
 
 
@@ -94,6 +95,7 @@ def columns(protocol: Protocol, rule: Rule) -> list[Column]:
         return Column(f"ms p{percent}", f"ms p{percent}", "", ".2f", meaning, 0, percent)
 
     common = [
+        Column("mean rank", "rank", "mean_rank", ".2f", "mean over sequences of the rank, 1 is best", -1),
         Column("score AUC", "score", "score_auc", ".3f",
                "chance that a frame on target (overlap > 0.5) has a higher score than one off target (at most 0.1, or "
                "the target absent): 1 tells them apart, 0.5 says nothing", 1),
@@ -111,13 +113,17 @@ def columns(protocol: Protocol, rule: Rule) -> list[Column]:
             Column("robustness", "R", "vot_robustness", ".3f", meaning, -1 if fewer else 1),
             *([per_100] if fewer else []),
             Column("failures", "failures", "vot_failures", ".0f", "runs or restarts in all", -1),
-            *common[2:],
+            common[0],
+            *common[3:],
         ]
     if protocol == "longterm":
         return [
             Column("F", "F", "long_term_f", ".3f", "best F over the confidence thresholds", 1),
             Column("precision", "Pr", "long_term_precision", ".3f", "there: mean overlap of its boxes", 1),
             Column("recall", "Re", "long_term_recall", ".3f", "there: overlap a visible frame", 1),
+            Column("TPR", "TPR", "tpr", ".3f", "OxUvA: frames with the target, found, not called lost", 1),
+            Column("TNR", "TNR", "tnr", ".3f", "OxUvA: frames without the target that are called lost", 1),
+            Column("max GM", "GM", "max_gm", ".3f", "OxUvA: geometric mean of both, best over coins that say lost", 1),
             Column("threshold", "threshold", "long_term_threshold", ".3f", "the score of that place", 0),
             *common,
         ]
@@ -136,6 +142,12 @@ def columns(protocol: Protocol, rule: Rule) -> list[Column]:
         Column("SR 0.75", r"SR$^{G}_{0.75}$", "got10k_sr75", ".3f", "GOT-10k: share of them above 0.75", 1),
         Column("mAO", "mAO", "class_balanced_overlap", ".3f", "GOT-10k: mean over its classes of their mean AO", 1),
     ]  # fmt: skip
+    if protocol in CLOCKED:
+        measured[1:1] = [
+            Column("without a clock", "offline", "offline_auc", ".3f",
+                   "success AUC of the runs under ope in the same folder", 1),
+            Column("frames seen", "seen", "seen", ".3f", "share of the frames that it had time for", 0),
+        ]  # fmt: skip
     special = {"trackingnet_success", "trackingnet_precision", "class_balanced_overlap"} - set(rule.first)
     measured = [column for column in measured if column.name not in special]
     return sorted(measured, key=lambda column: column.name not in rule.first) + common

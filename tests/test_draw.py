@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker.draw import Window, check_display, draw, select_box
+from siamtrack import show
+from tracker.draw import Window, check_display, draw, draw_results, select_box
+from tracker.footage.video import Frame
+from tracker.target import Result
 
 
 def changed(frame, *args, **kwargs):
@@ -188,3 +191,37 @@ def test_window_goes_on_until_the_user_ends_it(monkeypatch, photo):
     assert window.show(photo)
     screen.open.clear()  # closed with the mouse
     assert not window.show(photo)
+
+
+# --- results
+
+
+def found(*states):
+    return [Result((20 + 60 * i, 100, 40, 40), 0.1 * i, state=state) for i, state in enumerate(states)]
+
+
+def test_who_is_lost_is_drawn(photo):
+    three = found("lost", "tracking", "lost")
+    changed = [
+        np.abs(draw_results(photo, results).astype(int) - photo).sum(2) > 30
+        for results in (three, three[:2], three[:1], three[1:2])
+    ]
+    for c in changed[:3]:
+        assert c[:20].any()  # the tag of who is lost
+    for k in (0, 1):
+        assert changed[k][100:140, 78:83].any() and not changed[k][100:140, 15:25].any()
+    assert changed[0][:20].sum() > changed[1][:20].sum()  # "lost: 0, 2" is longer than "lost: 0"
+    assert not changed[2][60:].any()
+    assert not changed[3][:20].any()
+
+
+def test_notebooks_show_what_was_found(photo, tmp_path):
+    results = found("tracking", "lost")
+    for frame in (photo, Frame(photo, 3, 0.1)):
+        picture = show(frame, results)
+        assert np.array_equal(picture.image, draw_results(photo, results))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(picture._repr_png_(), np.uint8), cv2.IMREAD_COLOR), picture.image)
+    assert np.array_equal(show(photo, results[0]).image, draw(photo, results[0].box, 0.0))
+    picture.save(tmp_path / "seen.png")
+    assert np.array_equal(cv2.imread(str(tmp_path / "seen.png")), picture.image)
+    assert "320 x 240" in repr(picture)

@@ -20,7 +20,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"heads", "footage"},
     {"network"},
     {"backends"},
-    {"engine", "draw", "scene"},
+    {"engine", "draw", "scene", "progress"},
     {"similarity", "target"},
     {"evidence", "plain"},
     {"search"},

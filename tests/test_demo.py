@@ -84,7 +84,7 @@ def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.Capt
     assert run.success_auc == success_auc(iou([truth[0], *(r.box for r in run.results)], truth)) > 0.5
     assert (run.stages > 0).all()
     assert f"{run.success_auc:.3f}" in printed
-    assert {p.name for p in out.iterdir()} == {f"{run.name}.mp4" for run in runs} | {"sheet.png"}
+    assert {p.name for p in out.iterdir()} == {f"{run.name}.webm" for run in runs} | {"sheet.png"}
     for run in runs:
         assert str(run.video) in printed
         assert video_size(run.video) == (LENGTH, (640, 272) if run.name == "street" else (640, 360))
@@ -127,7 +127,7 @@ def test_without_the_real_clip_one_line_says_how_to_get_it(
     runs = run_demo(tmp_path, length=LENGTH)
     assert [run.name for run in runs] == ["scene"]
     assert 'pip install "siamtrack[demo]"' in capsys.readouterr().out.splitlines()[1]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["scene.mp4", "sheet.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scene.webm", "sheet.png"]
 
 
 def test_files_of_an_earlier_demo_are_kept_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Real files through the real decoder: a bar code in every frame says which frame it is."""
 
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -389,6 +390,21 @@ def test_dead_address():
 
 
 # --- writing
+
+
+def test_webm_is_for_browsers_and_nothing_is_printed_past_python(tmp_path, capfd):
+    path, images = tmp_path / "out.webm", [np.full((240, 320, 3), 4 * t, np.uint8) for t in range(50)]
+    with VideoWriter(path, 29.97, (320, 240)) as writer:
+        for image in images:
+            writer.write(image)
+    assert capfd.readouterr() == ("", "")
+    assert path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3" and b"V_VP8" in path.read_bytes()[:1000]  # Matroska, VP8
+    with frames(path) as source:
+        read = [frame.image.mean() for frame in source]
+        assert source.length == 50 and source.fps == pytest.approx(29.97, abs=0.01)
+    assert np.allclose(read, [4 * t for t in range(50)], atol=4)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 def test_writer_makes_a_whole_file_or_none(tmp_path):

@@ -52,9 +52,9 @@ class Row(NamedTuple):
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
-    from tracker.footage.video import DEFAULT_FPS, VideoWriter, check_output, frames
+    from tracker.footage.video import CODECS, DEFAULT_FPS, VideoWriter, check_output, frames
 
-    save = check_output(args.save, (".mp4",), args.force) if args.save else None
+    save = check_output(args.save, tuple(CODECS), args.force) if args.save else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
         raise ValueError(f"{save} is the source; save to another file")
@@ -102,6 +102,8 @@ def track(args: argparse.Namespace) -> int:
         print(f"{count} frames in {seconds:.1f} s, {count / seconds:.0f} frames/s; {_summary(rows, len(targets))}")
         for path in kept:
             print(f"wrote {path}")
+        if writer and writer.codec == "mp4v":
+            print("(MPEG-4 part 2: VLC, mpv and ffmpeg play it, browsers do not; they play .webm)")
     return 0
 
 
@@ -346,7 +348,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         help="draw the box on the first frame with the mouse; once for each target",
     )
     sub.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
-    sub.add_argument("--save", metavar="OUT.mp4", help="write the video with box, score and trail")
+    sub.add_argument("--save", metavar="OUT.webm", help="write the video with box, score and trail (.webm, or .mp4)")
     sub.add_argument(
         "--boxes",
         metavar="OUT",

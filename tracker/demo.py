@@ -91,7 +91,7 @@ def run_demo(
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    videos = {name: check_output(out / f"{name}.mp4", (".mp4",), force) for name in ("street", "scene")}
+    videos = {name: check_output(out / f"{name}.webm", (".webm",), force) for name in ("street", "scene")}
     sheet = check_output(out / "sheet.png", (".png",), force)
     print(f"loading {weights} ...", flush=True)
     tracker = Tracker.load(weights, threads=threads)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
+import sys
 import threading
 import time
 import warnings
@@ -389,18 +391,39 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
-class VideoWriter:
-    """An mp4 file that appears whole when it is closed, also when the work ends by an exception or Ctrl-C.
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what OpenCV prints past Python when it tries a codec; of the whole process, so only for a moment."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
-    path: ends in .mp4; an existing file is refused unless force
+
+CODECS = {".mp4": ("avc1", "mp4v"), ".webm": ("VP80",)}  # the first that this OpenCV can encode
+
+
+class VideoWriter:
+    """A video file that appears whole when it is closed, also when the work ends by an exception or Ctrl-C.
+
+    path: ends in .webm (VP8, which browsers play) or .mp4 (H.264 where this OpenCV can encode it, as that from PyPI on
+        Linux cannot; else MPEG-4 part 2, eight times as fast as VP8, but not played by browsers); an existing file is
+        refused unless force
     fps: frames a second, in (0, 1000]
     size: (width, height), pixels; an odd last column or row is cut off, the codec wants even sizes
+
+    codec: the one that was taken, of CODECS
 
     Raises what check_output raises, ValueError for a bad fps or size, OSError when the encoder cannot start.
     """
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int], force: bool = False) -> None:
-        self.path = check_output(path, (".mp4",), force)
+        self.path = check_output(path, tuple(CODECS), force)
         if not 0 < fps <= 1000:
             raise ValueError(f"fps {fps} must be in (0, 1000]")
         self.size = (int(size[0]), int(size[1]))
@@ -408,12 +431,14 @@ class VideoWriter:
             raise ValueError(f"video size {self.size} must be at least 2 x 2 pixels")
         self.count, self.saved = 0, False
         self._part = partial_path(self.path)
-        self._writer: cv2.VideoWriter | None = cv2.VideoWriter(
-            str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), float(fps), self.size
-        )
-        if not self._writer.isOpened():
-            self._part.unlink(missing_ok=True)
-            raise OSError(f"{self.path}: the mp4 encoder did not start at {fps:g} fps and {self.size} pixels")
+        for codec in CODECS[self.path.suffix.lower()]:
+            self.codec, code = codec, cv2.VideoWriter.fourcc(*codec)
+            with _hushed():
+                self._writer: cv2.VideoWriter | None = cv2.VideoWriter(str(self._part), code, float(fps), self.size)
+            if self._writer.isOpened():
+                return
+        self._part.unlink(missing_ok=True)
+        raise OSError(f"{self.path}: the encoder did not start at {fps:g} fps and {self.size} pixels")
 
     def write(self, image: Image) -> None:
         """Append an (H, W, 3) uint8 BGR image; another size than the video's is scaled to it."""

@@ -68,7 +68,7 @@ def draw(
     return out
 
 
-class Found(Protocol):
+class Shown(Protocol):
     """What is drawn of a tracker's Result."""
 
     @property
@@ -79,7 +79,7 @@ class Found(Protocol):
     def state(self) -> str: ...
 
 
-def draw_results(frame: Image, results: Sequence[Found], trails: Sequence[ArrayLike] = ()) -> Image:
+def draw_results(frame: Image, results: Sequence[Shown], trails: Sequence[ArrayLike] = ()) -> Image:
     """A copy of the frame with what was found in it; a tag says who is lost.
 
     results: of one target or of several, which are numbered. trails: (N, 2) centres of each, as for `draw`.
@@ -116,7 +116,7 @@ class Picture:
         return f"a picture of {width} x {height} px; notebooks display it, .save(path) keeps it"
 
 
-def show(frame: Any, results: Found | Sequence[Found]) -> Picture:
+def show(frame: Any, results: Shown | Sequence[Shown]) -> Picture:
     """What a tracker found in a frame, as a picture for notebooks.
 
     frame: (H, W, 3) uint8 BGR, or a `Frame` of `frames`. results: a Result, or one of each target.

@@ -10,7 +10,7 @@ import pytest
 
 from tracker.footage.clip import Tally, look
 from tracker.footage.files import DataError
-from tracker.footage.layouts import LAYOUTS, detect, read
+from tracker.footage.layouts import LAYOUTS, detect, load, read
 from train import sheet
 from train.__main__ import main
 
@@ -604,3 +604,144 @@ def test_preview_draws_pairs_with_their_labels(tmp_path, network):
     before = pair.search[cy - 1 : cy + 2, cx - 1 : cx + 2].mean((0, 1))
     after = one[int(1.5 * cy) - 1 : int(1.5 * cy) + 2, left + int(1.5 * cx) - 1 : left + int(1.5 * cx) + 2].mean((0, 1))
     assert after == pytest.approx(0.7 * before + 0.3 * np.array(sheet.TARGET), abs=12)
+
+
+# --- what people's files are like
+
+
+def test_yolo_labels_of_a_tracker_are_boxes(tmp_path):
+    """`save_txt save_conf` of a tracker writes a confidence and an identity behind the box."""
+    write_images(tmp_path / "images", [f"{c}.jpg" for c in "abcdef"], step=0)
+    box = "0.25 0.3 0.25 0.26666667"
+    more = ["0.911 1", "0.911", "7", "0.9 0.9", "40 1", ""]
+    for name, words in zip("abcdef", more, strict=True):
+        write_text(tmp_path / "labels" / f"{name}.txt", f"0 {box} {words}\n" if name != "f" else "0 20 18 20 16\n")
+    boxes, tally, _ = collect(tmp_path)
+    for name in "abce":
+        assert boxes[f"{tmp_path.name}/{name}.jpg"]["0"][0] == pytest.approx(FRAMES[0], abs=1e-4)
+    assert boxes[f"{tmp_path.name}/d.jpg"]["0"][0][2] == pytest.approx(0.65 * W)  # a triangle: its third corner at .9
+    assert tally.dropped == {"labels that cannot be read": 1}
+    assert "f.txt, line 1: neither class x y w h nor a polygon in shares" in next(iter(tally.names.values()))[0]
+
+
+def test_yolo_key_points_are_no_polygon(tmp_path):
+    write_images(tmp_path / "images", ["a.jpg"])
+    write_text(tmp_path / "labels" / "a.txt", "0 0.25 0.3 0.25 0.26666667 0.1 0.1 0.9 0.9\n")
+    write_text(tmp_path / "data.yaml", "names: [dog]\nkpt_shape: [2, 2]\n")
+    boxes, _, _ = collect(tmp_path)
+    assert boxes[f"{tmp_path.name}/a.jpg"]["0"][0] == pytest.approx(FRAMES[0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "numbers", "kept"),
+    [
+        ((1, 2, 4), (1, 2, 3, 4), {0: 1, 1: 2, 2: 4}),  # an image is missing
+        ((0, 1, 2), (0, 1, 2), {0: 0, 1: 1, 2: 2}),  # both count from 0
+        ((0, 1, 2), (1, 2, 3), {0: 1, 1: 2, 2: 3}),  # the images from 0, the boxes from 1
+        ((101, 102, 103), (1, 2, 3), {0: 1, 1: 2, 2: 3}),  # cut out of a longer video
+    ],
+)
+def test_mot_boxes_belong_to_the_image_of_their_number(tmp_path, images, numbers, kept):
+    write_images(tmp_path / "img1", [f"{n:06d}.jpg" for n in images])
+    write_text(tmp_path / "gt" / "gt.txt", "".join(f"{n},5,{11 + n},11,20,16,1,1,1\n" for n in numbers))
+    boxes, tally, _ = collect(tmp_path)
+    assert boxes[tmp_path.name]["5"] == {place: (10 + n, 10, 20, 16) for place, n in kept.items()}
+    assert tally.dropped == ({"boxes without a frame": 1} if len(kept) < len(numbers) else {})
+
+
+@pytest.mark.parametrize(("size", "fits"), [((2 * W, 2 * H), True), ((H, W), False), ((W, H), True), ((0, 0), True)])
+def test_boxes_drawn_on_photos_of_another_size(tmp_path, size, fits):
+    """Photos were made smaller after they were annotated, or are turned by their EXIF data."""
+    scale = size[0] / W if size[0] else 1
+    x, y, w, h = (v * scale for v in FRAMES[0])
+    write_images(tmp_path / "coco" / "images", ["a.jpg"])
+    shape = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    data = {"images": [{"id": 1, "file_name": "sub\\a.jpg", "width": size[0], "height": size[1]}],
+            "annotations": [{"id": 1, "image_id": 1, "bbox": [x, y, w, h], "segmentation": shape}]}  # fmt: skip
+    (tmp_path / "coco" / "images" / "sub").mkdir()
+    (tmp_path / "coco" / "images" / "a.jpg").rename(tmp_path / "coco" / "images" / "sub" / "a.jpg")
+    write_text(tmp_path / "coco" / "a.json", json.dumps(data))
+    write_images(tmp_path / "voc", ["a.jpg"])
+    corners = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>"
+    named = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    xml = f"<annotation>{named}<object><bndbox>{corners}</bndbox></object></annotation>"
+    write_text(tmp_path / "voc" / "a.xml", xml)
+    for layout in ("coco", "voc"):
+        boxes, tally, masks = collect(tmp_path / layout)
+        if fits:
+            (found,) = boxes.values()
+            assert found["0"][0] == pytest.approx(FRAMES[0], abs=0.5 if scale > 1 else 1e-6)
+            for mask in masks.values():
+                assert np.abs(np.subtract(extent(mask), FRAMES[0])).max() <= 1
+        else:
+            assert not boxes and tally.dropped == {f"drawn on frames of another shape ({H} x {W})": 1}
+
+
+def test_hidden_files_are_no_footage(tmp_path):
+    """macOS lays ._name beside every file on foreign disks."""
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    write_video(clip / "a.mp4", 4)
+    write_text(clip / "boxes.csv", plain_rows())
+    trackingnet(tmp_path / "tn")
+    lasot(tmp_path / "lasot")
+    write_images(tmp_path / "voc", ["a.jpg"])
+    write_text(tmp_path / "voc" / "a.xml", XML.format(name="a.jpg"))
+    write_images(tmp_path / "yolo" / "images", ["a.jpg"])
+    write_text(tmp_path / "yolo" / "labels" / "a.txt", "0 0.25 0.3 0.25 0.26666667\n")
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    for name in ("clip", "tn", "lasot", "voc", "yolo"):
+        boxes, tally, _ = collect(tmp_path / name)
+        assert len(boxes) == 1 and not tally.dropped, name
+    assert len(load(tmp_path / "tn", "trackingnet")) == len(load(tmp_path / "lasot", "lasot")) == 1
+
+
+def test_boxes_as_pandas_and_our_own_tracker_write_them(tmp_path):
+    write_images(tmp_path, [f"{i}.jpg" for i in range(4)])
+    rows = [
+        f"{i}.0,0.04,0,{x},{y},{w},{h},0.9,{'lost' if i == 2 else 'tracking'}" for i, (x, y, w, h) in FRAMES.items()
+    ]
+    write_text(tmp_path / "boxes.csv", "\n".join(["frame,time,id,x,y,w,h,score,state", *rows]))
+    boxes, tally, _ = collect(tmp_path)
+    assert boxes[tmp_path.name]["0"] == {i: FRAMES[i] for i in (0, 1, 3)}
+    assert tally.dropped["rows without a target (state lost)"] == 1
+
+
+def test_paths_as_windows_writes_them(tmp_path):
+    write_images(tmp_path / "images" / "a", ["0.jpg"])
+    write_text(tmp_path / "boxes.csv", "image,x,y,w,h\na\\0.jpg,10,10,20,16\n")
+    assert collect(tmp_path)[0] == {f"{tmp_path.name}/a/0.jpg": {"0": {0: FRAMES[0]}}}
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8", "utf-16"])
+def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
+    write_images(tmp_path, ["a.jpg"])
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + XML.format(name="a.jpg").replace("dog", "狗")
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    (clip,) = read(tmp_path, "voc", Tally())
+    assert clip.targets[0].label == f"{tmp_path.name}/狗"
+
+
+def test_an_export_of_cvat_is_named(tmp_path):
+    write_text(
+        tmp_path / "annotations.xml", "<annotations><track id='0'><box frame='0' xtl='4'/></track></annotations>"
+    )
+    _, tally, _ = collect(tmp_path)
+    assert "an export of CVAT" in tally.names["labels that cannot be read"][0]
+
+
+@pytest.mark.parametrize("line", ["41,2;51,7;40,1;30,9", "41,2\t51,7\t40,1\t30,9", "41,2 51,7 40,1 30,9"])
+def test_decimal_commas_are_refused(tmp_path, line):
+    otb(tmp_path)
+    write_text(tmp_path / "Walk" / "groundtruth_rect.txt", "\n".join([line] * 4))
+    _, tally, _ = collect(tmp_path)
+    assert "line 1: two kinds of separators" in tally.names["sequences that cannot be used"][0]
+
+
+def test_lasot_leaves_out_a_surplus_image(tmp_path):
+    lasot(tmp_path)
+    write_images(tmp_path / "walk" / "Walk" / "img", ["00000005.jpg"])
+    assert collect(tmp_path)[0] == {"Walk": {"0": FRAMES}}
+    write_images(tmp_path / "walk" / "Walk" / "img", ["00000006.jpg"])
+    assert "6 frames but 4 boxes" in collect(tmp_path)[1].names["sequences that cannot be used"][0]

@@ -499,3 +499,41 @@ def test_check_output(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(PermissionError, match="not writable"):
         check_output(tmp_path / "a.csv", (".csv",))
+
+
+# --- names that look like something else
+
+
+def test_what_is_there_is_read_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+    for value in (10, 60, 110):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    for name in ("12:30:05.mp4", "7", "tcp:1.mp4"):  # a time, a camera, a protocol
+        Path(name).write_bytes(Path("clip.mp4").read_bytes())
+    for folder in ("0004", "clip [1080p]"):
+        Path(folder).mkdir()
+        for i in range(3):
+            cv2.imwrite(f"{folder}/{i}.png", np.full((48, 64, 3), 50 * i, np.uint8))
+    for source in (
+        "12:30:05.mp4",
+        "7",
+        "tcp:1.mp4",
+        "0004",
+        "clip [1080p]",
+        "clip [1080p]/*.png",
+        "clip [1080p]/[01].png",
+    ):
+        with frames(source) as opened:
+            assert len(list(opened)) == (2 if "[01]" in source else 3), source
+
+
+def test_a_stack_of_pictures_is_refused_by_name(tmp_path):
+    pages = [np.full((48, 64, 3), value, np.uint8) for value in (10, 60, 110)]
+    assert cv2.imwritemulti(str(tmp_path / "stack.tif"), pages)
+    with pytest.raises(SourceError, match=r"stack\.tif holds 3 pictures; write each into a file"):
+        frames(tmp_path / "stack.tif")
+    cv2.imwrite(str(tmp_path / "one.tif"), pages[0])
+    with frames(tmp_path / "one.tif") as opened:
+        assert len(list(opened)) == 1

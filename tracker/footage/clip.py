@@ -10,8 +10,10 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,7 @@ class Clip:
 
     name: for messages. source: name for `pairs.mix`. frames: a video, or image files in order; frame numbers count from
     0. shares: boxes are shares of the frame's size, not px. starts: where the data set lets a tracker start (VOT).
+    size: (width, height) of the frames for which boxes and masks were drawn, where the data set says so, else None.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Clip:
     targets: tuple[Target, ...]
     shares: bool = False
     starts: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,18 +120,24 @@ def look(clip: Clip, tally: Tally) -> Iterator[tuple[int, NDArray[np.uint8], lis
     used: set[str] = set()
     for number, image in _decode(clip, wanted, labelled, tally):
         height, width = image.shape[:2]
-        scale = (width, height) * 2 if clip.shares else (1, 1, 1, 1)
+        drawn = clip.size or (width, height)
+        across, down = (width, height) if clip.shares else (width / drawn[0], height / drawn[1])
+        turned = abs(drawn[0] * height - drawn[1] * width) > max(width, height, *drawn)  # more than rounding
+        other = f"drawn on frames of another shape ({drawn[0]} x {drawn[1]})"
         seen = []
         for target in wanted.pop(number):
-            box = Box(*(float(v) * s for v, s in zip(target.boxes[number], scale, strict=True)))
-            fault = _fault(box, width, height)
+            box = Box(*(float(v) * s for v, s in zip(target.boxes[number], (across, down) * 2, strict=True)))
+            fault = other if turned else _fault(box, width, height)
             if fault:
                 tally.drop(fault, f"{clip.name}/{target.name} frame {number}")
             else:
                 used.add(target.name)
                 tally.kept["boxes"] += 1
                 tally.sides.append(float(np.sqrt(box.w * box.h)))
-            seen.append(Seen(target, box, fault, target.masks.get(number)))
+            mask = target.masks.get(number)
+            if mask and drawn != (width, height) and not clip.shares:
+                mask = partial(_resized, mask, drawn)
+            seen.append(Seen(target, box, fault, mask))
         yield number, image, seen
         tally.kept["frames"] += any(not s.fault for s in seen)
     for number, targets in sorted(wanted.items()):
@@ -136,6 +146,11 @@ def look(clip: Clip, tally: Tally) -> Iterator[tuple[int, NDArray[np.uint8], lis
         tally.kept["photos" if isinstance(clip.frames, tuple) and len(clip.frames) == 1 else "sequences"] += 1
         tally.kept["tracks"] += len(used)
         tally.sources[clip.source] += len(used)
+
+
+def _resized(mask: Mask, drawn: tuple[int, int], width: int, height: int) -> NDArray[np.uint8]:
+    """A mask that was drawn for frames of another size."""
+    return np.asarray(cv2.resize(mask(*drawn), (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _fault(box: Box, width: int, height: int) -> str:

@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not a text file") from error
 
 
+def read_xml(path: Path) -> ElementTree.Element:
+    """Read an XML file in the encoding that it declares; DataError names one that is missing or not XML."""
+    try:
+        content = path.read_bytes()
+        declared = re.match(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)", content.removeprefix(b"\xef\xbb\xbf"))
+        encoding = declared[1].decode() if declared else "utf-8"
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            encoding = "utf-16"
+        return ElementTree.fromstring(content.decode(encoding).lstrip("\ufeff"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (LookupError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise DataError(f"{path}: not XML: {error}") from None
+
+
+def posix(name: str) -> str:
+    """The name of a file as written on any system, with slashes."""
+    return name.replace("\\", "/")
+
+
 def read_json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_text(file))
@@ -110,6 +131,9 @@ def read_numbers(path: Path) -> NDArray[np.float64]:
     rows: list[list[float]] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = [part for part in re.split(r"[,;\s]+", line) if part]
+        if len({mark.strip() for mark in re.findall(r"\s*[,;]\s*|\s+", line.strip())}) > 1:
+            shown = f"{line.strip()[:60]!r}; decimals take a point"
+            raise DataError(f"{path}, line {number}: two kinds of separators: {shown}")
         if not parts:
             continue
         try:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import DataError, folders, list_images, read_numbers, read_text
+from tracker.footage.files import DataError, folders, frame_number, list_images, read_numbers, read_text
 
 MIN_VISIBLE = 0.2  # share of a target that must be in view
 
 
 def read_mot(root: Path, tally: Tally) -> Iterator[Clip]:
-    """Lines of frame, identity, left, top, width, height, flag[, class, visibility]; all count from 1."""
+    """Lines of frame, identity, left, top, width, height, flag[, class, visibility]; pixels count from 1."""
     places = [p for p in (root, *folders(root)) if (p / "gt" / "gt.txt").is_file()]
     if not places:
         raise DataError(f"{root}: no sequence in it; expected <name>/gt/gt.txt and <name>/img1/*.jpg")
@@ -37,16 +37,29 @@ def read_mot(root: Path, tally: Tally) -> Iterator[Clip]:
             continue
         done.add(footage)
         boxes: dict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        place_of = _numbering(images, {int(number) for number in rows[:, 0]})
         for row in rows.tolist():
-            number, identity = int(row[0]) - 1, int(row[1])
-            where = f"{name}/{identity} frame {number}"
+            identity, number = int(row[1]), place_of.get(int(row[0]), -1)
+            where = f"{name}/{identity} frame {row[0]:g}"
             if len(row) > 6 and row[6] == 0:
                 tally.drop("boxes that the data set says to ignore", where)
             elif len(row) == 9 and row[8] < MIN_VISIBLE:
                 tally.drop(f"less than {MIN_VISIBLE:.0%} visible", where)
+            elif number < 0:
+                tally.drop("boxes without a frame", where)
             elif number in boxes[identity]:
                 tally.drop("second box of a target in a frame", where)
             else:
                 boxes[identity][number] = (row[2] - 1, row[3] - 1, row[4], row[5])
         targets = (Target(str(i), f"{name}/{i}", observed) for i, observed in boxes.items() if observed)
         yield Clip(name, "mot", images, tuple(targets))
+
+
+def _numbering(images: tuple[Path, ...], used: set[int]) -> dict[int, int]:
+    """Frame number -> place among the images: by the numbers in their names, or from 1 where only that fits all."""
+    by_place = {place + 1: place for place in range(len(images))}
+    by_name = {frame_number(path): place for place, path in enumerate(images)}
+    numbers = {number: place for number, place in by_name.items() if number is not None}
+    if len(numbers) < len(images) or (used <= set(by_place) and not used <= set(numbers)):
+        return by_place
+    return numbers

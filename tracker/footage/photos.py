@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,17 @@ import yaml
 from numpy.typing import NDArray
 
 from tracker.footage.clip import Clip, Mask, Tally, Target
-from tracker.footage.files import IMAGE_SUFFIXES, DataError, folders, matches, read_json, read_text
+from tracker.footage.files import (
+    IMAGE_SUFFIXES,
+    DataError,
+    folders,
+    matches,
+    posix,
+    read_json,
+    read_text,
+    read_xml,
+    visible,
+)
 from tracker.footage.masks import decode_runs, fill_polygons
 
 
@@ -52,10 +61,10 @@ def _coco_file(file: Path, root: Path, tally: Tally) -> Iterator[Clip]:
         by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for one in data["annotations"]:
             by_image[one["image_id"]].append(one)
-        images = [(image["id"], str(image["file_name"])) for image in data["images"]]
+        images = [(i["id"], posix(str(i["file_name"])), _size(i.get("width"), i.get("height"))) for i in data["images"]]
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: not in COCO's form: {type(error).__name__} {error}") from None
-    for key, name in images:
+    for key, name, size in images:
         place = next((p for p in places if (p / name).is_file()), root)
         targets: list[Target] = []
         for one in by_image.pop(key, []):
@@ -68,9 +77,18 @@ def _coco_file(file: Path, root: Path, tally: Tally) -> Iterator[Clip]:
             else:
                 label = f"{source}/{names.get(one.get('category_id'), '')}"
                 targets.append(Target(str(len(targets)), label, {0: tuple(box)}, _coco_mask(one.get("segmentation"))))
-        yield Clip(f"{source}/{name}", source, (place / name,), tuple(targets))
+        yield Clip(f"{source}/{name}", source, (place / name,), tuple(targets), size=size)
     for key, rest in by_image.items():
         tally.drop("boxes without a frame", f"{file.name} image {key}", len(rest))
+
+
+def _size(width: Any, height: Any) -> tuple[int, int] | None:
+    """The size of a photo as its annotation names it; None where it does not."""
+    try:
+        size = int(width), int(height)
+    except (TypeError, ValueError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def _coco_mask(shape: Any) -> dict[int, Mask]:
@@ -93,44 +111,51 @@ def read_voc(root: Path, tally: Tally) -> Iterator[Clip]:
     """One xml a photo: xmin, ymin, xmax, ymax count pixels from 1, both ends included."""
     source = root.resolve().name
     folder = next((p for p in (root / "Annotations", root / "annotations") if p.is_dir()), root)
-    files = sorted(folder.glob("*.xml"))
+    files = visible(folder, "*.xml")
     if not files:
         raise DataError(f"{root}: no xml in it; expected Annotations/*.xml and JPEGImages/*.jpg")
     places = [root / "JPEGImages", root / "images", folder]
     for file in files:
         try:
-            tree = ElementTree.fromstring(read_text(file))
-            named = tree.findtext("filename") or f"{file.stem}.jpg"
+            tree = read_xml(file)
+            if tree.tag == "annotations":
+                raise DataError("an export of CVAT, which is not read; export it as MOT, COCO or Pascal VOC")
+            named = posix(tree.findtext("filename") or f"{file.stem}.jpg")
+            size = _size(tree.findtext("size/width"), tree.findtext("size/height"))
             targets: list[Target] = []
             for one in tree.iter("object"):
                 x0, y0, x1, y1 = (float(one.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax"))
                 label = f"{source}/{one.findtext('name', '')}"
                 targets.append(Target(str(len(targets)), label, {0: (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)}))
-        except (DataError, ElementTree.ParseError, ValueError) as error:
+        except (DataError, ValueError) as error:
             tally.drop("labels that cannot be read", f"{file.name}: {error}")
             continue
         names = [named, *(file.stem + suffix for suffix in IMAGE_SUFFIXES)]
         image = next((p / n for n in names for p in places if (p / n).is_file()), places[0] / named)
-        yield Clip(f"{source}/{image.name}", source, (image,), tuple(targets))
+        yield Clip(f"{source}/{image.name}", source, (image,), tuple(targets), size=size)
 
 
 def read_yolo(root: Path, tally: Tally) -> Iterator[Clip]:
-    """One txt a photo, lines of class, centre x, y, width, height as shares, or of class and a polygon."""
+    """One txt a photo, lines of class, centre x, y, width, height as shares, or of class and a polygon.
+
+    What a tracker adds to a box is let alone: a confidence, an identity, or both. So are key points, where data.yaml
+    says that there are some (kpt_shape).
+    """
     source = root.resolve().name
     pairs = [(base / "images", base / "labels") for base in (root, *folders(root))]
     pairs = [(images, labels) for images, labels in pairs if images.is_dir() and labels.is_dir()] or [(root, root)]
-    names = _yolo_names(root)
+    names, points = _yolo_names(root)
     found = False
     for images, labels in pairs:
-        texts = {p.relative_to(labels).with_suffix("") for p in labels.rglob("*.txt") if p.name != "classes.txt"}
-        for image in sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+        texts = {p.relative_to(labels).with_suffix("") for p in visible(labels, "**/*.txt") if p.name != "classes.txt"}
+        for image in (p for p in visible(images, "**/*") if p.suffix.lower() in IMAGE_SUFFIXES):
             key = image.relative_to(images).with_suffix("")
             targets: list[Target] = []
             if key in texts:
                 texts.remove(key)
                 found = True
                 try:
-                    targets = _yolo_targets((labels / key).with_name(key.name + ".txt"), source, names)
+                    targets = _yolo_targets((labels / key).with_name(key.name + ".txt"), source, names, points)
                 except DataError as error:
                     tally.drop("labels that cannot be read", str(error))
                     continue
@@ -141,7 +166,7 @@ def read_yolo(root: Path, tally: Tally) -> Iterator[Clip]:
         raise DataError(f"{root}: no photo with a label in it; expected images/*.jpg and labels/*.txt")
 
 
-def _yolo_targets(file: Path, source: str, names: dict[str, str]) -> list[Target]:
+def _yolo_targets(file: Path, source: str, names: dict[str, str], points: bool) -> list[Target]:
     targets: list[Target] = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
         kind, *words = line.split() or [""]
@@ -149,32 +174,40 @@ def _yolo_targets(file: Path, source: str, names: dict[str, str]) -> list[Target
             continue
         try:
             values = [float(word) for word in words]
-            if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+            boxed = points or len(values) in (4, 5) or (len(values) == 6 and words[5].isdigit())
+            if boxed and len(values) >= 4:
+                values = values[:4]
+            elif len(values) < 6 or len(values) % 2:
+                raise ValueError
+            if not -0.01 <= min(values) <= max(values) <= 1.01:  # boxes may pass the edge by a rounding
                 raise ValueError
         except ValueError:
-            raise DataError(f"{file}, line {number}: neither class x y w h nor a polygon: {line[:60]!r}") from None
+            expected = "neither class x y w h nor a polygon in shares of the photo"
+            raise DataError(f"{file}, line {number}: {expected}: {line[:60]!r}") from None
         masks: dict[int, Mask] = {}
         if len(values) == 4:
             cx, cy, w, h = values
             box = (cx - w / 2, cy - h / 2, w, h)
         else:
-            points = np.reshape(values, (-1, 2))
-            box = (*points.min(0).tolist(), *np.ptp(points, axis=0).tolist())
+            corners = np.reshape(values, (-1, 2))
+            box = (*corners.min(0).tolist(), *np.ptp(corners, axis=0).tolist())
             masks = {0: partial(fill_polygons, [values], True)}
         targets.append(Target(str(len(targets)), f"{source}/{names.get(kind, kind)}", {0: box}, masks))
     return targets
 
 
-def _yolo_names(root: Path) -> dict[str, str]:
+def _yolo_names(root: Path) -> tuple[dict[str, str], bool]:
+    """Class number -> name, and whether the labels have key points."""
     for file in (root / "data.yaml", root / "classes.txt"):
         if file.is_file():
             if file.suffix == ".txt":
-                return {str(i): name for i, name in enumerate(read_text(file).split("\n"))}
+                return {str(i): name for i, name in enumerate(read_text(file).split("\n"))}, False
             try:
                 data = yaml.safe_load(read_text(file))
             except yaml.YAMLError as error:
                 raise DataError(f"{file}: not YAML: {error}") from None
-            names = data.get("names") if isinstance(data, dict) else None
+            data = data if isinstance(data, dict) else {}
+            names = data.get("names")
             pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
-            return {str(i): str(name) for i, name in pairs}
-    return {}
+            return {str(i): str(name) for i, name in pairs}, "kpt_shape" in data
+    return {}, False

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DataError, folders, list_images, read_text
+from tracker.footage.files import VIDEO_SUFFIXES, DataError, folders, is_image, list_images, posix, read_text, visible
 from tracker.footage.masks import mask_file
 
 CLIP_COLUMNS = "frame,x,y,w,h[,id]"
@@ -49,8 +49,8 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[f
             continue
         try:
             box = tuple(float(row[k] or "nan") for k in "xywh")
-            if "frame" in row:
-                int(row["frame"])
+            if "frame" in row and not float(row["frame"]).is_integer():
+                raise ValueError
         except (KeyError, ValueError):
             raise DataError(f"{file}, line {reader.line_num}: not a box: {','.join(line)[:60]!r}") from None
         rows.append((row, box))
@@ -64,8 +64,10 @@ def _plain_clip(
     name = folder.resolve().name
     boxes: dict[str, dict[int, tuple[float, ...]]] = defaultdict(dict)
     for row, box in rows:
-        target, number = row.get("id") or "0", int(row["frame"])
-        if number in boxes[target]:
+        target, number = row.get("id") or "0", int(float(row["frame"]))
+        if row.get("state") == "lost":  # boxes that `siamtrack track` wrote
+            tally.drop("rows without a target (state lost)", f"{name}/{target} frame {number}")
+        elif number in boxes[target]:
             tally.drop("second box of a target in a frame", f"{name}/{target} frame {number}")
         else:
             boxes[target][number] = box
@@ -79,13 +81,13 @@ def _plain_clip(
 
 
 def _frames_beside(folder: Path) -> Path | tuple[Path, ...]:
-    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    videos = [p for p in visible(folder, "*") if p.suffix.lower() in VIDEO_SUFFIXES]
     if len(videos) == 1:
         return videos[0]
     if videos:
         raise DataError(f"{folder}: {len(videos)} videos beside one boxes.csv ({videos[0].name}, {videos[1].name}, ..)")
     for place in (folder, *(p for p in folders(folder) if p.name != "masks")):
-        if any(p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()):
+        if any(map(is_image, place.iterdir())):
             return list_images(place)
     raise DataError(f"{folder}: boxes.csv without a video or a folder of images beside it")
 
@@ -96,8 +98,8 @@ def _plain_photos(file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]
     images = folder / "images" if (folder / "images").is_dir() else folder
     photos: dict[str, list[Target]] = defaultdict(list)
     for row, box in rows:
-        masks = {0: partial(mask_file, folder / row["mask"])} if row.get("mask") else {}
-        targets = photos[row["image"]]
+        masks = {0: partial(mask_file, folder / posix(row["mask"]))} if row.get("mask") else {}
+        targets = photos[posix(row["image"])]
         targets.append(Target(str(len(targets)), f"{source}/{row.get('label', '')}", {0: box}, masks))
     for name, targets in photos.items():
         yield Clip(f"{source}/{name}", source, (images / name,), tuple(targets))

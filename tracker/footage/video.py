@@ -309,7 +309,7 @@ def frames(source: str | Path | int, start: int = 0, stop: int | None = None) ->
     text = str(source).strip()
     if not text:
         raise SourceError(f"the source is an empty string; allowed: {ALLOWED}")
-    if isinstance(source, int) or (text.isascii() and text.isdigit()):
+    if isinstance(source, int) or (text.isascii() and text.isdigit() and not Path(text).exists()):
         return _open_camera(int(text), start, stop)
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         return _open_address(text, start, stop)
@@ -324,7 +324,8 @@ def frames(source: str | Path | int, start: int = 0, stop: int | None = None) ->
     if path.exists():
         return _open_file(path, start, stop)
     if glob.has_magic(text):
-        paths = [p for p in map(Path, glob.glob(text, recursive=True)) if is_image(p)]
+        pattern = glob.escape(str(path.parent)) + os.sep + path.name if path.parent.is_dir() else text
+        paths = [p for p in map(Path, glob.glob(pattern, recursive=True)) if is_image(p)]
         if not paths:
             raise SourceError(f"{text}: the glob matches no image ({', '.join(IMAGE_SUFFIXES)})")
         return ImageReader(text, sorted(paths, key=natural_key), start, stop)
@@ -339,7 +340,10 @@ def _open_file(path: Path, start: int, stop: int | None) -> Source:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     if empty:
         raise SourceError(f"{path} is empty; allowed: {ALLOWED}")
-    capture = cv2.VideoCapture(str(path))
+    pages = cv2.imcount(str(path)) if path.suffix.lower() in IMAGE_SUFFIXES else 1
+    if pages > 1:
+        raise SourceError(f"{path} holds {pages} pictures; write each into a file of its own and give their folder")
+    capture = cv2.VideoCapture(os.path.abspath(path))  # FFmpeg takes what stands before a colon for a protocol
     if not capture.isOpened():
         raise SourceError(f"{path} is not a video, or truncated beyond use (an mp4 needs its end); allowed: {ALLOWED}")
     return VideoReader(str(path), capture, start, stop)

@@ -19,7 +19,7 @@ def verdict(scores: list[TrackerScore], measured: list[Column], other: str, prob
         lines.append(f"No {column.heading}: the data set publishes no truth, or nothing could be run.")
     elif len(known) == 1:
         top = known[0]
-        lines.append(f"{top.name}: {column.heading} {column.show(top)} {column.span(top)}, {_on(top.judged)}.")
+        lines.append(f"{top.name}: {column.heading} {_value(top, column)}, {_on(top.judged)}.")
     else:
         lines.append(_top(known, column))
     for score in known:
@@ -33,13 +33,17 @@ def verdict(scores: list[TrackerScore], measured: list[Column], other: str, prob
     return lines
 
 
+def _value(score: TrackerScore, column: Column) -> str:
+    return f"{column.show(score)} {column.span(score)}".strip()
+
+
 def _on(count: int) -> str:
     return f"on {count} sequence{'s' if count != 1 else ''}"
 
 
 def _top(known: list[TrackerScore], column: Column) -> str:
     first, *others = known
-    text = f"{first.name} reads the best {column.heading}, {column.show(first)} {column.span(first)}"
+    text = f"{first.name} reads the best {column.heading}, {_value(first, column)}"
     where = _on(first.judged)
     if first.judged < FEWEST:
         return f"{text}, {where}: too few to tell trackers apart."

@@ -100,6 +100,22 @@ def test_fear_decodes_the_centre_cell_to_the_same_box_and_follows_the_shape(tmp_
     assert moved.update(frame).box[0] == pytest.approx(100 + 16 * 200 / 256, abs=1e-4)
 
 
+def test_cells_are_what_was_said_in_frame_px(tmp_path):
+    """The box of the cell that won is the answer, and a peer can be placed elsewhere before it looks."""
+    frame = np.zeros((240, 320, 3), np.uint8)
+    for tracker, cells in ((nano(tmp_path, (6, 8)), 15), (fear(tmp_path, (6, 8)), 16)):
+        tracker.init(frame, (20.0, 30.0, 40.0, 40.0))
+        tracker.place(frame, (100.0, 80.0, 40.0, 40.0))
+        answer, said = tracker.update(frame), tracker.cells()
+        assert said.scores.shape == (cells, cells) and said.boxes.shape == (cells, cells, 4)
+        assert np.unravel_index(said.scores.argmax(), said.scores.shape) == (6, 8)
+        np.testing.assert_allclose(said.boxes[6, 8], answer.box, atol=1e-4)
+        x, y, w, h = answer.box
+        np.testing.assert_allclose(
+            (said.x[8], said.y[6]), (x + w / 2, y + h / 2), atol=1e-4
+        )  # of a box whose sides are equal
+
+
 def test_every_adapter_keeps_the_contract_at_the_border_too(tmp_path, sequence):
     for tracker in (nano(tmp_path), fear(tmp_path), load_tracker("identity"), load_tracker("ncc")):
         check_tracker(tracker, sequence)

@@ -20,7 +20,7 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -305,6 +305,30 @@ def _choose(
     return best, float(penalty[best])
 
 
+class Cells(NamedTuple):
+    """What a network said of the last search region, cell by cell, in frame px.
+
+    x: (W,), y: (H,) the cells' centres. scores: (H, W) in [0, 1]. boxes: (H, W, 4) x, y, w, h.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+
+
+def _cells(
+    score: NDArray[np.float32], sides: NDArray[np.float32], x: NDArray[Any], y: NDArray[Any],
+    px: tuple[float, float],
+) -> Cells:  # fmt: skip
+    """Cells at (x, y) frame px with distances `sides` (4, H * W) to the edges in crop px, px: frame px a crop px."""
+    cells = len(x)
+    left, top, right, bottom = np.asarray(sides, np.float64).reshape(4, cells, cells)
+    across, down = px
+    boxes = [x - left * across, y[:, None] - top * down, (left + right) * across, (top + bottom) * down]
+    return Cells(x, y, np.asarray(score, np.float64).reshape(cells, cells), np.stack(boxes, axis=-1))
+
+
 class NanoTrack:
     """NanoTrack v1, v2 or v3 (Chu, 2021) from its published ONNX pair: 127 and 255 px crops, ltrb at stride 16.
 
@@ -320,8 +344,8 @@ class NanoTrack:
         self.head = _session(folder / f"nanotrack{version}_head.onnx")
         cells = 15 if version == "v3" else 16
         self.window = np.outer(np.hanning(cells), np.hanning(cells)).ravel()
-        points = (np.arange(cells) - cells // 2) * 16.0  # px from the middle of the search crop
-        self.points_x, self.points_y = np.tile(points, cells), np.repeat(points, cells)
+        self.points = (np.arange(cells) - cells // 2) * 16.0  # px from the middle of the search crop
+        self.points_x, self.points_y = np.tile(self.points, cells), np.repeat(self.points, cells)
 
     def _crop(self, frame: Image, side: float, out: int) -> NDArray[np.float32]:
         size = max(round(side), 1)
@@ -341,6 +365,16 @@ class NanoTrack:
         self.fill = frame.mean(axis=(0, 1))
         self.template = self.backbone.run(None, {"input": self._crop(frame, self._side(), 127)})[0]
 
+    def place(self, frame: Image, box: Box) -> None:
+        """Search around this box in the next frame, wherever the target was found before."""
+        x, y, w, h = box
+        self.centre, self.size = (x + w / 2, y + h / 2), (w, h)
+
+    def cells(self) -> Cells:
+        """What the network said in the last update, cell by cell."""
+        score, sides, (cx, cy), scale = self._said
+        return _cells(score, sides, cx + self.points / scale, cy + self.points / scale, (1 / scale, 1 / scale))
+
     def update(self, frame: Image) -> Answer:
         """Find the target around its last place."""
         begin = time.perf_counter()
@@ -352,6 +386,7 @@ class NanoTrack:
         done = time.perf_counter()
         classes, (left, top, right, bottom) = classes.reshape(2, -1), sides.reshape(4, -1)
         score = 1 / (1 + np.exp(np.clip(classes[0] - classes[1], -80, 80)))  # softmax of two
+        self._said = score, sides, self.centre, scale
         old = (self.size[0] * scale, self.size[1] * scale)
         w, h = left + right, top + bottom
         best, penalty = _choose(score, w, h, old, self.penalty_k, self.influence, self.window)
@@ -380,8 +415,8 @@ class Fear:
         self.embed = _session(folder / "fear_xs_template.onnx")
         self.search = _session(folder / "fear_xs_search.onnx")
         self.window = np.outer(np.hanning(16), np.hanning(16)).ravel()
-        points = np.arange(16) * 16.0  # px of the search crop: (index - 8) * 16 + 128
-        self.points_x, self.points_y = np.tile(points, 16), np.repeat(points, 16)
+        self.points = np.arange(16) * 16.0  # px of the search crop: (index - 8) * 16 + 128
+        self.points_x, self.points_y = np.tile(self.points, 16), np.repeat(self.points, 16)
 
     def _crop(self, frame: Image, offset: float, out: int) -> tuple[NDArray[np.float32], tuple[int, int, int, int]]:
         x, y, w, h = self.box
@@ -390,8 +425,8 @@ class Fear:
         patch = _cut(frame, left, top, width, height, out, self.fill)[:, :, ::-1]
         return np.ascontiguousarray(patch.transpose(2, 0, 1)[None], dtype=np.float32), (left, top, width, height)
 
-    def _keep(self, box: tuple[float, ...], frame: Image) -> None:
-        """Keep a box clipped to the frame and at least 3 px wide and high."""
+    def place(self, frame: Image, box: Box) -> None:
+        """Search around this box in the next frame: clipped to this one and at least 3 px wide and high."""
         rows, columns = frame.shape[:2]
         x0, y0 = min(max(box[0], 0.0), columns), min(max(box[1], 0.0), rows)
         x1, y1 = min(max(box[0] + box[2], 0.0), columns), min(max(box[1] + box[3], 0.0), rows)
@@ -401,8 +436,14 @@ class Fear:
     def init(self, frame: Image, box: Box) -> None:
         """Embed the target."""
         self.fill = frame.mean(axis=(0, 1))
-        self._keep(box, frame)
+        self.place(frame, box)
         self.template = self.embed.run(None, {"image": self._crop(frame, 0.2, 128)[0]})[0]
+
+    def cells(self) -> Cells:
+        """What the network said in the last update, cell by cell."""
+        score, sides, (x, y, w, h) = self._said
+        across, down = w / 256, h / 256
+        return _cells(score, sides, x + self.points * across, y + self.points * down, (across, down))
 
     def update(self, frame: Image) -> Answer:
         """Find the target around its last place."""
@@ -413,6 +454,7 @@ class Fear:
         done = time.perf_counter()
         left, top, right, bottom = sides.reshape(4, -1)
         score = 1 / (1 + np.exp(-np.clip(logits.ravel(), -80, 80)))
+        self._said = score, sides, (x, y, w, h)
         old = (self.box[2] * 256 / w, self.box[3] * 256 / h)
         best, penalty = _choose(score, left + right, top + bottom, old, self.PENALTY_K, self.INFLUENCE, self.window)
         rate = penalty * float(score[best]) * self.SIZE_LR
@@ -421,6 +463,6 @@ class Fear:
         corner = (float(self.points_x[best] - left[best]), float(self.points_y[best] - top[best]))
         across, down = w / 256, h / 256
         found = (x + corner[0] * across, y + corner[1] * down, max(3.0, new_w * across), max(3.0, new_h * down))
-        self._keep(found, frame)
+        self.place(frame, found)
         post = time.perf_counter()
         return Answer(self.box, float(score[best]), (cut - begin) * 1e3, (done - cut) * 1e3, (post - done) * 1e3)

@@ -24,11 +24,13 @@ from tracker.network import SiameseNet, average, load_network, save_network
 from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
+from train.harvest import Harvest, harvest, load_detector, track_tiles
 from train.loop import Run
 from train.processes import Processes, join
 from train.render import render
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, prepare
+from train.teacher import load_teacher
 from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
 
 SHEETS = (".png", ".jpg")
@@ -66,6 +68,21 @@ def command_render(args: argparse.Namespace) -> None:
     """Render clips with boxes and masks, and sequences to validate on: a set-up can be tried without any footage."""
     render(args.folder, args.clips, args.sequences)
     print(f"{args.folder}: {args.clips} clips in clips/, {args.sequences} sequences in val/")
+
+
+def command_harvest(args: argparse.Namespace) -> None:
+    """Find boxes in footage that has none: what may be a target is followed forward and back by other trackers."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    detector = load_detector(args.detector) if args.detector else None
+    teacher = load_teacher(args.teacher.split(","))
+    try:
+        harvest(args.clips, args.out, teacher, detector, Harvest(args.length, args.every, *args.proposals), args.seed)
+    finally:
+        tiles = track_tiles(args.out, args.tiles) if any(args.out.glob("*/boxes.csv")) else []
+        if tiles:
+            write_sheet(args.out / "sheet.png", tiles)
+            print(f"contact sheet: {args.out / 'sheet.png'}; goes on, if it was stopped, by the same command")
 
 
 def command_fit(args: argparse.Namespace) -> None:
@@ -202,6 +219,20 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--clips", type=positive, default=40, help="clips to train on")
     p.add_argument("--sequences", type=positive, default=6, help="sequences to validate on")
     p.set_defaults(run=command_render)
+    p = commands.add_parser("harvest", help=command_harvest.__doc__)
+    p.add_argument("clips", nargs="+", type=Path, help="videos, or folders with videos in them")
+    p.add_argument("--out", type=Path, required=True, help="folder to write; what stopped goes on")
+    p.add_argument("--teacher", required=True, help="trackers that vote, as for the benchmark: swift,fear=DIR,..")
+    p.add_argument("--detector", metavar="MODULE:FUNCTION", help="given a frame (BGR), returns boxes x, y, w, h")
+    p.add_argument("--every", type=positive, default=2, help="take every n-th frame only")
+    p.add_argument("--length", type=positive, default=45, help="frames of a track at most")
+    p.add_argument(
+        "--proposals", nargs=4, type=int, default=(2, 2, 2, 2), metavar=("DETECTED", "MOVING", "PARTS", "TEXTURES"),
+        help="most boxes of a kind that are tried in each stretch",
+    )  # fmt: skip
+    p.add_argument("--seed", type=int, default=0, help="of the boxes that are drawn at random")
+    p.add_argument("--tiles", type=positive, default=60, help="tracks on the contact sheet")
+    p.set_defaults(run=command_harvest)
     p = commands.add_parser("fit", help=command_fit.__doc__)
     p.add_argument("--config", type=Path, required=True, help="a complete YAML, see configs/")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")

@@ -75,7 +75,7 @@ def _frame_tile(clip: Clip, number: int, image: Image, seen: list[Seen], width: 
     out = np.full((height, width, 3), PAPER, np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = tile
-    return _captioned(out, f"{clip.name}  {number}{'  (start)' if number in clip.starts else ''}")
+    return captioned(out, f"{clip.name}  {number}{'  (start)' if number in clip.starts else ''}")
 
 
 def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
@@ -94,7 +94,7 @@ def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
             score = radius_labels(box, grid, cfg.loss.radius)[0].numpy()
         else:
             score = ellipse_labels(box, grid).score[0].numpy()
-        tiles.append(_captioned(_pair_tile(pair, score, grid.centres, grid.stride), f"pair {index}"))
+        tiles.append(captioned(_pair_tile(pair, score, grid.centres, grid.stride), f"pair {index}"))
     return tiles
 
 
@@ -123,7 +123,8 @@ def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], st
     return out
 
 
-def _captioned(image: Image, text: str) -> Image:
+def captioned(image: Image, text: str) -> Image:
+    """The picture with a line of text below it."""
     out = np.asarray(cv2.copyMakeBorder(image, 0, CAPTION, 0, 0, cv2.BORDER_CONSTANT, value=PAPER), np.uint8)
     at = (3, out.shape[0] - 5)
     cv2.putText(out, text[-45:], at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)

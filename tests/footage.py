@@ -60,5 +60,9 @@ def make_footage(root):
 
 def tiny(network="swift", **optim):
     cfg = load_yaml(TrainConfig, ROOT / "configs" / f"{network}.yaml")
-    pairs = replace(cfg.pairs, mix={"video": 1.0, "shapes": 1.0})
-    return replace(cfg, pairs=pairs, optim=replace(cfg.optim, batch=4, micro_batch=2, steps=4, **optim))
+    names = "turn", "part", "absent", "imposter", "deform", "motion_blur", "look_alike", "occluder", "shape_jitter"
+    plain: dict[str, float] = dict.fromkeys(names, 0.0)
+    pairs = replace(cfg.pairs, mix={"clips": 1.0, "shapes": 1.0}, **plain)
+    small = {"batch": 4, "micro_batch": 2, "steps": 4, "train": "all", "frozen_stages": 5 if network == "swift" else 0}
+    loss = replace(cfg.loss, refine=0.0)
+    return replace(cfg, pairs=pairs, loss=loss, optim=replace(cfg.optim, **small | optim))

@@ -76,7 +76,7 @@ def test_windows_lie_about_the_box_and_its_size_in_the_search_crop_is_known(crop
     if square:  # both crops show the target at one scale
         assert search.scale == pytest.approx(exemplar.scale)
     else:  # every target has one size
-        assert exemplar.to_crop(box)[2:] == pytest.approx((97 / 1.4, 97 / 1.4))
+        assert exemplar.to_crop(box)[2:] == pytest.approx((128 / 1.4, 128 / 1.4))
         assert search.to_crop(box)[2:] == pytest.approx((209 / 5, 209 / 5))
 
 

@@ -410,7 +410,7 @@ def test_a_video_beside_a_boxes_csv(tmp_path):
         boxes, tally, _ = collect(path)
         assert boxes == {"walk": {"0": FRAMES}}
         assert tally.dropped == {"boxes without a frame": 1, "frames without a box": 2}
-        assert tally.sources == {"video": 1}
+        assert tally.sources == {tmp_path.name if path == tmp_path else "video": 1}
 
 
 @pytest.mark.parametrize("place", ["frames", "."])

@@ -15,7 +15,7 @@ from tracker.scene import Scene
 
 GOLDEN = Path(__file__).parent / "golden" / "scene.json"
 FRAMES = {"swift": 60, "siamfc": 10}
-FLOOR = {"swift": 0.6, "siamfc": 0.4}
+FLOOR = {"swift": 0.5, "siamfc": 0.4}
 
 
 def run(weights):

@@ -9,7 +9,7 @@ from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.backends import make_runner
-from tracker.config import SIAMFC, SWIFT, SquareCrops
+from tracker.config import SIAMFC, SWIFT, BoxCrops
 from tracker.correlation import xcorr, xcorr_all, xcorr_pixelwise
 from tracker.crop import stack_rgb
 from tracker.heads import Template
@@ -17,7 +17,6 @@ from tracker.network import (
     CheckpointError,
     SiameseNet,
     average,
-    coverage,
     load_network,
     save_network,
     to_input,
@@ -136,20 +135,6 @@ def test_imagenet_weights_with_batch_norm_folded_give_the_same_features():
 def test_imagenet_weights_of_another_network_are_refused():
     with pytest.raises(ValueError, match="no ImageNet weights of a MobileNetV2"):
         MobileNetV2().load_imagenet({"a.weight": torch.zeros(1)})
-
-
-# --- template
-
-
-def test_coverage_by_hand():
-    inside = coverage(torch.tensor([[0.5, 1.0], [0.25, 0.25]]), 4)
-    assert inside[0].tolist() == [[0, 1, 1, 0]] * 4
-    assert inside[1, 1:3, 1:3].flatten().tolist() == [0.25] * 4
-    assert inside.sum((1, 2)).tolist() == [8, 1]  # cells covered: width x height x 16
-
-
-def test_coverage_is_never_empty():
-    assert (coverage(torch.tensor([[1e-3, 1e-3], [3.0, 3.0]]), 7).sum((1, 2)) > 0).all()
 
 
 # --- inference form
@@ -291,7 +276,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_the_average_of_networks(tmp_path):
     torch.manual_seed(0)
-    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, crops=SquareCrops(0.4))).eval()
+    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, crops=BoxCrops(1.5, 4.0))).eval()
     mean = average([a, b])
     assert mean.config == b.config
     for key, value in mean.state_dict().items():

@@ -101,7 +101,7 @@ from siamtrack import Tracker, frames
 image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
 tracker = Tracker.load("swift")
 tracker.init(image, (50, 40, 30, 30))
-assert abs(tracker.update(image).box.x - 50) < 3
+assert abs(tracker.update(image).box.x - 50) < 15
 import tracker.geometry, siamtrack
 print(siamtrack.__file__, tracker.__file__, siamtrack.__version__, frames.__module__)
 """

@@ -37,7 +37,7 @@ def levels_of(n, channels=(3, 2, 1)):
 def raw(refiner, levels, boxes):
     """What is sampled, before any layer."""
     refiner.narrow = torch.nn.Identity()
-    return refiner.look(levels, boxes, SIZE)
+    return refiner.look(levels, boxes)
 
 
 # --- sampling
@@ -77,7 +77,7 @@ def test_a_linear_map_is_read_exactly_where_the_grid_lies(refiner):
 
 
 def test_beyond_the_crop_there_is_nothing():
-    weights = bilinear(torch.tensor([-100.0, 0.5, 104.5, 208.5, 400.0]), 53, 4, SIZE)
+    weights = bilinear(torch.tensor([-100.0, 0.5, 104.5, 208.5, 400.0]), 53, 4)
     assert weights.sum(-1).tolist() == [0, 1, 1, 1, 0]
 
 
@@ -89,7 +89,7 @@ def test_the_template_sees_the_exemplars_box():
     with torch.no_grad():
         template = net.embed(image, torch.tensor([[0.3, 0.2]]))
         box = torch.tensor([[[SIZE / 2, SIZE / 2, 0.3 * SIZE, 0.2 * SIZE]]])
-        assert torch.allclose(template.patch, net.refiner.look(net.features(image), box, SIZE), atol=1e-5)
+        assert torch.allclose(template.patch, net.refiner.look(net.features(image), box), atol=1e-5)
 
 
 # --- moving
@@ -99,7 +99,7 @@ def test_before_training_boxes_stay_as_they_are():
     net = SiameseNet(SWIFT).eval()
     boxes = torch.rand(3, 4) * 50 + 50
     with torch.no_grad():
-        seen = net.look([level.float() for level in levels_of(3, (24, 32, 96))], boxes)
+        seen = net.look([level.float() for level in levels_of(3, (24, 32, 256))], boxes)
         found = net.refine(torch.rand(3, 64, 16, 16), seen, boxes)
     assert torch.equal(found[:, :4], boxes) and (found[:, 4] == 0).all()
 
@@ -227,7 +227,7 @@ def test_without_a_loss_the_refiner_stays_as_it_came(store, tmp_path):
 
 
 def test_a_refiner_cannot_be_trained_where_there_is_none():
-    with pytest.raises(ConfigError, match=r"refiner alone takes a swift network and loss.refine above 0"):
+    with pytest.raises(ConfigError, match="only a swift network has parts to train; got 'refiner'"):
         tiny("siamfc", train="refiner")
     with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
         tiny("swift", train="refiner")

@@ -270,7 +270,7 @@ def test_the_searched_window_is_centred_and_scaled(tracker):
     windows = tracker.policy.windows(FRAME, tracker.init(FRAME, (100, 80, 40, 40)))
     sides = [w.w for w in windows]
     assert len(windows) == (3 if tracker.config.network == "siamfc" else 1)
-    assert sides[len(sides) // 2] == pytest.approx(80 * tracker.config.search_size / tracker.config.exemplar_size)
+    assert sides[len(sides) // 2] == pytest.approx(tracker.config.search_window(Box(100, 80, 40, 40)).w)
     for window in windows:
         assert isinstance(window, CropWindow)
         assert (window.x + window.w / 2, window.y + window.h / 2) == pytest.approx((120, 100))

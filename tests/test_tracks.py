@@ -312,34 +312,45 @@ def twins(t, there):
     return frame, Box(100 + t - width // 2, 80 - height // 2, width, height)
 
 
-@pytest.mark.parametrize("weight", [0.0, LongTerm.others])
-def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch, weight):
-    monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, others=weight))
+def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch):
     target = tracker.init(*twins(0, True))
     for t in range(1, 8):
         tracker.update(twins(t, True)[0], target)
     assert target.state == "tracking" and target.kept and not target.distractors
     gone = [tracker.update(twins(t, False)[0], target).state for t in range(8, 36)]
     assert gone.count("lost") > 1
-    if not weight:
-        assert gone[-1] == "tracking"  # it follows the other one
-        return
     assert target.distractors and gone[-1] == "lost" and "tracking" not in gone[gone.index("lost") :]
     assert target.kept.searched  # all of the kept frame
+
+    frame, box = twins(35, True)
+    other = Box(400 - box.w / 2, 270 - box.h / 2, box.w, box.h)
+    odds = {}
+    for weight in (0.0, LongTerm.others):
+        monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, others=weight))
+        for name, place in (("own", box), ("other", other)):
+            found = tracker.policy.judge.verify(target, frame, look_at(tracker, frame, target, place))
+            odds[name, weight] = tracker.policy._odds(target, found, frame)
+    assert odds["other", LongTerm.others] < odds["other", 0.0] - 1  # it was seen beside the target
+    assert odds["own", LongTerm.others] > odds["own", 0.0] - 0.5
+
     results = [tracker.update(twins(t, True)[0], target) for t in range(36, 44)]
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
 
 
-def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_the_target_was_there(tracker):
+def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_the_target_was_there(
+    tracker, monkeypatch
+):
     target = tracker.init(*twins(0, True))
     tracker.update(twins(1, True)[0], target)
     width, height = target.box.w, target.box.h
     other = Box(401 - width / 2, 270 - height / 2, width, height)
     tracker.policy.search.look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0])
     assert not [t for t in target.distractors if t.look is not None]  # there, it was the target
-    elsewhere = Box(200, 150, width, height)
-    tracker.policy.search.look_back(target, replace(target.seen, box=elsewhere), np.zeros_like(twins(1, True)[0]))
-    assert not [t for t in target.distractors if t.look is not None]  # nothing was like it
+    rules = tracker.policy.rules
+    monkeypatch.setattr(tracker.policy.judge, "rules", replace(rules, candidate=99.0))
+    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
+    assert not [t for t in target.distractors if t.look is not None]  # nothing was like it enough
+    monkeypatch.setattr(tracker.policy.judge, "rules", rules)
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
     (met,) = (track.look for track in target.distractors if track.look is not None)
     looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]

@@ -17,6 +17,7 @@ import torch
 import yaml
 from footage import ROOT, tiny, write_boxes
 
+from tracker.backbones import FBNet
 from tracker.config import SIAMFC, SWIFT, to_dict
 from tracker.footage.files import DataError
 from tracker.geometry import Box, CropWindow, Grid, iou
@@ -29,12 +30,13 @@ from train.loop import Run, learning_rate
 from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler, Place, _part
 from train.store import Store, StoreError, prepare
+from train.tune import weight_file
 
 # --- store
 
 
 def test_the_store_gives_back_what_was_filmed(store):
-    track = next(t for t in store.tracks if t.source == "video")
+    track = next(t for t in store.tracks if t.source == "clips")
     assert len(track.images) == 29 and track.label == "walk/0"
     frame, box = store.image(int(track.images[3])), track.boxes[3]
     assert frame.shape == (160, 240, 3) and box.tolist() == [35, 60, 36, 36]
@@ -127,7 +129,7 @@ def test_pairs_have_the_promised_shapes_and_ranges(store):
     pairs = sampler(store)
     for i in range(30):
         pair = pairs[i]
-        assert pair.exemplar.shape == (97, 97, 3) and pair.search.shape == (209, 209, 3)
+        assert pair.exemplar.shape == (128, 128, 3) and pair.search.shape == (209, 209, 3)
         assert pair.exemplar.dtype == pair.search.dtype == np.uint8
         assert (pair.extent > 0.2).all() and (pair.extent < 1).all()
         x, y, w, h = pair.box_search
@@ -140,21 +142,22 @@ PLAIN = {"cutout": 0.0, "distractor": 0.0, "colour": 0.0, "blur": 0.0, "noise": 
 @pytest.mark.parametrize(("flip", "part"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
 def test_the_box_holds_the_target(store, flip, part):
     """Template matching of the known patch in the search crop finds it where the label says."""
-    pairs = sampler(store, mix={"video": 1.0}, flip=flip, part=part, scale_jitter=0.0, exemplar_jitter=0.0, **PLAIN)
+    pairs = sampler(store, mix={"clips": 1.0}, flip=flip, part=part, scale_jitter=0.0, exemplar_jitter=0.0, **PLAIN)
     for i in range(10):
         pair = pairs[i]
-        half = pair.extent * 97 / 2
-        (x0, y0), (x1, y1) = np.round(48.5 - half).astype(int), np.round(48.5 + half).astype(int)
-        patch = pair.exemplar[y0:y1, x0:x1]
+        half = pair.extent * 128 / 2
+        (x0, y0), (x1, y1) = np.round(64 - half).astype(int), np.round(64 + half).astype(int)
+        size = tuple(np.round(pair.box_search[2:]).astype(int).tolist())  # the crops show it at two scales
+        patch = cv2.resize(pair.exemplar[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
         response = cv2.matchTemplate(pair.search, patch, cv2.TM_SQDIFF)
         v, u = np.unravel_index(np.argmin(response), response.shape)
         x, y, w, h = pair.box_search
         inside = x >= 0 and y >= 0 and x + w <= 209 and y + h <= 209
-        assert not inside or iou((u, v, x1 - x0, y1 - y0), (x, y, w, h)) > 0.85
+        assert not inside or iou((u, v, *size), (x, y, w, h)) > 0.85
 
 
 def test_a_part_is_the_same_share_of_the_box_in_every_image(store):
-    whole = next(track for track in store.tracks if track.source == "video")
+    whole = next(track for track in store.tracks if track.source == "clips")
     parts = [_part(whole, np.random.default_rng(i)) for i in range(50)]
     for part in parts:
         share = (part.boxes[:, :2] - whole.boxes[:, :2]) / whole.boxes[:, 2:], part.boxes[:, 2:] / whole.boxes[:, 2:]
@@ -177,7 +180,7 @@ def test_a_pasted_cutout_is_where_its_box_says(store):
 
 
 def test_unknown_sources_are_named(store):
-    with pytest.raises(StoreError, match="'moon'; the store has shapes, video"):
+    with pytest.raises(StoreError, match="'moon'; the store has clips, shapes"):
         sampler(store, mix={"moon": 1.0})
 
 
@@ -255,7 +258,7 @@ def test_look_alikes_differ_in_hue(rng):
 def test_two_stores_are_read_as_one(store, footage, tmp_path):
     prepare([footage / "stills"], tmp_path)
     both = store.joined(Store(tmp_path), "kept:")
-    assert set(both.by_source) == {"video", "shapes", "kept:shapes"}
+    assert set(both.by_source) == {"clips", "shapes", "kept:shapes"}
     assert (both.num_images, both.num_cutouts) == (store.num_images + 2, store.num_cutouts + 2)
     own = Store(tmp_path).tracks[1]
     track = next(both.tracks[t] for t in both.by_source["kept:shapes"] if both.tracks[t].boxes[0][0] == own.boxes[0][0])
@@ -263,7 +266,7 @@ def test_two_stores_are_read_as_one(store, footage, tmp_path):
     assert np.array_equal(both.image(int(track.images[0])), Store(tmp_path).image(image))
     assert np.array_equal(both.cutout(int(track.cutouts[0])), Store(tmp_path).cutout(cut))
     assert both.mean_colour(int(track.images[0])) == Store(tmp_path).mean_colour(image)
-    assert set(store.by_source) == {"video", "shapes"}  # the store itself is as it was
+    assert set(store.by_source) == {"clips", "shapes"}  # the store itself is as it was
 
 
 def test_augmentations_keep_shape_and_input(photo):
@@ -410,7 +413,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(store, tmp_path, monkeypatch,
 def test_bf16_trains_close_to_fp32(store, tmp_path):
     """The first loss differs by rounding only, the weights stay fp32, and the loss of one batch falls."""
     cfg = tiny("swift", lr=1e-3, warmup=0.0)
-    full, half = (Run(replace(cfg, precision=precision), store, tmp_path / precision) for precision in ("fp32", "bf16"))
+    start = weight_file("swift")
+    full, half = (Run(replace(cfg, precision=p), store, tmp_path / p, start) for p in ("fp32", "bf16"))
     batch = full.draw_batch(0)
     first = [run.train_step(batch, 1e-3)["loss"] for run in (full, half)]
     assert first[0] != first[1] == pytest.approx(first[0], rel=0.03)
@@ -422,9 +426,10 @@ def test_bf16_trains_close_to_fp32(store, tmp_path):
 @pytest.mark.parametrize(("score", "overlap"), [("bce", "giou"), ("focal", "diou")])
 def test_every_loss_falls_on_one_batch(store, tmp_path, score, overlap):
     cfg = tiny("swift", warmup=0.0)
-    run = Run(replace(cfg, loss=replace(cfg.loss, score=score, overlap=overlap)), store, tmp_path)
+    cfg = replace(cfg, loss=replace(cfg.loss, score=score, overlap=overlap))
+    run = Run(cfg, store, tmp_path, start_from=weight_file("swift"))
     batch = run.draw_batch(0)
-    losses = [run.train_step(batch, 1e-3) for _ in range(9)]
+    losses = [run.train_step(batch, 3e-4) for _ in range(9)]
     assert losses[-1]["score"] < 0.8 * losses[0]["score"] and losses[-1]["box"] < 0.9 * losses[0]["box"]
 
 
@@ -442,7 +447,15 @@ def test_frozen_stages_keep_their_weights(store, tmp_path):
     after = run.net.backbone.features.state_dict()
     moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
     frozen = {str(i) for i in range(run.cfg.optim.frozen_stages)}
-    assert not moved & frozen and moved == {str(i) for i in range(14)} - frozen
+    assert not moved & frozen and moved == {str(i) for i in range(FBNet.COUNT)} - frozen
+
+
+def test_the_head_learns_and_the_trunk_does_not(store, tmp_path):
+    run = Run(tiny("swift", train="head"), store, tmp_path)
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    run.train(stop_at=2)
+    moved = {k.split(".")[0] for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"head"}
 
 
 def test_the_best_weights_are_kept_by_validation(store, tmp_path):
@@ -504,7 +517,7 @@ def test_command_line_errors_are_one_line(tmp_path, capsys):
 
 
 def test_siamfc_sampler_crops_at_the_papers_scale(store):
-    pair = sampler(store, SIAMFC, mix={"video": 1.0}, scale_jitter=0.0, **PLAIN)[0]
+    pair = sampler(store, SIAMFC, mix={"clips": 1.0}, scale_jitter=0.0, **PLAIN)[0]
     assert pair.exemplar.shape == (127, 127, 3) and pair.search.shape == (191, 191, 3)
     assert pair.box_search[2] == pytest.approx(127 / 2)
 

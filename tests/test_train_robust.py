@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(store, tmp_path):
     run = Run(tiny("swift"), store, tmp_path)
     run.train(stop_at=1)
     with torch.no_grad():
-        run.net.head.score.weight.fill_(float("nan"))
+        run.net.head.score.read[-1].weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"not finite at step 1; try a smaller optim\.lr"):
         run.train()
     again = Run(tiny("swift"), store, tmp_path)
@@ -136,7 +136,7 @@ def changed(part, **values):
         (changed("pairs", distracter=1.0), r"pairs\.distracter: unknown key; did you mean 'distractor'"),
         (changed("", precision="fp16"), r"precision: 'fp16' is not allowed; choose from 'fp32', 'bf16'"),
         (changed("pairs", mix={}), r"pairs\.mix: give the sources weights"),
-        (changed("pairs", mix={"video": -1.0}), r"pairs\.mix: give the sources weights"),
+        (changed("pairs", mix={"clips": -1.0}), r"pairs\.mix: give the sources weights"),
         (changed("optim", micro_batch=0), r"must be at least 1; got 0"),
         (changed("optim", micro_batch=3), r"optim\.batch \(4\) must be a multiple"),
     ],
@@ -160,9 +160,9 @@ def test_command_line_errors_are_one_line(store, tmp_path, capsys):
     assert "c.yaml: pairs.flop: unknown key; did you mean 'flip'?" in said(changed("pairs", flop=1))
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}" in said(to_dict(cfg), "--val", str(tmp_path / "empty"))
-    assert "the store has shapes, video" in said(to_dict(replace(cfg, pairs=replace(cfg.pairs, mix={"moon": 1.0}))))
+    assert "the store has clips, shapes" in said(to_dict(replace(cfg, pairs=replace(cfg.pairs, mix={"moon": 1.0}))))
     assert "neither a file nor one of siamfc, swift" in said(to_dict(cfg), "--from", "nothing")
-    assert "is a siamfc of exemplar_size 127, the config wants a swift of exemplar_size 97" in said(
+    assert "is a siamfc of exemplar_size 127, the config wants a swift of exemplar_size 128" in said(
         to_dict(cfg), "--from", "siamfc"
     )
     assert "no device 'cuda'" in said(to_dict(cfg), "--device", "cuda") or torch.cuda.is_available()

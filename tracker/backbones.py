@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+# Of ImageNet's photos, RGB in [0, 255]: what trunks that were trained on it expect.
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
+
 
 class AlexNet(nn.Module):
     """SiamFC's five-layer fully-convolutional trunk without padding (Bertinetto et al. 2016, table 1).
@@ -38,19 +42,59 @@ class AlexNet(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter depth-wise, project (Sandler et al., MobileNetV2, 2018, section 3.3)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expand: int, kernel: int = 3, relu: type[nn.Module] = nn.ReLU6
+    ) -> None:
         super().__init__()
         hidden = inputs * expand
         layers: list[nn.Module] = []
         if expand != 1:
-            layers += [nn.Conv2d(inputs, hidden, 1), nn.ReLU6(inplace=True)]
-        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden), nn.ReLU6(inplace=True)]
+            layers += [nn.Conv2d(inputs, hidden, 1), relu(inplace=True)]
+        layers += [nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden), relu(inplace=True)]
         layers += [nn.Conv2d(hidden, outputs, 1)]
         self.conv = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class FBNet(nn.Module):
+    """FEAR-XS's trunk: the first stages of an FBNet (Wu et al., FBNet, 2019; Borsuk et al., FEAR, 2022, section 3.1).
+
+    Input (N, 3, H, W) RGB in [0, 255]. Cell i of a map of stride s is centred on pixel s i; sizes 16 k + 1 keep the
+    grid of cells centred on the crop. There is no batch-norm and no scale of pixels: both are folded into the
+    convolutions.
+    """
+
+    STRIDE = 16
+    CHANNELS = 112
+    FINE, DETAIL = 5, 9  # stages up to the last one at stride 4 and at stride 8
+    FINE_CHANNELS, DETAIL_CHANNELS = 24, 32
+    STAGES = (  # expand, width, stride, kernel
+        (1, 16, 1, 3), (6, 24, 2, 3), (1, 24, 1, 3), (1, 24, 1, 3), (6, 32, 2, 5), (3, 32, 1, 5), (6, 32, 1, 5),
+        (6, 32, 1, 3), (6, 64, 2, 5), (3, 64, 1, 5), (6, 64, 1, 5), (6, 64, 1, 5), (6, 112, 1, 5), (6, 112, 1, 5),
+        (6, 112, 1, 5), (3, 112, 1, 5),
+    )  # fmt: skip
+    COUNT = 1 + len(STAGES)  # of stages, the first convolution and every block
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", IMAGENET_MEAN.clone(), persistent=False)
+        layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(inplace=True))]
+        width = 16
+        for expand, outputs, stride, kernel in self.STAGES:
+            layers.append(InvertedResidual(width, outputs, stride, expand, kernel, nn.ReLU))
+            width = outputs
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3, H, W) -> (N, 24, ceil(H / 4), ceil(W / 4)), and so 32 channels at stride 8, 112 at 16."""
+        fine = self.features[: self.FINE](x - self.mean)
+        detail = self.features[self.FINE : self.DETAIL](fine)
+        return fine, detail, self.features[self.DETAIL :](detail)
 
 
 class MobileNetV2(nn.Module):
@@ -73,8 +117,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", IMAGENET_MEAN.clone(), persistent=False)
+        self.register_buffer("std", IMAGENET_STD.clone(), persistent=False)
         layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(inplace=True))]
         width = 32
         for expand, outputs, repeat, stride in self.STAGES:

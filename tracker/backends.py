@@ -46,8 +46,8 @@ class Compare(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, features: Tensor, summary: Tensor, search: Tensor) -> tuple[Tensor, ...]:
-        maps = self.net(Template(features, summary, summary), search)  # the patch is for `Refine` alone
+    def forward(self, features: Tensor, search: Tensor) -> tuple[Tensor, ...]:
+        maps = self.net(Template(features, features), search)  # the patch is for `Refine` alone
         return (maps.logits,) if maps.box_map is None else (maps.logits, maps.box_map, *maps.levels)
 
 
@@ -103,7 +103,7 @@ def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: 
 def _torch(device: torch.device, compare: nn.Module, look: nn.Module, refine: nn.Module) -> Runner:
     def run_compare(template: Template, search: Tensor) -> Arrays:
         with torch.inference_mode():
-            return tuple(m.cpu().numpy() for m in compare(template.features, template.summary, search))
+            return tuple(m.cpu().numpy() for m in compare(template.features, search))
 
     def run(module: nn.Module, *arrays: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -118,10 +118,23 @@ def _folded(net: SiameseNet) -> SiameseNet:
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
-                conv, norm = module[i], module[i + 1]
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+                first, second = module[i], module[i + 1]
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+                elif isinstance(first, nn.BatchNorm2d) and isinstance(second, nn.Conv2d):
+                    module[i], module[i + 1] = nn.Identity(), _after_norm(first, second)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """A 1x1 convolution that does what `norm` and `conv` do one after the other."""
+    assert norm.running_mean is not None and norm.running_var is not None and conv.kernel_size == (1, 1)
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    shift = conv.weight[:, :, 0, 0] @ (norm.bias - norm.running_mean * gain)
+    folded = nn.Conv2d(conv.in_channels, conv.out_channels, 1).requires_grad_(False)
+    folded.weight.copy_(conv.weight * gain[None, :, None, None])
+    folded.bias.copy_(shift if conv.bias is None else shift + conv.bias)  # type: ignore[union-attr]
+    return folded.eval()
 
 
 def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], list[str]]]:
@@ -129,9 +142,9 @@ def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], lis
     exemplar, search = net.config.exemplar_size, net.config.search_size
     with torch.no_grad():
         template = net.embed(torch.zeros(2, 3, exemplar, exemplar), torch.full((2, 2), 0.5))
-        compare, given = Compare(net), (template.features, template.summary, torch.zeros(2, 3, search, search))
+        compare, given = Compare(net), (template.features, torch.zeros(2, 3, search, search))
         levels = compare(*given)[2:]
-    yield compare, given, ["features", "summary", "search"]
+    yield compare, given, ["features", "search"]
     boxes = torch.full((2, 4), search / 4)
     yield Look(net), (*levels, boxes), ["fine", "detail", "coarse", "boxes"]
     yield Refine(net), (template.patch, template.patch, boxes), ["known", "seen", "boxes"]
@@ -167,6 +180,6 @@ def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
     compare, look, refine = (session(*part) for part in _parts(net))
 
     def run_compare(template: Template, search: Tensor) -> Arrays:
-        return tuple(compare(template.features.numpy(), template.summary.numpy(), search.numpy()))
+        return tuple(compare(template.features.numpy(), search.numpy()))
 
     return Runner(run_compare, lambda levels, boxes: look(*levels, boxes)[0], lambda *arrays: refine(*arrays)[0])

@@ -168,7 +168,7 @@ class ModelConfig:
 
 
 SIAMFC = ModelConfig("siamfc", 127, 255, SquareCrops(0.5), PyramidTracking())
-SWIFT = ModelConfig("swift", 97, 209, SquareCrops(0.5), BoxTracking())
+SWIFT = ModelConfig("swift", 128, 209, BoxCrops(1.4, 4.082), BoxTracking())
 
 T = TypeVar("T")
 

@@ -31,6 +31,8 @@ def xcorr_pixelwise(template: Tensor, search: Tensor) -> Tensor:
     template: (N, C, h, w). search: (N, C, H, W). Returns (N, h w, H, W), divided by sqrt(C) so that its size does
     not depend on the width of the network.
     """
-    n, c, height, width = search.shape
-    response = torch.bmm(template.reshape(n, c, -1).transpose(1, 2), search.reshape(n, c, -1))
-    return response.reshape(n, -1, height, width) * c**-0.5
+    # whole numbers: an exported graph computes no shape, and only the batch may vary
+    _, c, height, width = map(int, search.shape)
+    cells = int(template.shape[2]) * int(template.shape[3])
+    parts = template.reshape(-1, c, cells).transpose(1, 2) * c**-0.5
+    return torch.bmm(parts, search.reshape(-1, c, height * width)).reshape(-1, cells, height, width)

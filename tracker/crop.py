@@ -21,7 +21,10 @@ def mean_colour(frame: Image) -> tuple[float, float, float]:
 
 def stack_rgb(crops: Sequence[Image]) -> Image:
     """Crops (H, W, 3) BGR of one size as one (N, H, W, 3) RGB array: the order of channels that networks take."""
-    return np.stack([cv2.cvtColor(c, cv2.COLOR_BGR2RGB) for c in crops]).astype(np.uint8, copy=False)
+    rgb = np.empty((len(crops), *crops[0].shape), np.uint8)
+    for one, out in zip(crops, rgb, strict=True):
+        cv2.cvtColor(one, cv2.COLOR_BGR2RGB, dst=out)  # straight to its place
+    return rgb
 
 
 def crop(frame: Image, window: CropWindow, fill: tuple[float, float, float]) -> Image:
@@ -54,17 +57,18 @@ def _block_mean(
     """(rows, columns, 3) means of blocks of (wide, high) frame px from (x0, y0) on; cells: columns, rows."""
     height, width = frame.shape[:2]
     (columns, rows), (wide, high) = cells, block
-    means = np.full((rows, columns, 3), np.round(fill), np.uint8)
     # the blocks that show some of the frame; the others cost nothing, however wide the window is
     left, right = max(-x0 // wide, 0), min(-((x0 - width) // wide), columns)
     top, bottom = max(-y0 // high, 0), min(-((y0 - height) // high), rows)
     if left >= right or top >= bottom:
-        return means
+        return np.full((rows, columns, 3), np.round(fill), np.uint8)
     x0, x1, y0, y1 = x0 + left * wide, x0 + right * wide, y0 + top * high, y0 + bottom * high
     inside = frame[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     if inside.shape[:2] != (y1 - y0, x1 - x0):
         borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
         inside = np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill), np.uint8)
-    size = right - left, bottom - top
-    means[top:bottom, left:right] = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
-    return means
+    shown = cv2.resize(inside, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    borders = top, rows - bottom, left, columns - right
+    if any(borders):
+        shown = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=np.round(fill).tolist())
+    return np.asarray(shown, np.uint8)

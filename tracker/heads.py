@@ -14,12 +14,11 @@ from tracker.correlation import xcorr, xcorr_pixelwise
 class Template(NamedTuple):
     """What a network remembers of a target.
 
-    features: (N, C, h, w) of the exemplar. summary: (N, S) what else the head wants to know. patch: (N, P, p, p) how
-    the inside of the box looked to the `Refiner`. S = P = 0 for SiamFC.
+    features: (N, C, h, w) of the exemplar. patch: (N, P, p, p) how the inside of the box looked to the `Refiner`;
+    P = 0 for SiamFC.
     """
 
     features: Tensor
-    summary: Tensor
     patch: Tensor
 
 
@@ -61,43 +60,50 @@ def separable(channels: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class BoxHead(nn.Module):
-    """Score map and box map from search features, compared with the template in two ways.
+class Branch(nn.Module):
+    """One of the two branches of a `BoxHead`: search features become a map of `outputs` channels.
 
-    Pixel-wise correlation says which part of the exemplar a cell looks like; a product with the target's mean
-    feature says how much it looks like the target as a whole. The target's width and height in the exemplar ride
-    along, so that the box map knows which extent was asked for.
+    Their encoding is compared with every cell of the template, and both go on together: the pixel-wise fusion block of
+    Borsuk et al., FEAR, 2022, section 3.2.
     """
 
-    WIDTH = 128
+    TOWER = 2  # separable convolutions between the fusion and the last one
+
+    def __init__(self, channels: int, template_cells: int, outputs: int) -> None:
+        super().__init__()
+
+        def separable(inputs: int, width: int, bias: bool = True) -> list[nn.Module]:
+            return [nn.Conv2d(inputs, inputs, 3, 1, 1, groups=inputs, bias=bias), nn.Conv2d(inputs, width, 1)]
+
+        self.encode = nn.Sequential(*separable(channels, channels, bias=False), nn.ReLU(inplace=True))
+        layers = [*separable(channels + template_cells, channels), nn.ReLU(inplace=True)]
+        for _ in range(self.TOWER):
+            layers += [*separable(channels, channels), nn.ReLU(inplace=True)]
+        self.read = nn.Sequential(*layers, *separable(channels, outputs))
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """template: (N, C, h, w), search: (N, C, H, W) features. Returns (N, outputs, H, W)."""
+        seen = self.encode(search)
+        return self.read(torch.cat([seen, xcorr_pixelwise(template, seen)], dim=1))
+
+
+class BoxHead(nn.Module):
+    """Score map and box map from search features and a template, by a branch each; without batch-norm."""
+
     HALF_SIZE = 24.0  # search px, typical distance from a target's centre to its edge: where exp(0) starts
 
     def __init__(self, channels: int, template_cells: int) -> None:
         super().__init__()
-        fused = 2 * channels + template_cells + 2
-        self.fuse = nn.Sequential(
-            nn.BatchNorm2d(fused), nn.Conv2d(fused, self.WIDTH, 1, bias=False), nn.BatchNorm2d(self.WIDTH), nn.ReLU()
-        )
-        self.shared = separable(self.WIDTH)
-        self.score_tower = nn.Sequential(separable(self.WIDTH), separable(self.WIDTH))
-        self.box_tower = nn.Sequential(separable(self.WIDTH), separable(self.WIDTH))
-        self.score = nn.Conv2d(self.WIDTH, 1, 1)
-        self.box = nn.Conv2d(self.WIDTH, 4, 1)
-        nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.constant_(self.score.bias, -2.0)  # type: ignore[arg-type]
-        nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
+        self.score, self.box = Branch(channels, template_cells, 1), Branch(channels, template_cells, 4)
+        for branch, start in ((self.score, -2.0), (self.box, 0.0)):
+            last: nn.Conv2d = branch.read[-1]  # type: ignore[assignment]
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.constant_(last.bias, start)  # type: ignore[arg-type]
 
     def forward(self, template: Template, search: Tensor) -> Maps:
         """search: (N, C, H, W) features. Returns logits (N, H, W) and box_map (N, 4, H, W)."""
-        channels = search.shape[1]
-        summary = template.summary[:, :, None, None]
-        whole = search * summary[:, :channels]
-        parts = xcorr_pixelwise(template.features, search)
-        extent = summary[:, channels:].expand(-1, -1, search.shape[2], search.shape[3])
-        x = self.shared(self.fuse(torch.cat([search, whole, parts, extent], dim=1)))
-        logits = self.score(self.score_tower(x))[:, 0]
-        box_map = self.box(self.box_tower(x)).clamp(-8.0, 4.0).exp() * self.HALF_SIZE
+        logits = self.score(template.features, search)[:, 0]
+        box_map = self.box(template.features, search).clamp(-8.0, 4.0).exp() * self.HALF_SIZE
         return Maps(logits, box_map)
 
 
@@ -132,22 +138,24 @@ class Refiner(nn.Module):
         hidden = nn.Linear(self.WIDTH * end * end, self.HIDDEN)
         self.out = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), last)
 
-    def look(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
+    def look(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """What is in and around boxes.
 
-        levels: (N, C, h, w) of a crop of `size` px, one for each of `STRIDES`; they learn nothing from here. boxes:
+        levels: (N, C, h, w) of a crop, one for each of `STRIDES`; they learn nothing from here. boxes:
         (N, K, 4) cx, cy, w, h, crop px. Returns (N K, 64, 16, 16).
         """
         steps = (torch.arange(self.CELLS, dtype=boxes.dtype, device=boxes.device) + 0.5) / self.CELLS - 0.5
-        across = boxes[..., :1] + self.REGION * boxes[..., 2:3] * steps
-        down = boxes[..., 1:2] + self.REGION * boxes[..., 3:4] * steps
+        low, extent = boxes[..., None, :2], boxes[..., None, 2:]
+        places = low + self.REGION * extent * steps[:, None]  # (N, K, 16, 2)
+        count, grid = int(boxes.shape[1]), self.CELLS  # whole numbers, see `xcorr_pixelwise`
         sampled = []
         for level, stride in zip(levels, self.STRIDES, strict=True):
-            x = bilinear(across, level.shape[3], stride, size)
-            y = bilinear(down, level.shape[2], stride, size)
-            rows = y @ level.detach().permute(0, 2, 3, 1).flatten(2)[:, None]  # channels last: one large product
-            sampled.append(x[:, :, None] @ rows.unflatten(-1, (level.shape[3], level.shape[1])))
-        return self.narrow(torch.cat(sampled, dim=-1).flatten(0, 1).permute(0, 3, 1, 2))
+            channels, height, width = map(int, level.shape[1:])
+            x, y = bilinear(places[..., 0], width, stride), bilinear(places[..., 1], height, stride)
+            lines = level.detach().permute(0, 2, 3, 1).reshape(-1, 1, height, width * channels)
+            rows = (y @ lines).reshape(-1, count, grid, width, channels)  # channels last: one large product
+            sampled.append((x[:, :, None] @ rows).reshape(-1, grid, grid, channels))
+        return self.narrow(torch.cat(sampled, dim=-1).permute(0, 3, 1, 2))
 
     def forward(self, template: Tensor, patch: Tensor, boxes: Tensor) -> Tensor:
         """Better boxes. template, patch: (M, 64, 16, 16) of the exemplar's box and of `boxes`, (M, 4) cx, cy, w, h.
@@ -160,11 +168,12 @@ class Refiner(nn.Module):
         return torch.cat([centre, extent, found[:, 4:]], dim=1)
 
 
-def bilinear(places: Tensor, cells: int, stride: int, size: int) -> Tensor:
+def bilinear(places: Tensor, cells: int, stride: int) -> Tensor:
     """Weights of bilinear sampling along one axis; beyond the outermost cells all is 0.
 
-    places: (..., P) px in a crop of `size` px, which `cells` cells cover, `stride` px apart. Returns (..., P, cells).
+    places: (..., P) px in a crop that `cells` cells cover; cell i is centred on pixel i `stride`. Returns
+    (..., P, cells).
     """
-    first = (size - (cells - 1) * stride) / 2
+    first = 0.5  # the centre of pixel 0
     index = torch.arange(cells, dtype=places.dtype, device=places.device)
     return (1 - ((places[..., None] - first) / stride - index).abs()).clamp(min=0)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tracker.backbones import AlexNet, MobileNetV2
+from tracker.backbones import AlexNet, FBNet
 from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, Refiner, ScoreHead, Template
@@ -34,6 +34,8 @@ class SiameseNet(nn.Module):
     config: which trunk and head, and the crop sizes they were trained for.
     """
 
+    WIDTH = 256  # swift: channels of what is compared
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -42,15 +44,12 @@ class SiameseNet(nn.Module):
             self.head: nn.Module = ScoreHead()
             self.stride = AlexNet.STRIDE
         else:
-            self.backbone = MobileNetV2()
-            self.stride = MobileNetV2.STRIDE
+            self.backbone = FBNet()
+            self.stride = FBNet.STRIDE
             cells = -(-config.exemplar_size // self.stride)
-            width = MobileNetV2.CHANNELS
-            self.neck = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
-            self.detail = nn.Conv2d(MobileNetV2.DETAIL_CHANNELS, width, 3, 2, 1, bias=False)
-            nn.init.zeros_(self.detail.weight)  # detail at stride 8 joins as training finds a use for it
-            self.head = BoxHead(width, cells * cells)
-            self.refiner = Refiner((MobileNetV2.FINE_CHANNELS, MobileNetV2.DETAIL_CHANNELS, width))
+            self.neck = nn.Conv2d(FBNet.CHANNELS, self.WIDTH, 1)
+            self.head = BoxHead(self.WIDTH, cells * cells)
+            self.refiner = Refiner((FBNet.FINE_CHANNELS, FBNet.DETAIL_CHANNELS, self.WIDTH))
 
     @property
     def grid(self) -> Grid:
@@ -69,7 +68,7 @@ class SiameseNet(nn.Module):
         if self.config.network == "siamfc":
             return self.backbone(x)
         fine, detail, coarse = self.backbone(x)
-        return fine, detail, self.neck(coarse) + self.detail(detail)
+        return fine, detail, self.neck(coarse)
 
     def embed(self, exemplar: Tensor, extent: Tensor) -> Template:
         """Turn an exemplar into a template.
@@ -80,12 +79,9 @@ class SiameseNet(nn.Module):
         levels, size = self.features(exemplar), exemplar.shape[-1]
         features = levels[-1]
         if self.config.network == "siamfc":
-            nothing = features.new_zeros(len(features), 0)
-            return Template(features, nothing, nothing)
-        inside = coverage(extent, features.shape[-1])
-        mean = (features * inside[:, None]).sum((2, 3)) / inside.sum((1, 2))[:, None]
+            return Template(features, features.new_zeros(len(features), 0))
         box = torch.cat([torch.full_like(extent, size / 2), extent * size], dim=1)
-        return Template(features, torch.cat([mean, extent], dim=1), self.refiner.look(levels, box[:, None], size))
+        return Template(features, self.refiner.look(levels, box[:, None]))
 
     def forward(self, template: Template, search: Tensor) -> Maps:
         """Compare. search: (N, 3, Hx, Wx) RGB in [0, 255], one for each template."""
@@ -98,7 +94,7 @@ class SiameseNet(nn.Module):
 
         levels: of the crops, see `Maps`. boxes: (N, 4) cx, cy, w, h, search px. Returns patches (N, 64, 16, 16).
         """
-        return self.refiner.look(levels, boxes[:, None], self.config.search_size)
+        return self.refiner.look(levels, boxes[:, None])
 
     def refine(self, known: Tensor, seen: Tensor, boxes: Tensor) -> Tensor:
         """Make boxes better; swift only.
@@ -109,20 +105,10 @@ class SiameseNet(nn.Module):
         return self.refiner(known, seen, boxes)
 
 
-def coverage(extent: Tensor, cells: int) -> Tensor:
-    """How much of each template cell a centred box covers.
-
-    extent: (N, 2) width and height as shares of the exemplar, > 0. Returns (N, cells, cells) in [0, 1], never all 0.
-    """
-    edges = torch.linspace(0, 1, cells + 1, dtype=extent.dtype, device=extent.device)
-    low, high = (0.5 - extent / 2).clamp(min=0)[..., None], (0.5 + extent / 2).clamp(max=1)[..., None]
-    line = (torch.minimum(edges[1:], high) - torch.maximum(edges[:-1], low)).clamp(min=0) * cells  # (N, 2, cells)
-    return line[:, 1, :, None] * line[:, 0, None, :]
-
-
 def to_input(crops: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """(N, H, W, 3) uint8 RGB crops -> (N, 3, H, W) float32 in [0, 255], channels-last, on `device`."""
-    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).to(torch.float32)
+    """(N, H, W, 3) uint8 RGB crops -> (N, 3, H, W) float32 in [0, 255] on `device`."""
+    planes = np.ascontiguousarray(crops.transpose(0, 3, 1, 2))  # while they are bytes: a quarter of the memory
+    return torch.from_numpy(planes).to(device).to(torch.float32)
 
 
 def save_network(net: nn.Module, file: str | Path, half: bool = True) -> None:

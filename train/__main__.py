@@ -24,6 +24,7 @@ from tracker.network import SiameseNet, average, load_network, save_network
 from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
+from train.convert import from_fear
 from train.harvest import Harvest, harvest, load_detector, track_tiles
 from train.loop import Run
 from train.processes import Processes, join
@@ -136,11 +137,18 @@ def command_average(args: argparse.Namespace) -> None:
     print(f"wrote {out}, with the config of {args.weights[-1]}")
 
 
+def command_convert(args: argparse.Namespace) -> None:
+    """Turn a network that others trained into weights to begin with."""
+    out = check_output(args.out, (".safetensors",), force=True)
+    save_network(from_fear(args.fear), out)
+    print(f"wrote {out}: trunk and head of FEAR-XS, an untrained refiner; begin with it: fit --from {out}")
+
+
 def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
     """What fit and tune share: one run, in this process or in those that torchrun started."""
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    run = Run(cfg, store, args.out, start, args.trunk, processes, args.tensorboard)
+    run = Run(cfg, store, args.out, start, processes, args.tensorboard)
     if run.step and processes.first:
         print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
     best = run.train(args.minutes, validation(args.val, args.threads) if args.val else None, args.val_minutes)
@@ -238,7 +246,6 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
     p.add_argument("--from", dest="start_from", help="weights to begin with: a name or a file")
-    p.add_argument("--trunk", type=Path, help="ImageNet weights of the MobileNetV2 trunk (torchvision's naming)")
     p.add_argument("--minutes", type=minutes, help="length of the whole run; the schedule is fitted to it")
     add_training(p)
     p.set_defaults(run=command_fit)
@@ -246,6 +253,10 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("weights", nargs="+", help="names or files; the config of the last one is kept")
     p.add_argument("--out", required=True, help="weights to write (.safetensors)")
     p.set_defaults(run=command_average)
+    p = commands.add_parser("convert", help=command_convert.__doc__)
+    p.add_argument("--fear", type=Path, required=True, help="ONNX graph of the search branch of FEAR-XS")
+    p.add_argument("--out", required=True, help="weights to write (.safetensors)")
+    p.set_defaults(run=command_convert)
     p = commands.add_parser("calibrate", help=command_calibrate.__doc__)
     p.add_argument("--weights", required=True, help="a name or a file")
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
@@ -265,7 +276,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--keep", type=Path, help="store whose pairs are mixed in, so that the rest is not forgotten")
     p.add_argument("--keep-share", type=share, default=0.5, help="share of these pairs")
     add_training(p)
-    p.set_defaults(run=command_tune, trunk=None)
+    p.set_defaults(run=command_tune)
     return parser
 
 

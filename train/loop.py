@@ -24,7 +24,7 @@ from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
-from train.checkpoint import asked_to_stop, load_state, only_warn, read_imagenet, save_state, saved_at_the_end
+from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.config import LossConfig, OptimConfig, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.log import Log
@@ -136,15 +136,17 @@ def batch_norms(net: nn.Module) -> list[Any]:
 
 
 def freeze(net: SiameseNet, cfg: OptimConfig, refine: bool) -> None:
-    """Keep the first `frozen_stages` stages of a MobileNetV2 trunk as they are, and batch-norm if told so.
+    """Keep the first `frozen_stages` stages of the trunk as they are, and batch-norm if told so.
 
-    A refiner without a loss stays as it is; when only the refiner is trained, all else does.
+    A refiner without a loss stays as it is; when only parts are trained, all else does.
     """
+    if cfg.train != "all":
+        net.requires_grad_(False).eval()
+        parts = [net.refiner] if cfg.train == "refiner" else [net.head, net.refiner]
+        for part in parts:
+            part.requires_grad_(True).train()
     if net.config.network == "swift" and not refine:
         net.refiner.requires_grad_(False).eval()
-    if cfg.train == "refiner":
-        net.requires_grad_(False).eval()
-        net.refiner.requires_grad_(True).train()
     if cfg.frozen_stages:
         features: Any = net.backbone.features
         features[: cfg.frozen_stages].requires_grad_(False)
@@ -194,9 +196,9 @@ class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
     cfg: everything that decides the result. folder: last.pt (state of the run), last.safetensors and best.safetensors
-    (averaged weights), log.csv, curves.png. start_from: a weight file to begin with. trunk: ImageNet weights for the
-    trunk. processes: of all that share the work; only the first one reads and writes the folder. tensorboard: write
-    event files, too. Raises ConfigError: the weights are of another network, or the processes cannot share a batch.
+    (averaged weights), log.csv, curves.png. start_from: a weight file to begin with. processes: of all that share the
+    work; only the first one reads and writes the folder. tensorboard: write event files, too.
+    Raises ConfigError: the weights are of another network, or the processes cannot share a batch.
     """
 
     def __init__(
@@ -205,7 +207,6 @@ class Run:
         store: Store,
         folder: Path,
         start_from: Path | None = None,
-        trunk: Path | None = None,
         processes: Processes | None = None,
         tensorboard: bool = False,
     ) -> None:
@@ -227,9 +228,6 @@ class Run:
             except RuntimeError:
                 found, wanted = (f"{c.network} of exemplar_size {c.exemplar_size}" for c in (start.config, cfg.model))
                 raise ConfigError(f"{start_from} is a {found}, the config wants a {wanted}") from None
-        elif trunk:
-            backbone: Any = self.net.backbone
-            backbone.load_imagenet(read_imagenet(trunk))
         self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.start = {k: v.clone() for k, v in self.ema.items()} if optim.start_share else {}

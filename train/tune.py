@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.config import ConfigError, ModelConfig
+from tracker.config import BoxCrops, ConfigError, ModelConfig
 from tracker.footage.files import DataError
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
@@ -87,7 +87,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             max_gap=100,
             max_shift=52.0 if swift else 20.0,
             scale_jitter=0.3 if swift else 0.08,
-            shape_jitter=0.0,
+            shape_jitter=0.1 if isinstance(model.crops, BoxCrops) else 0.0,
             turn=0.2,
             exemplar_jitter=0.05,
             part=0.0,

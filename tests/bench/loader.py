@@ -24,7 +24,7 @@ from train.loop import Batch, Run, prefetch
 from train.render import render
 from train.store import Store, prepare
 
-CONFIG = Path(__file__).parents[2] / "configs" / "swift-3.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "swift.yaml"
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ PHOTO_COLUMNS = "image,x,y,w,h[,label][,mask]"
 def read_plain(path: Path, tally: Tally) -> Iterator[Clip]:
     """boxes.csv beside a video or images (column frame), or beside images/ of photos (column image).
 
-    Masks, if any: masks/<id>/<frame>.png, or the file named in the column mask.
+    Masks, if any: masks/<id>/<frame>.png, or the file named in the column mask. The source of a clip is the folder that
+    holds it, that of a clip that is named itself "video".
     """
     video = path if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() else None
     root = path.parent if path.is_file() else path
@@ -32,7 +33,8 @@ def read_plain(path: Path, tally: Tally) -> Iterator[Clip]:
             if "image" in columns:
                 yield from _plain_photos(file, rows)
             else:
-                yield _plain_clip(file, rows, video, tally)
+                source = "video" if file.parent == root else file.parent.resolve().parent.name
+                yield _plain_clip(file, rows, video, source, tally)
         except DataError as error:
             tally.drop("sequences that cannot be used", str(error))
 
@@ -58,7 +60,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[f
 
 
 def _plain_clip(
-    file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]]], video: Path | None, tally: Tally
+    file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]]], video: Path | None, source: str, tally: Tally
 ) -> Clip:
     folder = file.parent
     name = folder.resolve().name
@@ -77,7 +79,7 @@ def _plain_clip(
             int(p.stem): partial(mask_file, p) for p in (folder / "masks" / target).glob("*.png") if p.stem.isdigit()
         }
         targets.append(Target(target, f"{name}/{target}", observed, masks))
-    return Clip(name, "video", video or _frames_beside(folder), tuple(targets))
+    return Clip(name, source, video or _frames_beside(folder), tuple(targets))
 
 
 def _frames_beside(folder: Path) -> Path | tuple[Path, ...]:

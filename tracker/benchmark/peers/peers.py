@@ -462,7 +462,7 @@ class Fear:
         new_h = old[1] * (1 - rate) + float(top[best] + bottom[best]) * rate
         corner = (float(self.points_x[best] - left[best]), float(self.points_y[best] - top[best]))
         across, down = w / 256, h / 256
-        found = (x + corner[0] * across, y + corner[1] * down, max(3.0, new_w * across), max(3.0, new_h * down))
+        found = Box(x + corner[0] * across, y + corner[1] * down, max(3.0, new_w * across), max(3.0, new_h * down))
         self.place(frame, found)
         post = time.perf_counter()
         return Answer(self.box, float(score[best]), (cut - begin) * 1e3, (done - cut) * 1e3, (post - done) * 1e3)

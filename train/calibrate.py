@@ -49,7 +49,6 @@ LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
 NOTICED = 3  # frames without the target after which a tracker has called it lost
-HOPE = 1.25  # log-odds that a verified box gains: where no network was trained, right boxes look worse
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
 J = TypeVar("J")
@@ -211,8 +210,7 @@ def calibrate(
     )
     p = np.array([confidence.following.probability(row) for row in rows.following.tolist()])
     q = np.array([confidence.verified.probability(row) for row in rows.finding.tolist()])
-    hopeful = replace(confidence.verified, bias=round(confidence.verified.bias + HOPE, 6))
-    return replace(confidence, verified=hopeful), {
+    return confidence, {
         "rows": len(p),
         "right": float(rows.followed_right.mean()),
         "ece": calibration_error(p, rows.followed_right),

@@ -345,6 +345,7 @@ def test_names_and_what_cannot_be_served(tmp_path):
     assert tracker_name("trax=a program --x") == "trax"
     assert tracker_name("mine:=trax=a program") == "mine"
     (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "walk.txt").write_text("1,2,30,40\n")
     done = subprocess.run(
         [sys.executable, "-m", "tracker.cli", "trax", f"results={tmp_path / 'theirs'}"],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=ROOT, check=False,

@@ -139,6 +139,7 @@ def test_soft_targets_say_nothing_where_a_member_did_not_look(scene, swift):
 
 
 def test_a_spec_that_cannot_vote_is_refused(tmp_path):
+    (tmp_path / "walk.txt").write_text("1,2,30,40\n")
     with pytest.raises(ValueError, match="no say in a vote"):
         load_teacher(["swift", f"results={tmp_path}"])
     with pytest.raises(ValueError, match="no box head"):

@@ -49,6 +49,7 @@ def change(**values):
         (change(search_size="big"), "search_size: expected int, got 'big'"),
         (change(search_size=True), "search_size: expected int, got True"),
         (change(network="swft"), "network: 'swft' is not allowed; choose from 'siamfc', 'swift'"),
+        (change(network="swift-nano"), "tracking.refine: swift-nano has no refiner, give 0; got 0.5"),
         (change(network="siamfc"), "tracking: network siamfc takes PyramidTracking"),
         (change(exemplar_size=300), "0 < exemplar_size < search_size"),
         ([1], "expected a mapping"),

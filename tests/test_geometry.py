@@ -59,10 +59,8 @@ def test_a_box_that_reaches_over_the_edge_is_allowed():
     assert check_box(np.array([-4, -4, 5, 5]), 100, 50) == (-4, -4, 5, 5)
 
 
-def test_the_grid_is_centred():
-    for grid in (Grid(17, 8, 255), Grid(14, 16, 209), Grid(13, 16, 193)):
-        assert grid.centres[0] + grid.centres[-1] == grid.search_size
-        assert np.diff(grid.centres) == pytest.approx(grid.stride)
+def test_the_cells_of_a_grid():
+    assert Grid(3, 16, 15.5).centres.tolist() == [15.5, 31.5, 47.5]
 
 
 def test_hann_window_is_symmetric_with_peak_one():

@@ -9,8 +9,8 @@ from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.backends import make_runner
-from tracker.config import SIAMFC, SWIFT, BoxCrops
-from tracker.correlation import xcorr, xcorr_all, xcorr_pixelwise
+from tracker.config import NANO, SIAMFC, SWIFT, BoxCrops
+from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
 from tracker.heads import Template
 from tracker.network import (
@@ -23,7 +23,7 @@ from tracker.network import (
 )
 
 
-@pytest.fixture(params=[SIAMFC, SWIFT], ids=["siamfc", "swift"])
+@pytest.fixture(params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])
 def net(request):
     torch.manual_seed(0)
     net = SiameseNet(request.param)
@@ -37,7 +37,13 @@ def net(request):
 def inputs(net, n=2):
     torch.manual_seed(1)
     z, x = net.config.exemplar_size, net.config.search_size
-    return 255 * torch.rand(n, 3, z, z), torch.rand(n, 2) / 2 + 0.2, 255 * torch.rand(n, 3, x, x)
+    exemplar, search = (torch.randint(256, (n, 3, side, side)).float() for side in (z, x))
+    return exemplar, torch.rand(n, 2) / 2 + 0.2, search
+
+
+def as_cut(search):
+    """Crops as they are cut: (N, H, W, 3) uint8."""
+    return search.permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
 
 
 # --- correlation
@@ -46,12 +52,17 @@ def inputs(net, n=2):
 def test_correlations_equal_the_twin(rng):
     z, x = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(2, 4, 7, 9))
     tz, tx = torch.from_numpy(z), torch.from_numpy(x)
-    every, pixel = xcorr_all(tz, tx), xcorr_pixelwise(tz, tx)
+    every, depth, pixel = xcorr_all(tz, tx), xcorr_depthwise(tz, tx), xcorr_pixelwise(tz, tx)
+    padded = xcorr_depthwise(tz, tx, padding=1)
+    assert padded.shape == (2, 4, 7, 9) and torch.equal(padded[:, :, 1:-1, 1:-1], depth)
+    assert torch.allclose(padded, xcorr_depthwise(tz, nn.functional.pad(tx, (1, 1, 1, 1))))
     for i in range(2):
         expected = reference.xcorr(z[i], x[i])
         assert np.allclose(xcorr(tz, tx)[i, 0], expected)
         assert np.allclose(every[i, i], expected)
         assert np.allclose(every[i, 1 - i], reference.xcorr(z[1 - i], x[i]))
+        for c in range(4):
+            assert np.allclose(depth[i, c], reference.xcorr(z[i, c : c + 1], x[i, c : c + 1]))
         for cell in range(9):
             one = z[i, :, cell // 3, cell % 3]
             assert np.allclose(pixel[i, cell], np.einsum("c,chw->hw", one, x[i]) / 2)
@@ -73,11 +84,18 @@ def test_score_map_sizes(net):
         maps = net(net.embed(exemplar, extent), search)
     cells = net.grid.cells
     assert maps.logits.shape == (2, cells, cells)
-    assert cells == {"siamfc": 17, "swift": 14}[net.config.network]
-    if net.config.network == "swift":
+    assert cells == {"siamfc": 17, "swift": 14, "swift-nano": 12}[net.config.network]
+    if net.config.network != "siamfc":
         assert maps.box_map.shape == (2, 4, cells, cells) and (maps.box_map > 0).all()
     else:
         assert maps.box_map is None
+
+
+def test_the_map_is_centred_on_the_crop(net):
+    for size in (net.config.search_size, net.config.search_size + 2 * net.stride):
+        grid = net.grid_on(size)
+        assert grid.centres[0] + grid.centres[-1] == size
+        assert np.diff(grid.centres) == pytest.approx(net.stride)
 
 
 def test_siamfc_is_fully_convolutional():
@@ -144,7 +162,7 @@ def test_imagenet_weights_of_another_network_are_refused():
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
     if net.config.network == "siamfc" and engine == "onnxruntime":
-        with pytest.raises(ValueError, match="swift only"):
+        with pytest.raises(ValueError, match="runs swift and swift-nano"):
             make_runner(net, torch.device("cpu"), engine, 1)
         return
     exemplar, extent, search = inputs(net, batch)
@@ -153,7 +171,7 @@ def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
         maps = net(template, search)
         expected = [m.numpy() for m in (maps.logits, maps.box_map, *maps.levels) if m is not None]
     runner = make_runner(net, torch.device("cpu"), engine, 1)
-    got = runner.compare(template, search)
+    got = runner.compare(template, as_cut(search))
     assert len(got) == len(expected)
     for a, b in zip(expected, got, strict=True):
         assert np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
@@ -170,6 +188,13 @@ def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
         assert np.allclose(runner.refine(template.patch.numpy(), looked, boxes.numpy()), better, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("config", [SIAMFC, NANO], ids=["siamfc", "swift-nano"])
+def test_a_network_without_a_refiner_says_so(config):
+    runner = make_runner(SiameseNet(config), torch.device("cpu"), "torch", 1)
+    with pytest.raises(ValueError, match="this network has no refiner"):
+        runner.refine(np.zeros((1, 0)), np.zeros((1, 0)), np.zeros((1, 4)))
+
+
 def test_unknown_engines_are_named(net):
     with pytest.raises(ValueError, match="no engine 'tensorrt'; there is auto"):
         make_runner(net, torch.device("cpu"), "tensorrt", 1)
@@ -183,7 +208,7 @@ def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monk
     exemplar, extent, search = inputs(net, 1)
     with torch.no_grad():
         template = net.embed(exemplar, extent)
-    assert make_runner(net, torch.device("cpu"), "auto", 1).compare(template, search)[0].shape == (1, 14, 14)
+    assert make_runner(net, torch.device("cpu"), "auto", 1).compare(template, as_cut(search))[0].shape == (1, 14, 14)
     with pytest.raises(ValueError, match=r"pip install \"siamtrack\[fast\]\""):
         make_runner(net, torch.device("cpu"), "onnxruntime", 1)
 

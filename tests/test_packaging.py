@@ -21,9 +21,9 @@ MIB = 2**20
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     # A copy, because a build leaves its traces in the source tree.
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
-    for name in ("siamtrack", "tracker", "train", "tests", "demos"):
+    for name in ("siamtrack", "tracker", "train", "tests", "demos", "LICENSES"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "-w", str(out), str(source)], capture_output=True, text=True)
@@ -64,7 +64,9 @@ def test_weights_are_inside_and_small(wheel: Path) -> None:
 
 def test_licence_and_typing_are_declared(unpacked: Path) -> None:
     (info,) = unpacked.glob("*.dist-info")
-    assert "License-Expression: MIT" in (info / "METADATA").read_text()
+    assert "License-Expression: MIT AND Apache-2.0" in (info / "METADATA").read_text()
+    assert "NanoTrack" in (info / "licenses" / "NOTICE").read_text()
+    assert "Apache License" in (info / "licenses" / "LICENSES" / "Apache-2.0.txt").read_text()
     assert "The siamtrack authors" in (info / "licenses" / "LICENSE").read_text()
 
 

@@ -125,7 +125,7 @@ def test_soft_targets_say_nothing_where_a_member_did_not_look(scene, swift):
     first, second = scene.render(0), scene.render(3)
     box, around = Box(*scene.box(0)), Box(*scene.box(2))
     cx, cy = around.centre
-    window, grid = CropWindow.around((cx + 30, cy - 10), 400, 320, 256), Grid(32, 8, 256)  # stretched
+    window, grid = CropWindow.around((cx + 30, cy - 10), 400, 320, 256), Grid(32, 8, 4.0)  # stretched
     soft = soft_targets(Teacher([swift, Mirrored(swift)]), first, box, second, window, grid, around)
     assert soft.score_map.shape == (2, 32, 32) and soft.box_map.shape == (2, 4, 32, 32) and soft.boxes.shape == (2, 4)
     assert iou(np.array(window.to_frame(soft.box.tolist())), scene.box(3)) > 0.6

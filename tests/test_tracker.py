@@ -1,21 +1,23 @@
 """The tracker with an oracle instead of a network, so that only its own arithmetic is judged, and with real ones."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tracker import Result, Target, Tracker
-from tracker.config import SIAMFC, SWIFT, PyramidTracking
+from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
 from tracker.engine import Refined, View, pick_device, stretched
 from tracker.geometry import Box, CropWindow, iou
 from tracker.network import SiameseNet, load_network, save_network
+from tracker.scene import Scene
 from tracker.tracker import check_frame, weight_names
 from train.labels import ellipse_labels
 
 
-@pytest.fixture(scope="module", params=[SIAMFC, SWIFT], ids=["siamfc", "swift"])
+@pytest.fixture(scope="module", params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])
 def built(request):
     torch.manual_seed(0)
     return Tracker(SiameseNet(request.param), device="cpu")
@@ -33,7 +35,7 @@ def oracle(tracker, monkeypatch, truth):
 
     def see(frame, window):
         box = window.to_crop(truth())
-        if tracker.config.network == "swift":
+        if tracker.config.network != "siamfc":
             labels = ellipse_labels(torch.tensor([box], dtype=torch.float64), grid)
             # box distances from the label of every cell, also outside the box, where an oracle may be exact
             cx, cy = box.centre
@@ -53,7 +55,7 @@ def oracle(tracker, monkeypatch, truth):
         seen = []
         for sought, windows in asked:
             maps = [[np.float32(m) for m in see(frame, window)] for window in windows]
-            if tracker.config.network == "swift":
+            if tracker.config.network != "siamfc":
                 maps = [(logits, stretched(d[None], sought.stretch[None])[0]) for logits, d in maps]
             seen.append([View(frame, window, *m) for window, m in zip(windows, maps, strict=True)])
         return seen
@@ -291,3 +293,13 @@ def test_a_target_is_equal_to_itself_only_and_short_to_print(tracker, photo):
     assert target == target and target != other
     assert {target: "one", other: "two"}[target] == "one"
     assert len(repr(target)) < 300
+
+
+def test_swift_nano_is_small_and_follows_a_scene():
+    """A rendered target that moves, turns and grows."""
+    assert Path("tracker/weights/swift-nano.safetensors").stat().st_size < 2e6
+    scene = Scene((320, 240), 60, seed=5)
+    tracker = Tracker.load("swift-nano", device="cpu")
+    tracker.init(scene.render(0), scene.box(0))
+    overlaps = [float(iou(tracker.update(scene.render(t)).box, scene.box(t))) for t in range(1, 40)]
+    assert np.mean(overlaps) > 0.8 and min(overlaps) > 0.5

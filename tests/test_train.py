@@ -285,7 +285,7 @@ def test_augmentations_keep_shape_and_input(photo):
 @pytest.mark.parametrize("seed", range(8))
 def test_reading_the_labels_gives_the_box_back(seed):
     rng = np.random.default_rng(seed)
-    grid = Grid(14, 16, 209)
+    grid = Grid(14, 16, 0.5)
     box = Box.from_centre(*rng.uniform(50, 160, 2), *rng.uniform(20, 90, 2))
     labels = ellipse_labels(torch.tensor([box], dtype=torch.float64), grid)
     logits = np.where(labels.score[0] == 1, 8.0, -8.0).astype(np.float32)
@@ -297,7 +297,7 @@ def test_reading_the_labels_gives_the_box_back(seed):
 
 
 def test_ellipse_labels_by_hand():
-    labels = ellipse_labels(torch.tensor([[40.5, 56.5, 80.0, 48.0]]), Grid(14, 16, 209))  # centre (80.5, 80.5) = cell 5
+    labels = ellipse_labels(torch.tensor([[40.5, 56.5, 80.0, 48.0]]), Grid(14, 16, 0.5))  # centre (80.5, 80.5) = cell 5
     score = labels.score[0]
     assert score[5].tolist() == [0, 0, 0, -1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0]  # |dx| <= 20 target, <= 40 ring
     assert score[:, 5].tolist() == [0, 0, 0, 0, -1, 1, -1, 0, 0, 0, 0, 0, 0, 0]  # |dy| <= 12 target, <= 24 ring
@@ -306,11 +306,11 @@ def test_ellipse_labels_by_hand():
 
 
 def test_a_tiny_target_still_has_a_cell():
-    assert ellipse_labels(torch.tensor([[90.0, 90.0, 2.0, 2.0]]), Grid(14, 16, 209)).score.eq(1).sum() >= 1
+    assert ellipse_labels(torch.tensor([[90.0, 90.0, 2.0, 2.0]]), Grid(14, 16, 0.5)).score.eq(1).sum() >= 1
 
 
 def test_radius_labels_of_a_centred_target_are_the_papers():
-    labels = radius_labels(torch.tensor([[107.5, 107.5, 40.0, 40.0]]), Grid(17, 8, 255), 16.0)[0]
+    labels = radius_labels(torch.tensor([[107.5, 107.5, 40.0, 40.0]]), Grid(17, 8, 63.5), 16.0)[0]
     assert (
         labels.sum() == 13 and labels[8, 8] == labels[6, 8] == labels[8, 10] == labels[7, 7] == 1 and labels[6, 7] == 0
     )

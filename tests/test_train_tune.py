@@ -4,6 +4,7 @@ import builtins
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -57,6 +58,21 @@ def test_weights_lie_between_the_start_and_what_was_learnt(store, tmp_path):
     assert torch.equal(kept["head.score.read.0.weight"], start["head.score.read.0.weight"])
     again = Run(cfg, store, tmp_path)  # the start comes out of the checkpoint
     assert torch.equal(*(one.averaged().state_dict()["head.box.read.10.bias"] for one in (again, run)))
+
+
+def test_swift_nano_learns_from_its_first_step(store, tmp_path):
+    """Trunk and head move; there is no refiner to train."""
+    cfg = tune_config(load_network(weight_file("swift-nano")).config, store, 0.5)
+    cfg = replace(cfg, optim=replace(cfg.optim, batch=4, micro_batch=2))
+    run = Run(cfg, store, tmp_path, start_from=weight_file("swift-nano"))
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    losses = run.train_step(run.draw_batch(0), 1e-3)
+    moved = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
+    expected = {"head.read.weight", "head.alike.weight", "backbone.features.9.conv.0.weight"}
+    assert losses["loss"] > 0 and expected <= moved
+    assert not any(k.startswith("backbone.features.4.") for k in moved)  # the first five stages stay
+    with pytest.raises(ConfigError, match=r"loss\.refine: swift-nano has no refiner, give 0; got 0\.5"):
+        replace(cfg, loss=replace(cfg.loss, refine=0.5))
 
 
 def test_shares_of_new_and_kept_footage(store, footage, tmp_path):

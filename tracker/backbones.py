@@ -68,6 +68,7 @@ class FBNet(nn.Module):
     """
 
     STRIDE = 16
+    FIRST = 0.5  # centre of cell 0, px
     CHANNELS = 112
     FINE, DETAIL = 5, 9  # stages up to the last one at stride 4 and at stride 8
     FINE_CHANNELS, DETAIL_CHANNELS = 24, 32
@@ -95,6 +96,86 @@ class FBNet(nn.Module):
         fine = self.features[: self.FINE](x - self.mean)
         detail = self.features[self.FINE : self.DETAIL](fine)
         return fine, detail, self.features[self.DETAIL :](detail)
+
+
+class Gate(nn.Module):
+    """Weighs every channel by what the whole map shows: squeeze and excitation (Hu et al., 2018, section 3).
+
+    groups: of channels, each of which is weighed by its own alone. last: turns logits into weights in [0, 1].
+    """
+
+    def __init__(self, channels: int, hidden: int, last: nn.Module, groups: int = 1) -> None:
+        super().__init__()
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1, groups=groups),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, groups=groups),
+            last,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weigh(x)
+
+
+class GatedResidual(nn.Module):
+    """An inverted residual with a `Gate` (Howard et al., Searching for MobileNetV3, 2019, section 5).
+
+    hidden: channels of the depth-wise convolution; as many as `inputs`: nothing is expanded. hard: h-swish, not ReLU.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, kernel: int, stride: int, gated: bool, hard: bool
+    ) -> None:
+        super().__init__()
+
+        def activation() -> nn.Module:
+            return nn.Hardswish(inplace=True) if hard else nn.ReLU(inplace=True)
+
+        layers: list[nn.Module] = []
+        if hidden != inputs:
+            layers += [nn.Conv2d(inputs, hidden, 1), activation()]
+        after: list[nn.Module] = [activation()]
+        if gated:
+            quarter = max(8, (hidden // 4 + 4) // 8 * 8)  # a multiple of 8
+            gate = Gate(hidden, quarter, nn.Hardsigmoid())
+            after = [gate, *after] if hidden != inputs else [*after, gate]  # as the published weights have it
+        layers += [nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden), *after]
+        layers += [nn.Conv2d(hidden, outputs, 1)]
+        self.conv = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class MobileNetV3(nn.Module):
+    """NanoTrack v3's trunk: the first stages of MobileNetV3-Small (Howard et al. 2019, table 2), stride 1 in the last.
+
+    Input (N, 3, H, W) RGB in [0, 255], not normalised. There is no batch-norm: it is folded into the convolutions.
+    """
+
+    STRIDE = 16
+    CHANNELS = 96
+    STAGES = (  # kernel, hidden, width, gated, h-swish, stride
+        (3, 16, 16, True, False, 2), (3, 72, 24, False, False, 2), (3, 88, 24, False, False, 1),
+        (5, 96, 40, True, True, 2), (5, 240, 40, True, True, 1), (5, 240, 40, True, True, 1),
+        (5, 120, 48, True, True, 1), (5, 144, 48, True, True, 1), (5, 288, 96, True, True, 1),
+    )  # fmt: skip
+    COUNT = 1 + len(STAGES)  # of stages, the first convolution and every block
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.Hardswish(inplace=True))]
+        inputs = 16
+        for kernel, hidden, width, gated, hard, stride in self.STAGES:
+            layers.append(GatedResidual(inputs, hidden, width, kernel, stride, gated, hard))
+            inputs = width
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """(N, 3, H, W) -> (N, 96, ceil(H / 16), ceil(W / 16))."""
+        return (self.features(x),)
 
 
 class MobileNetV2(nn.Module):

@@ -20,33 +20,43 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
-from tracker.heads import Template
+from tracker.heads import NanoHead, Template
 from tracker.network import SiameseNet
 
 Engine = Literal["auto", "torch", "onnxruntime"]
 Arrays = tuple[NDArray[np.float32], ...]
 
 
+def no_refiner(*_: object) -> NDArray[np.float32]:
+    """What `look` and `refine` do where there is nothing to do it."""
+    raise ValueError("this network has no refiner")
+
+
 class Runner(NamedTuple):
     """A network that is ready to run.
 
-    compare: template, search -> (logits,), or (logits, box_map, *levels); see `SiameseNet.forward`. look: levels,
-    boxes -> (N, 64, 16, 16), and refine: known, seen, boxes -> (N, 5); see `SiameseNet`; swift only.
+    compare: template, crops (N, H, W, 3) uint8 RGB -> (logits,), or (logits, box_map, *levels); see
+    `SiameseNet.forward`. look: levels,
+    boxes -> (N, 64, 16, 16), and refine: known, seen, boxes -> (N, 5); see `SiameseNet`; ValueError: not swift.
     """
 
-    compare: Callable[[Template, Tensor], Arrays]
-    look: Callable[[Arrays, NDArray[np.float32]], NDArray[np.float32]]
-    refine: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+    compare: Callable[[Template, NDArray[np.uint8]], Arrays]
+    look: Callable[[Arrays, NDArray[np.float32]], NDArray[np.float32]] = no_refiner
+    refine: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]] = no_refiner
 
 
 class Compare(nn.Module):
-    """`SiameseNet.forward` with plain tensors in and out, which is what tracing and exporting want."""
+    """`SiameseNet.forward` with plain tensors in and out, which is what tracing and exporting want.
+
+    It takes crops (N, H, W, 3) uint8 as they are cut: an engine turns them into planes of floats faster than we do.
+    """
 
     def __init__(self, net: SiameseNet) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, features: Tensor, search: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, crops: Tensor) -> tuple[Tensor, ...]:
+        search = crops.permute(0, 3, 1, 2).float()
         maps = self.net(Template(features, features), search)  # the patch is for `Refine` alone
         return (maps.logits,) if maps.box_map is None else (maps.logits, maps.box_map, *maps.levels)
 
@@ -88,27 +98,32 @@ def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: 
     if engine == "onnxruntime" and device.type != "cpu":
         raise ValueError(f'engine "onnxruntime" runs on the cpu; for {device} take "torch"')
     if device.type != "cpu":
-        return _torch(device, Compare(net).eval(), Look(net).eval(), Refine(net).eval())
+        return _torch(device, *_modules(net.eval()))
     net = _folded(net)
     if net.config.network == "siamfc":
         # The groups of its correlation would be fixed by a trace; a few large convolutions have no overhead to save.
         if engine == "onnxruntime":
-            raise ValueError('engine "onnxruntime" runs swift only; for siamfc take "torch"')
-        return _torch(device, Compare(net), Look(net), Refine(net))
+            raise ValueError('engine "onnxruntime" runs swift and swift-nano; for siamfc take "torch"')
+        return _torch(device, *_modules(net))
     if engine == "torch" or not installed:
-        return _torch(device, *(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
-    return _onnxruntime(net, threads)
+        runner = _torch(device, *(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
+    else:
+        runner = _onnxruntime(net, threads)
+    return runner._replace(compare=_row_by_row(runner.compare)) if _rows(net) == 1 else runner
 
 
-def _torch(device: torch.device, compare: nn.Module, look: nn.Module, refine: nn.Module) -> Runner:
-    def run_compare(template: Template, search: Tensor) -> Arrays:
+def _torch(device: torch.device, compare: nn.Module, *refiner: nn.Module) -> Runner:
+    def run_compare(template: Template, crops: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():
-            return tuple(m.cpu().numpy() for m in compare(template.features, search))
+            return tuple(m.cpu().numpy() for m in compare(template.features, torch.from_numpy(crops).to(device)))
 
     def run(module: nn.Module, *arrays: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
             return np.asarray(module(*(torch.from_numpy(a).to(device) for a in arrays)).cpu().numpy())
 
+    if not refiner:
+        return Runner(run_compare)
+    look, refine = refiner
     return Runner(run_compare, lambda levels, boxes: run(look, *levels, boxes), partial(run, refine))
 
 
@@ -137,17 +152,46 @@ def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     return folded.eval()
 
 
+def _modules(net: SiameseNet) -> list[nn.Module]:
+    """What a `Runner` runs."""
+    return [Compare(net), Look(net), Refine(net)] if net.config.network == "swift" else [Compare(net)]
+
+
+def _rows(net: SiameseNet) -> int:
+    """Rows of the example of a trace. Two stand for any number.
+
+    A correlation channel by channel is a convolution with a group for each channel of each row: its trace is good for
+    one row.
+    """
+    return 1 if isinstance(net.head, NanoHead) else 2
+
+
+def _row_by_row(compare: Callable[[Template, NDArray[np.uint8]], Arrays]) -> Callable[..., Arrays]:
+    """`compare` of one row for any number of them."""
+
+    def run(template: Template, crops: NDArray[np.uint8]) -> Arrays:
+        if len(crops) == 1:
+            return compare(template, crops)
+        rows = [compare(Template(*(t[i : i + 1] for t in template)), crops[i : i + 1]) for i in range(len(crops))]
+        return tuple(np.concatenate(maps) for maps in zip(*rows, strict=True))
+
+    return run
+
+
 def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], list[str]]]:
     """What is traced or exported: each module with an example of its inputs, and their names."""
-    exemplar, search = net.config.exemplar_size, net.config.search_size
+    exemplar, search, rows = net.config.exemplar_size, net.config.search_size, _rows(net)
+    compare, *refiner = _modules(net)
     with torch.no_grad():
-        template = net.embed(torch.zeros(2, 3, exemplar, exemplar), torch.full((2, 2), 0.5))
-        compare, given = Compare(net), (template.features, torch.zeros(2, 3, search, search))
+        template = net.embed(torch.zeros(rows, 3, exemplar, exemplar), torch.full((rows, 2), 0.5))
+        given = template.features, torch.zeros(rows, search, search, 3, dtype=torch.uint8)
         levels = compare(*given)[2:]
-    yield compare, given, ["features", "search"]
-    boxes = torch.full((2, 4), search / 4)
-    yield Look(net), (*levels, boxes), ["fine", "detail", "coarse", "boxes"]
-    yield Refine(net), (template.patch, template.patch, boxes), ["known", "seen", "boxes"]
+    yield compare, given, ["features", "crops"]
+    if refiner:
+        look, refine = refiner
+        boxes = torch.full((rows, 4), search / 4)
+        yield look, (*levels, boxes), ["fine", "detail", "coarse", "boxes"]
+        yield refine, (template.patch, template.patch, boxes), ["known", "seen", "boxes"]
 
 
 def _frozen(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -170,16 +214,19 @@ def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module.eval(), inputs, file, input_names=names, dynamo=False,  # type: ignore[arg-type]
-                dynamic_axes={name: {0: "rows"} for name in names},
+                dynamic_axes={name: {0: "rows"} for name in names if _rows(net) > 1},
             )  # fmt: skip
         ready = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
         return lambda *values: ready.run(
             None, {name: np.ascontiguousarray(v) for name, v in zip(names, values, strict=True)}
         )
 
-    compare, look, refine = (session(*part) for part in _parts(net))
+    compare, *refiner = (session(*part) for part in _parts(net))
 
-    def run_compare(template: Template, search: Tensor) -> Arrays:
-        return tuple(compare(template.features.numpy(), search.numpy()))
+    def run_compare(template: Template, crops: NDArray[np.uint8]) -> Arrays:
+        return tuple(compare(template.features.numpy(), crops))
 
+    if not refiner:
+        return Runner(run_compare)
+    look, refine = refiner
     return Runner(run_compare, lambda levels, boxes: look(*levels, boxes)[0], lambda *arrays: refine(*arrays)[0])

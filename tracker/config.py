@@ -43,7 +43,7 @@ class BoxTracking:
     penalty_k: float = 0.06  # score <- score exp(-k (r s - 1)), r, s >= 1 the change of shape and size
     size_lr: float = 0.45  # size <- (1 - a) size + a new, a = size_lr x penalised score
     window_influence: float = 0.3
-    refine: float = 0.5  # how far the box of the peak moves towards what the refiner makes of it, [0, 1]
+    refine: float = 0.5  # how far the box of the peak moves towards what the refiner makes of it, [0, 1]; 0: not asked
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ModelConfig:
     exemplar_size, search_size: crop px. crops: what of the frame they show. confidence: None before it was calibrated.
     """
 
-    network: Literal["siamfc", "swift"]
+    network: Literal["siamfc", "swift", "swift-nano"]
     exemplar_size: int
     search_size: int
     crops: SquareCrops | BoxCrops
@@ -146,6 +146,8 @@ class ModelConfig:
         wanted = PyramidTracking if self.network == "siamfc" else BoxTracking
         if not isinstance(self.tracking, wanted):
             raise ConfigError(f"tracking: network {self.network} takes {wanted.__name__}")
+        if self.network == "swift-nano" and isinstance(self.tracking, BoxTracking) and self.tracking.refine:
+            raise ConfigError(f"tracking.refine: swift-nano has no refiner, give 0; got {self.tracking.refine}")
         if not 0 < self.exemplar_size < self.search_size:
             raise ConfigError(f"0 < exemplar_size < search_size; got {self.exemplar_size} and {self.search_size}")
 
@@ -169,6 +171,7 @@ class ModelConfig:
 
 SIAMFC = ModelConfig("siamfc", 127, 255, SquareCrops(0.5), PyramidTracking())
 SWIFT = ModelConfig("swift", 128, 209, BoxCrops(1.4, 4.082), BoxTracking())
+NANO = ModelConfig("swift-nano", 127, 207, SquareCrops(0.5), BoxTracking(0.138, 0.348, 0.455, refine=0.0))
 
 T = TypeVar("T")
 

@@ -25,6 +25,18 @@ def xcorr_all(template: Tensor, search: Tensor) -> Tensor:
     return F.conv2d(search, template)
 
 
+def xcorr_depthwise(template: Tensor, search: Tensor, padding: int = 0) -> Tensor:
+    """Correlate channel by channel (Li et al., SiamRPN++, 2019, section 3.3).
+
+    template: (N, C, h, w). search: (N, C, H, W). padding: zeros added on every side of `search`, p cells.
+    Returns (N, C, H + 2 p - h + 1, W + 2 p - w + 1).
+    """
+    n, c, height, width = search.shape
+    kernel = template.reshape(n * c, 1, *template.shape[2:])
+    response = F.conv2d(search.reshape(1, n * c, height, width), kernel, padding=padding, groups=n * c)
+    return response.reshape(n, c, *response.shape[2:])
+
+
 def xcorr_pixelwise(template: Tensor, search: Tensor) -> Tensor:
     """Correlate every search cell with every template cell (Yan et al., Alpha-Refine, 2021, section 3.3).
 

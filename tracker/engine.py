@@ -149,7 +149,7 @@ class Engine:
     def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
         """Maps of N crops, each with its template: logits (N, H, W); with a box head box_map (N, 4, H, W), levels."""
         template = templates[0] if len(crops) == 1 else Template(*(torch.cat(t) for t in zip(*templates, strict=True)))
-        return self._runner.compare(template, to_input(crops, self.device))
+        return self._runner.compare(template, crops)
 
     def peaks(
         self,
@@ -193,8 +193,9 @@ class Engine:
 
 def stretched(box_map: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Boxes with other sizes about their centres. box_map: (N, 4, H, W), see `decode_peaks`. factors: (N, 2)."""
-    more = (box_map[:, :2] + box_map[:, 2:]) * ((factors - 1) / 2)[:, :, None, None]
-    return box_map + np.concatenate([more, more], axis=1)
+    sides = box_map.reshape(len(box_map), 2, 2, *box_map.shape[2:])  # near and far, along x and along y
+    more = sides.sum(axis=1, keepdims=True) * ((factors - 1) / 2)[:, None, :, None, None]
+    return (sides + more).reshape(box_map.shape)
 
 
 def keep_inside(box: Box, frame: Image) -> Box:

@@ -129,16 +129,14 @@ class CropWindow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the cells of a score map lie on the search crop: `cells` x `cells`, `stride` px apart, centred on it."""
+    """Where the cells of a score map lie on the search crop: `cells` x `cells`, `stride` px apart.
+
+    first: centre of cell 0, search px.
+    """
 
     cells: int
     stride: int
-    search_size: int
-
-    @property
-    def first(self) -> float:
-        """Centre of cell 0, search px."""
-        return (self.search_size - (self.cells - 1) * self.stride) / 2
+    first: float
 
     @property
     def centres(self) -> Float:

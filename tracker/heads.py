@@ -8,14 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tracker.correlation import xcorr, xcorr_pixelwise
+from tracker.backbones import Gate
+from tracker.correlation import xcorr, xcorr_depthwise, xcorr_pixelwise
 
 
 class Template(NamedTuple):
     """What a network remembers of a target.
 
-    features: (N, C, h, w) of the exemplar. patch: (N, P, p, p) how the inside of the box looked to the `Refiner`;
-    P = 0 for SiamFC.
+    features: (N, C, h, w) of the exemplar, or (N, L) what `NanoHead.remember` makes of them. patch: (N, P, p, p) how
+    the inside of the box looked to the `Refiner`; P = 0 where there is none.
     """
 
     features: Tensor
@@ -105,6 +106,65 @@ class BoxHead(nn.Module):
         logits = self.score(template.features, search)[:, 0]
         box_map = self.box(template.features, search).clamp(-8.0, 4.0).exp() * self.HALF_SIZE
         return Maps(logits, box_map)
+
+
+class NanoHead(nn.Module):
+    """NanoTrack v3's head: score map and box map by two branches abreast, which are the two groups of each layer.
+
+    A branch compares its search features with the template twice: every cell with every cell of it, and channel by
+    channel with its middle. What depends on the template alone is worked out once, by `remember`.
+    """
+
+    BRANCHES = 2  # of the score and of the box
+    TOWER = 6  # depth-wise and point-wise convolutions of a branch; the last point-wise one reads the maps
+    FIRST = 15.5  # centre of cell 0 of its maps, search px: what the published weights have learnt
+    MIDDLE = slice(2, 6)  # of the 8 cells of a template along an axis, those that lie on the target
+    LARGEST = 8.0  # log of a distance, search px
+
+    def __init__(self, channels: int, template_cells: int) -> None:
+        super().__init__()
+        both, self.cells = self.BRANCHES * channels, self.BRANCHES * template_cells
+        middle = self.MIDDLE.stop - self.MIDDLE.start
+        # What search features are multiplied with at each template cell, what is added, and the depth-wise template.
+        self.alike = nn.Conv2d(channels, both, 1)
+        self.offset = nn.Conv2d(channels, self.BRANCHES, 1)
+        self.middle = nn.Conv2d(channels, both, 1)
+        self.sizes = self.cells * channels, self.cells, both * middle**2
+        self.encode = nn.Conv2d(channels, both, 1)
+        self.gate = Gate(self.cells, self.cells, nn.Sigmoid(), groups=self.BRANCHES)
+        self.pixelwise = nn.Sequential(
+            nn.Conv2d(self.cells, self.cells, 2, groups=self.cells), nn.ReLU6(inplace=True),
+            nn.Conv2d(self.cells, both, 1, groups=self.BRANCHES),
+        )  # fmt: skip
+        self.depthwise = nn.Conv2d(both, both, 1, groups=self.BRANCHES, bias=False)
+        layers: list[nn.Module] = []
+        for i in range(self.TOWER):
+            layers += [nn.Conv2d(both, both, 3, 1, 1, groups=both), nn.ReLU6(inplace=True)]
+            if i < self.TOWER - 1:
+                layers.append(nn.Conv2d(both, both, 1, groups=self.BRANCHES))
+        self.tower = nn.Sequential(*layers)
+        self.read = nn.Conv2d(both, 5, 1)
+
+    def remember(self, exemplar: Tensor) -> Tensor:
+        """(N, C, 8, 8) features of an exemplar -> (N, L), in the form in which `forward` takes them."""
+        n, channels = exemplar.shape[:2]
+        alike = self.alike(exemplar).reshape(n, self.BRANCHES, channels, -1).transpose(2, 3)
+        middle = self.middle(exemplar[..., self.MIDDLE, self.MIDDLE])
+        return torch.cat([part.flatten(1) for part in (alike, self.offset(exemplar), middle)], dim=1)
+
+    def forward(self, template: Template, search: Tensor) -> Maps:
+        """template: features by `remember`. search: (N, C, H, W) features.
+
+        Returns logits (N, H - 1, W - 1) and box_map (N, 4, H - 1, W - 1).
+        """
+        n, channels, height, width = search.shape
+        alike, offset, middle = template.features.split(self.sizes, dim=1)
+        seen = alike.reshape(n, self.cells, channels) @ search.flatten(2) + offset.reshape(n, self.cells, 1)
+        pixelwise = self.pixelwise(self.gate(seen.reshape(n, self.cells, height, width)))
+        size = self.MIDDLE.stop - self.MIDDLE.start
+        depthwise = xcorr_depthwise(middle.reshape(n, -1, size, size), self.encode(search), padding=1)
+        maps = self.read(self.tower(pixelwise + self.depthwise(depthwise)))
+        return Maps(maps[:, 0], maps[:, 1:].clamp(max=self.LARGEST).exp())
 
 
 class Refiner(nn.Module):

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tracker.backbones import AlexNet, FBNet
+from tracker.backbones import AlexNet, FBNet, MobileNetV3
 from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
 from tracker.geometry import Grid
-from tracker.heads import BoxHead, Maps, Refiner, ScoreHead, Template
+from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
 T = TypeVar("T")
 
@@ -43,29 +43,40 @@ class SiameseNet(nn.Module):
             self.backbone: nn.Module = AlexNet()
             self.head: nn.Module = ScoreHead()
             self.stride = AlexNet.STRIDE
-        else:
+        elif config.network == "swift":
             self.backbone = FBNet()
             self.stride = FBNet.STRIDE
             cells = -(-config.exemplar_size // self.stride)
             self.neck = nn.Conv2d(FBNet.CHANNELS, self.WIDTH, 1)
             self.head = BoxHead(self.WIDTH, cells * cells)
             self.refiner = Refiner((FBNet.FINE_CHANNELS, FBNet.DETAIL_CHANNELS, self.WIDTH))
+        else:
+            self.backbone = MobileNetV3()
+            self.stride = MobileNetV3.STRIDE
+            cells = -(-config.exemplar_size // self.stride)
+            self.head = NanoHead(MobileNetV3.CHANNELS, cells * cells)
 
     @property
     def grid(self) -> Grid:
         """Where the cells of the score map lie on the search crop."""
-        if self.config.network == "siamfc":
-            cells = (self.config.search_size - self.config.exemplar_size) // self.stride + 1
-        else:
-            cells = -(-self.config.search_size // self.stride)
-        return Grid(cells, self.stride, self.config.search_size)
+        return self.grid_on(self.config.search_size)
+
+    def grid_on(self, size: int) -> Grid:
+        """The same on search crops of another size, px."""
+        if self.config.network == "siamfc":  # nothing is padded: the map is centred
+            cells = (size - self.config.exemplar_size) // self.stride + 1
+            return Grid(cells, self.stride, (size - (cells - 1) * self.stride) / 2)
+        cells = -(-size // self.stride)
+        if self.config.network == "swift":
+            return Grid(cells, self.stride, FBNet.FIRST)
+        return Grid(cells - 1, self.stride, NanoHead.FIRST)
 
     def features(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) RGB in [0, 255] -> (N, C, H', W') of each level; the same weights for exemplar and search.
 
         The last level is what is compared, those before it (swift) are finer.
         """
-        if self.config.network == "siamfc":
+        if self.config.network != "swift":
             return self.backbone(x)
         fine, detail, coarse = self.backbone(x)
         return fine, detail, self.neck(coarse)
@@ -78,7 +89,9 @@ class SiameseNet(nn.Module):
         """
         levels, size = self.features(exemplar), exemplar.shape[-1]
         features = levels[-1]
-        if self.config.network == "siamfc":
+        if self.config.network != "swift":
+            if isinstance(self.head, NanoHead):
+                features = self.head.remember(features)
             return Template(features, features.new_zeros(len(features), 0))
         box = torch.cat([torch.full_like(extent, size / 2), extent * size], dim=1)
         return Template(features, self.refiner.look(levels, box[:, None]))
@@ -87,7 +100,7 @@ class SiameseNet(nn.Module):
         """Compare. search: (N, 3, Hx, Wx) RGB in [0, 255], one for each template."""
         levels = self.features(search)
         maps = self.head(template, levels[-1])
-        return maps if maps.box_map is None else maps._replace(levels=levels)
+        return maps._replace(levels=levels) if self.config.network == "swift" else maps
 
     def look(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """What is in and around boxes of search crops; swift only.

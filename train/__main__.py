@@ -24,7 +24,7 @@ from tracker.network import SiameseNet, average, load_network, save_network
 from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
-from train.convert import from_fear
+from train.convert import from_fear, from_nanotrack
 from train.harvest import Harvest, harvest, load_detector, track_tiles
 from train.loop import Run
 from train.processes import Processes, join
@@ -138,10 +138,14 @@ def command_average(args: argparse.Namespace) -> None:
 
 
 def command_convert(args: argparse.Namespace) -> None:
-    """Turn a network that others trained into weights to begin with."""
+    """Turn a network that others trained into one of ours: weights to track with, or to begin with."""
     out = check_output(args.out, (".safetensors",), force=True)
-    save_network(from_fear(args.fear), out)
-    print(f"wrote {out}: trunk and head of FEAR-XS, an untrained refiner; begin with it: fit --from {out}")
+    if args.fear:
+        save_network(from_fear(args.fear), out)
+        print(f"wrote {out}: trunk and head of FEAR-XS, an untrained refiner; begin with it: fit --from {out}")
+    else:
+        save_network(from_nanotrack(*args.nanotrack_v3), out)
+        print(f"wrote {out}: NanoTrack v3 as a swift-nano; track with it: siamtrack track VIDEO --weights {out}")
 
 
 def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
@@ -254,7 +258,11 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="weights to write (.safetensors)")
     p.set_defaults(run=command_average)
     p = commands.add_parser("convert", help=command_convert.__doc__)
-    p.add_argument("--fear", type=Path, required=True, help="ONNX graph of the search branch of FEAR-XS")
+    start = p.add_mutually_exclusive_group(required=True)
+    start.add_argument("--fear", type=Path, help="ONNX graph of the search branch of FEAR-XS")
+    start.add_argument(
+        "--nanotrack-v3", type=Path, nargs=2, metavar=("BACKBONE", "HEAD"), help="ONNX graphs of NanoTrack v3"
+    )
     p.add_argument("--out", required=True, help="weights to write (.safetensors)")
     p.set_defaults(run=command_convert)
     p = commands.add_parser("calibrate", help=command_calibrate.__doc__)

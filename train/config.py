@@ -63,9 +63,9 @@ class LossConfig:
     """Weights of the loss; see train/losses.py."""
 
     radius: float  # siamfc: positives lie within this many search px of the target's centre
-    score: Literal["bce", "focal"]  # swift: loss of the score map
-    overlap: Literal["giou", "diou"]  # swift: loss of the box map
-    box: float  # swift: weight of the loss of the box map
+    score: Literal["bce", "focal"]  # networks with a box map: loss of the score map
+    overlap: Literal["giou", "diou"]  # the same: loss of the box map
+    box: float  # the same: weight of the loss of the box map
     hard: float  # weight of the hardest negatives
     swapped: float  # weight of pairs with another target's exemplar, taken from the same batch
     refine: float  # swift: weight of the loss of refined boxes; 0 leaves the refiner as it came
@@ -97,5 +97,7 @@ class TrainConfig:
             raise ConfigError(f"optim.start_share must be in [0, 1); got {self.optim.start_share}")
         if self.optim.batch % self.optim.micro_batch:
             raise ConfigError(f"optim.batch ({self.optim.batch}) must be a multiple of optim.micro_batch")
-        if self.model.network == "swift" and self.search_size != self.model.search_size:
+        if self.loss.refine and self.model.network == "swift-nano":
+            raise ConfigError(f"loss.refine: swift-nano has no refiner, give 0; got {self.loss.refine}")
+        if self.model.network != "siamfc" and self.search_size != self.model.search_size:
             raise ConfigError("search_size: a padded network trains on the size it tracks with (model.search_size)")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tracker.backbones import IMAGENET_STD
-from tracker.config import SWIFT
+from tracker.config import NANO, SWIFT
 from tracker.extras import how_to_get
 from tracker.heads import BoxHead
 from tracker.network import CheckpointError, SiameseNet
@@ -46,6 +47,100 @@ def from_fear(file: Path) -> SiameseNet:
             branch.read[0].weight[SiameseNet.WIDTH :] *= math.sqrt(SiameseNet.WIDTH)
         head.box.read[-1].bias -= math.log(BoxHead.HALF_SIZE)
     return net
+
+
+def from_nanotrack(trunk: Path, head: Path) -> SiameseNet:
+    """A swift-nano with trunk and head of NanoTrack v3 (Chu, NanoTrack, 2022; Apache-2.0).
+
+    trunk, head: its two ONNX graphs, batch-norm folded. What needs no image is worked out here: linear layers with
+    nothing between them are one, of the logits of two classes it is their difference, and what search features are
+    multiplied with before they meet the template goes to the template's side.
+    Raises CheckpointError: not these graphs; ImportError: onnx is not installed.
+    """
+    net = SiameseNet(NANO).eval()
+    layers: list[Any] = [m for m in net.backbone.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        for layer, found in zip(layers, _layers(trunk, "trunk", [_plain(m.weight) for m in layers]), strict=True):
+            _set(layer, [found])
+        layers[0].weight.copy_(layers[0].weight.flip(1).clone())  # its crops are BGR
+        _fill(net.head, head)
+    return net
+
+
+def _fill(nano: Any, file: Path) -> None:
+    """Put the weights of NanoTrack v3's head into a `NanoHead`; mutates it."""
+    channels, cells = nano.encode.in_channels, nano.cells // nano.BRANCHES
+    square = channels, channels
+    compared = [square, square, (cells, cells), (cells, cells), (cells, 1, 2, 2), (cells, cells)]
+    tower = [(channels, 1, 3, 3), square] * nano.TOWER
+    shapes = [*compared, *compared, *[square] * 4, *[(channels, cells + channels)] * 2]
+    found = iter(_layers(file, "head", [*shapes, *tower, (2, channels), *tower, (4, channels)]))
+
+    def take(count: int) -> list[Linear]:
+        return [next(found) for _ in range(count)]
+
+    box: list[list[Linear]] = [take(len(compared))]  # the graph begins with the box branch
+    score = [take(len(compared))]
+    for count in (2, 1):
+        box.append(take(count))
+        score.append(take(count))
+    score.append(take(len(tower)))
+    classes = take(1)[0]
+    box.append(take(len(tower)))
+    target = _then(score[-1].pop(), Linear(*(values[1:] - values[:1] for values in classes)))
+    sides = _then(box[-1].pop(), take(1)[0])
+    nano.read.weight.zero_()  # a branch has nothing to say of the other's maps
+    nano.read.weight[:1, :channels, 0, 0], nano.read.weight[1:, channels:, 0, 0] = target.weight, sides.weight
+    nano.read.bias.copy_(torch.cat([target.bias, sides.bias]))
+
+    parts = []
+    for (of_template, of_search, squeeze, excite, gather, mix), (middle, encode), (join,), layers in (score, box):
+        alike = _then(of_template, Linear(of_search.weight.T, torch.zeros(channels).double()))
+        offset = _then(of_template, Linear(of_search.bias[None], torch.zeros(1).double()))
+        pixelwise = _then(mix, Linear(join.weight[:, :cells], join.bias))
+        depthwise = Linear(join.weight[:, cells:], join.bias)
+        parts.append([alike, offset, middle, encode, squeeze, excite, gather, pixelwise, depthwise, *layers])
+    gate, gathered = nano.gate.weigh, nano.pixelwise
+    places = [nano.alike, nano.offset, nano.middle, nano.encode]
+    places += [gate[1], gate[3], gathered[0], gathered[2], nano.depthwise]
+    places += [m for m in nano.tower if isinstance(m, nn.Conv2d)]
+    for place, of_branches in zip(places, zip(*parts, strict=True), strict=True):
+        _set(place, of_branches)
+
+
+class Linear(NamedTuple):
+    """A convolution or matrix product: (outputs, inputs) of one pixel, or (outputs, inputs, k, k); bias (outputs,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def _plain(weight: Tensor) -> tuple[int, ...]:
+    """The shape of a weight; two numbers where the kernel is one pixel."""
+    return tuple(weight.shape[:2] if weight.shape[2:].numel() == 1 else weight.shape)
+
+
+def _layers(file: Path, part: str, shapes: list[tuple[int, ...]]) -> list[Linear]:
+    """The layers of a graph in its order, float64. Raises CheckpointError: their weights have other shapes."""
+    graph = _read(file)
+    known = {one.name for one in graph.initializer}
+    nodes = [n for n in graph.node if n.op_type in ("Conv", "Gemm") and n.input[1] in known]
+    found = _weights(graph, nodes)
+    if [_plain(w) for w, _ in found] != shapes or any(bias is None for _, bias in found):
+        raise CheckpointError(f"{file}: not the {part} of NanoTrack v3: other layers than its {len(shapes)}")
+    return [Linear(w.double().reshape(_plain(w)), b.double()) for w, b in found if b is not None]
+
+
+def _then(first: Linear, second: Linear) -> Linear:
+    """One after the other as one."""
+    return Linear(second.weight @ first.weight, second.weight @ first.bias + second.bias)
+
+
+def _set(place: Any, parts: Sequence[Linear]) -> None:
+    """Put layers into a convolution, one after the other along its outputs; mutates it."""
+    place.weight.copy_(torch.cat([part.weight for part in parts]).reshape(place.weight.shape))
+    if place.bias is not None:
+        place.bias.copy_(torch.cat([part.bias for part in parts]))
 
 
 def _read(file: Path) -> Any:

@@ -21,7 +21,6 @@ from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.extras import how_to_get
-from tracker.geometry import Grid
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
@@ -69,7 +68,7 @@ def siamfc_loss(net: SiameseNet, batch: Batch, cfg: LossConfig) -> tuple[Tensor,
     (template,), (search,) = net.features(batch["exemplar"]), net.features(batch["search"])
     head: Any = net.head
     logits = xcorr_all(template, search).float() * head.scale + head.bias  # (N, N, H, W)
-    grid = Grid(logits.shape[-1], net.stride, batch["search"].shape[-1])
+    grid = net.grid_on(batch["search"].shape[-1])
     labels = radius_labels(batch["box"], grid, cfg.radius)
     own = logits.diagonal().permute(2, 0, 1)
     loss = balanced_logistic(own, labels)

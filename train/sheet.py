@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
     green where they say target, amber where they do not count, a dot where they say background.
     """
     sampler = PairSampler(store, cfg.pairs, cfg.model, cfg.search_size, cfg.seed)
-    grid = SiameseNet(replace(cfg.model, search_size=cfg.search_size)).grid
+    grid = SiameseNet(cfg.model).grid_on(cfg.search_size)
     tiles = []
     for index in tqdm(range(count), "preview", unit="pair", mininterval=1):
         pair = sampler[index]

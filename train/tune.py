@@ -76,22 +76,22 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
     total = {kept: sum(r for s, r in roots.items() if s.startswith(KEPT) == kept) for kept in (False, True)}
     share = {False: 1 - keep_share if total[True] else 1.0, True: keep_share}
     mix = {s: share[s.startswith(KEPT)] * r / total[s.startswith(KEPT)] for s, r in roots.items()}
-    swift = model.network == "swift"
+    boxes_read = model.network != "siamfc"
     return TrainConfig(
         seed=1,
         model=model,
         precision="fp32",
-        search_size=model.search_size if swift else 191,
+        search_size=model.search_size if boxes_read else 191,
         pairs=PairConfig(
             mix=mix,
             max_gap=100,
-            max_shift=52.0 if swift else 20.0,
-            scale_jitter=0.3 if swift else 0.08,
+            max_shift=52.0 if boxes_read else 20.0,
+            scale_jitter=0.3 if boxes_read else 0.08,
             shape_jitter=0.1 if isinstance(model.crops, BoxCrops) else 0.0,
             turn=0.2,
             exemplar_jitter=0.05,
             part=0.0,
-            absent=0.1 if swift else 0.0,
+            absent=0.1 if boxes_read else 0.0,
             cutout=0.4,
             deform=0.5,
             motion_blur=0.2,
@@ -106,7 +106,13 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             noise=0.1,
         ),
         loss=LossConfig(
-            radius=16.0, score="bce", overlap="giou", box=1.5, hard=0.5, swapped=0.5, refine=0.5 if swift else 0.0
+            radius=16.0,
+            score="bce",
+            overlap="giou",
+            box=1.5,
+            hard=0.5,
+            swapped=0.5,
+            refine=0.5 if model.network == "swift" else 0.0,
         ),
         optim=OptimConfig(
             optimiser="adamw",
@@ -118,12 +124,12 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             momentum=0.9,
             trunk_lr=0.2,
             train="all",
-            frozen_stages=5 if swift else 0,
+            frozen_stages=5 if boxes_read else 0,
             frozen_norm=True,
             start_share=0.5,
             steps=300,
-            batch=32 if swift else 8,
-            micro_batch=16 if swift else 8,
+            batch=32 if boxes_read else 8,
+            micro_batch=16 if boxes_read else 8,
             clip=5.0,
             ema=0.99,
         ),

@@ -18,6 +18,9 @@ lint: .venv/dev.stamp ## check style, types and spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count what the tests notice (hours)
+	$(BIN)/python tests/mutants.py
+
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/latency.py
 
@@ -40,6 +43,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint mutants bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

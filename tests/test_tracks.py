@@ -8,7 +8,6 @@ import torch
 
 from tracker import Tracker
 from tracker.config import Logistic, LongTerm
-from tracker.engine import View
 from tracker.evidence import log_odds
 from tracker.geometry import Box, CropWindow, iou
 from tracker.network import load_network
@@ -84,12 +83,11 @@ def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
 
 def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch, scene):
     target = tracker.init(scene.render(0), scene.box(0))
-    target.distractors = [Track(Box(10, 10, 30, 30), seen=5)]
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: -14.0)
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 0.0)
     for t in range(1, 10):
         tracker.update(scene.render(t), target)
-    assert target.state == "lost" and all(track.look is not None for track in target.distractors)  # nobody follows them
+    assert target.state == "lost"
     strong = replace(target.seen, box=Box(250, 180, 40, 40))
     monkeypatch.setattr(tracker.policy.search, "candidates", lambda *args: iter([strong]))
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 14.0 if found is strong else -14.0)
@@ -178,30 +176,6 @@ def test_the_first_patch_never_fades_and_the_memory_is_bounded(tracker, scene):
     assert target.calm == 0
 
 
-def test_a_distractor_keeps_its_own_peak(tracker, scene):
-    target = tracker.init(scene.render(0), Box(100, 100, 40, 40))
-    window = tracker.policy.windows(scene.render(0), target)[0]
-
-    def peak(box, logit):
-        x, y, w, h = window.to_crop(box)
-        return [x + w / 2, y + h / 2, w, h, logit, 1.0, 1.0]
-
-    own, other = Box(104, 100, 40, 40), Box(150, 100, 40, 40)
-    peaks = np.array([peak(other, 4.0), peak(own, 3.0)])
-    view = View(scene.render(0), window, None)
-    assert tracker.policy._eligible(target, view, peaks) == [0, 1]  # nothing is known: either
-    target.distractors = [Track(Box(148, 100, 40, 40), seen=5)]
-    assert tracker.policy._eligible(target, view, peaks) == [1]  # the better peak is where the distractor was
-    peaks[1, 4] = 4.0 - tracker.policy.rules.weaker - 0.1
-    assert tracker.policy._eligible(target, view, peaks) == [0]  # too weak to be preferred
-    tracker.policy._follow_distractors(target, view, peaks, 1)
-    (track,) = target.distractors
-    assert track.box == pytest.approx(other) and (track.seen, track.missed) == (6, 0)
-    for _ in range(7):
-        tracker.policy._follow_distractors(target, view, peaks[1:], 0)
-    assert not target.distractors  # out of sight for long
-
-
 def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monkeypatch, scene):
     last, far = Box(100, 100, 40, 40), Box(150, 100, 40, 40)
     target = tracker.init(scene.render(0), last)
@@ -219,8 +193,7 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monk
     for odds_of_far, chosen in ((0.0, 1), (tracker.policy.rules.stay - 0.1, 1), (tracker.policy.rules.stay + 0.1, 0)):
         said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
         monkeypatch.setattr(tracker.policy.judge, "score", lambda found, said=said: said[found.box])
-        found, _, which = tracker.policy._track(target, view)
-        assert which == chosen and found.box == (far, last)[chosen]
+        assert tracker.policy._track(target, view).box == (far, last)[chosen]
 
 
 def test_the_verifier_is_asked_in_doubt_and_about_candidates(tracker, monkeypatch, scene):
@@ -345,20 +318,20 @@ def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_
     width, height = target.box.w, target.box.h
     other = Box(401 - width / 2, 270 - height / 2, width, height)
     tracker.policy.search.look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0])
-    assert not [t for t in target.distractors if t.look is not None]  # there, it was the target
+    assert not target.distractors  # there, it was the target
     rules = tracker.policy.rules
     monkeypatch.setattr(tracker.policy.judge, "rules", replace(rules, candidate=99.0))
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    assert not [t for t in target.distractors if t.look is not None]  # nothing was like it enough
+    assert not target.distractors  # nothing was like it enough
     monkeypatch.setattr(tracker.policy.judge, "rules", rules)
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    (met,) = (track.look for track in target.distractors if track.look is not None)
+    (met,) = (track.look for track in target.distractors)
     looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]
     own, foreign = (tracker.engine.likenesses([met], look)[0] for look in looks)
     assert own > foreign + 2  # it is the patch of the other one
     target.kept = None
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    assert len([t for t in target.distractors if t.look is not None]) == 1
+    assert len(target.distractors) == 1
 
 
 def look_at(tracker, frame, target, box):
@@ -379,7 +352,7 @@ def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(tracker, monkeyp
         tracker.update_all(buffer, targets)
     kept = targets[0].kept
     assert kept.frame is targets[1].kept.frame and kept.box == targets[0].box
-    assert not any(track.look is not None for track in targets[0].distractors)
+    assert not targets[0].distractors
     buffer[:] = 0  # the caller writes on
     assert np.array_equal(kept.frame, scene.render(every)) and np.array_equal(first[0].frame, scene.render(0))
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: tracker.policy.rules.sure - 0.01)

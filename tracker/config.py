@@ -102,7 +102,6 @@ class LongTerm:
     remember: float = 0.9  # score from which what is followed may join the memory
     every: int = 5  # frames between what joins the memory, and between frames that are kept
     memory: int = 6  # patches beside the first one
-    second: float = -1.0  # logit from which a second peak is followed as a distractor
     weaker: float = 5.0  # a peak weaker than the best by more than this cannot be the target
     stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
 

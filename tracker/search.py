@@ -17,6 +17,7 @@ from tracker.geometry import Box, CropWindow, iou
 from tracker.target import Found, Kept, Target, Track
 
 PEAKS = 4  # of a score map that are looked at
+SAME = 0.3  # IoU from which two boxes are of the same thing
 BESIDE = 0.2  # IoU with the target's box below which a box is beside it
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 
@@ -61,7 +62,7 @@ class Search:
                     seen.append((float(peak[4]), box))
         closer: list[Box] = []
         for _, box in sorted(seen, reverse=True):
-            if len(closer) < most and all(overlap(box, other) < 0.3 for other in closer):
+            if len(closer) < most and all(overlap(box, other) < SAME for other in closer):
                 closer.append(box)
         if not closer:
             return []

@@ -117,17 +117,15 @@ class Track:
     """Something in the picture that is the target, may be it, or was seen together with it and so cannot be it.
 
     box: where it was seen last, frame px. look: (1, 64, 16, 16), its patch; None: it got no closer look. belief:
-    log-odds that it is the target, gathered over its frames. seen: frames in which it was seen; missed: frames since
-    then.
+    log-odds that it is the target, gathered over its frames. seen: frames in which it was seen.
     """
 
     box: Box
     look: NDArray[np.float32] | None = field(default=None, repr=False)
     belief: float = 0.0
     seen: int = 1
-    missed: int = 0
 
-    def again(self, box: Box, look: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
+    def again(self, box: Box, look: NDArray[np.float32], belief: float) -> Track:
         """The track after one more frame, in which it was seen in `box`."""
         return Track(box, look, belief, self.seen + 1)
 
@@ -152,10 +150,9 @@ class Target:
 
     box: x, y, w, h, frame px, the last one that was believed. appearance: what is looked for. All else is known with
     calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
-    that is taken for it; until it is believed again its box is another than that of the target. distractors: what was
-    seen together with it: second peaks that are followed beside it, and, with a look, what the kept frame shows. state,
-    seen: of the last frame, and what was found in it, convincing or not. calm: frames since the reference got a patch.
-    kept: see `Kept`. scan: where the search of the whole frame goes on.
+    that is taken for it; until it is believed again its box is another than that of the target. distractors: what
+    the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not. calm:
+    frames since the reference got a patch. kept: see `Kept`. scan: where the search of the whole frame goes on.
     """
 
     box: Box

@@ -13,19 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tracker.config import Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.geometry import CropWindow
-from tracker.search import PEAKS, Search, overlap
+from tracker.search import PEAKS, SAME, Search, overlap
 from tracker.target import Found, Kept, Result, Target, Track
-
-SAME = 0.3  # IoU from which a peak and a track, or two peaks, are the same thing
-MISSED = 5  # frames that a distractor is out of sight before it is forgotten
 
 
 class TrackPolicy:
@@ -72,14 +66,13 @@ class TrackPolicy:
         """
         assert target.reference
         rules, frame, track = self.rules, views[0].frame, target.followed
-        found, peaks, chosen = self._track(target, views[0])
+        found = self._track(target, views[0])
         p = self.judge.score(found)
         odds = log_odds(p)
         if p < rules.ask:
             found = self.judge.verify(target, frame, found)
             odds = self.judge.odds(found)
         target.seen = found
-        self._follow_distractors(target, views[0], peaks, chosen)
         belief = self._believe(track, max(odds + rules.trust, -rules.doubt))
         box = found.smoothed(track.box)
         if belief > rules.uncertain:
@@ -89,13 +82,12 @@ class TrackPolicy:
                 target.reference = target.reference.after(found)
                 if found.alike is not None:
                     target.reference = target.reference.after_patch(found.alike)
-            if p >= rules.remember and target.calm >= rules.every and not self._beside(target):
+            if p >= rules.remember and target.calm >= rules.every:
                 self.remember(frame, target)
         elif belief > rules.lost:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
-        else:  # nobody follows the others now
+        else:
             target.followed, target.state, target.scan = Track(box, found.patch), "lost", 0
-            target.distractors = [other for other in target.distractors if other.look is not None]
         return Result(target.followed.box, p, state=target.state)
 
     def _believe(self, track: Track, odds: float) -> float:
@@ -103,8 +95,8 @@ class TrackPolicy:
         rules = self.rules
         return min(max(rules.fading * track.belief + odds, rules.lost), rules.strongest)
 
-    def _track(self, target: Target, view: View) -> tuple[Found, NDArray[np.float64], int]:
-        """What a view says of the track that is followed; with all its peaks and which of them it is.
+    def _track(self, target: Target, view: View) -> Found:
+        """What a view says of the track that is followed.
 
         Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
         than elsewhere.
@@ -114,14 +106,14 @@ class TrackPolicy:
         size = math.sqrt(expected.w * expected.h)
         seen = {
             k: self.judge.examine(target, view, peaks, k, last, math.dist(peaks[k, :2], expected.centre) / size)
-            for k in self._eligible(target, view, peaks)
+            for k in range(len(peaks))
+            if peaks[k, 4] >= peaks[0, 4] - self.rules.weaker
         }
 
         def odds(k: int) -> float:
             return log_odds(self.judge.score(seen[k])) + self.rules.stay * overlap(seen[k].box, last)
 
-        chosen = max(seen, key=odds)
-        return seen[chosen], peaks, chosen
+        return seen[max(seen, key=odds)]
 
     def _keep(self, frame: Image, targets: Sequence[Target], results: list[Result]) -> None:
         """Every few frames keep the frame, one copy for all who are sure in it; mutates the targets."""
@@ -133,7 +125,7 @@ class TrackPolicy:
             if old and target.seen and target.state == "tracking" and result.score >= rules.sure:
                 copied = frame.copy() if copied is None else copied  # the caller may write on
                 target.kept = Kept(copied, target.box, target.seen.patch)
-                target.distractors = self._beside(target)
+                target.distractors = []
 
     def remember(self, frame: Image, target: Target) -> None:
         """Add what is in the box to the reference of a target; mutates it."""
@@ -141,35 +133,6 @@ class TrackPolicy:
         embedding = self.judge.embed(frame, target.box, target.appearance.fill)
         reference = target.reference.after_patch(self.judge.alike(target.reference, embedding))
         target.reference, target.calm = reference.with_embedding(embedding, self.rules.memory), 0
-
-    # --- distractors that are followed beside the target
-
-    def _beside(self, target: Target) -> list[Track]:
-        return [track for track in target.distractors if track.look is None]
-
-    def _eligible(self, target: Target, view: View, peaks: NDArray[np.float64]) -> list[int]:
-        """The peaks that may be the target: nearly as good as the best one, and no distractor has a better claim."""
-        near = [k for k in range(len(peaks)) if peaks[k, 4] >= peaks[0, 4] - self.rules.weaker]
-        known = [track.box for track in self._beside(target) if track.seen > 2]
-        if not known or len(near) < 2:
-            return near
-        boxes = {k: view.box(peaks[k]) for k in near}
-        claims = {k: max(overlap(boxes[k], box) for box in known) for k in near}
-        own = target.followed.box
-        return [k for k in near if claims[k] < SAME or overlap(boxes[k], own) >= claims[k]] or near[:1]
-
-    def _follow_distractors(self, target: Target, view: View, peaks: NDArray[np.float64], chosen: int) -> None:
-        """Match the other peaks with the distractors; mutates the target."""
-        others = [k for k in range(len(peaks)) if k != chosen and peaks[k, 4] > self.rules.second]
-        seen = [view.box(peaks[k]) for k in others]
-        tracks = [track for track in target.distractors if track.look is not None]
-        for track in self._beside(target):
-            overlaps = [overlap(box, track.box) for box in seen]
-            if overlaps and max(overlaps) > SAME:
-                tracks.append(track.again(seen.pop(int(np.argmax(overlaps)))))
-            elif track.missed < MISSED:
-                tracks.append(replace(track, missed=track.missed + 1))
-        target.distractors = [*tracks, *map(Track, seen)]
 
     # --- finding again
 
@@ -181,7 +144,7 @@ class TrackPolicy:
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
         self.search.meet(target, [view.window for view in views])
-        seen = self.judge.verify(target, frame, self._track(target, views[0])[0])
+        seen = self.judge.verify(target, frame, self._track(target, views[0]))
         followed = before.again(
             seen.smoothed(before.box), seen.patch, self._believe(before, self._odds(target, seen, frame))
         )

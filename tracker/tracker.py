@@ -44,7 +44,7 @@ class Tracker:
     States: tracking; uncertain (its box and size stay as they were, what may be it is followed, and the result
     says where); lost (the whole frame is searched, too; the box of the result is a mere guess, that of the target the
     last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
-    `python -m train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
+    `siamtrack train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
     for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.

@@ -1,4 +1,4 @@
-"""Networks that others trained, in our naming: a start for training, see `python -m train convert`."""
+"""Networks that others trained, in our naming: a start for training, see `siamtrack train convert`."""
 
 from __future__ import annotations
 

@@ -131,14 +131,19 @@ def _follow(tracker: Any, image: NDArray[np.uint8], row: Rows, index: int, error
         errors.append(f"frame {index}: the box {box.tolist()} is not finite")
 
 
+def _take(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str], index: int) -> None:
+    """Show the tracker one frame and keep its answer; the first frame is shown with its box."""
+    image = part.sequence.image(index)
+    step(index)
+    if index == 0:
+        _start(tracker, image, part.box, rows[0])
+    else:
+        _follow(tracker, image, rows[index], index, errors)
+
+
 def _walk_once(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
     for index in range(len(part.sequence)):
-        image = part.sequence.image(index)
-        step(index)
-        if index == 0:
-            _start(tracker, image, part.box, rows[0])
-        else:
-            _follow(tracker, image, rows[index], index, errors)
+        _take(tracker, part, rows, step, errors, index)
 
 
 def _walk_realtime(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[str]) -> None:
@@ -161,12 +166,7 @@ def _walk_clock(tracker: Any, part: Part, rows: Rows, step: Step, errors: list[s
     finished: list[tuple[float, int]] = []  # when each answer was there, and on which frame
     try:
         while index < count:
-            image = part.sequence.image(index)
-            step(index)
-            if index == 0:
-                _start(tracker, image, part.box, rows[0])
-            else:
-                _follow(tracker, image, rows[index], index, errors)
+            _take(tracker, part, rows, step, errors, index)
             taken = rows[index, 5] if part.latency is None else part.latency
             now += taken / 1e3
             finished.append((now, index))

@@ -44,6 +44,8 @@ def oracle(tracker, monkeypatch, truth):
                 cx + box.w / 2 - grid.centres[None, :], cy + box.h / 2 - grid.centres[:, None]))  # fmt: skip
             inside = labels.box_weight[0].numpy() > 0
             assert np.allclose(labels.box_map[0].numpy()[:, inside], d[:, inside])
+            if not (0 <= cx < window.size and 0 <= cy < window.size):  # nobody sees a target that is not there
+                d = np.full_like(d, 24.0)
             return np.where(labels.score[0].numpy() == 1, 9.0, -9.0), d
         # a smooth bump, highest at the scale at which the target has the exemplar's size
         cx, cy = box.centre
@@ -85,6 +87,25 @@ def test_a_moving_growing_target_is_followed(tracker, monkeypatch):
         truth = Box.from_centre(80 + 3 * i, 80 + i, size, size)
         result = tracker.update(FRAME)
     assert iou(result.box, truth) > 0.8
+
+
+@pytest.mark.parametrize("built", [SWIFT, NANO], indirect=True)
+def test_a_target_that_gets_faster_is_searched_where_it_will_be(tracker, monkeypatch):
+    """In the end it moves by more than two of its sizes a frame, out of a window around its last place."""
+    frame, truth = np.zeros((240, 1600, 3), np.uint8), Box(40, 100, 40, 40)
+    oracle(tracker, monkeypatch, lambda: truth)
+    tracker.init(frame, truth)
+    for i in range(1, 13):
+        truth = truth._replace(x=truth.x + 8 * i)
+        assert iou(tracker.update(frame).box, truth) > 0.8
+
+
+def test_the_last_place_of_a_fast_target_stays_in_view():
+    box = Box(100, 100, 40, 20)
+    still = SWIFT.search_window(box)
+    fast = SWIFT.search_window(box, velocity=(10, -1000))
+    assert (fast.w, fast.h, fast.x) == (still.w, still.h, pytest.approx(still.x + 10))
+    assert fast.y + fast.h == pytest.approx(box.y + box.h)  # it touches the edge
 
 
 @pytest.mark.parametrize("built", [SWIFT], indirect=True)

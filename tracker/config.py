@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from tracker.geometry import Box, CropWindow, context_side
+from tracker.geometry import Box, CropWindow, bounded, context_side
 
 
 class ConfigError(ValueError):
@@ -158,14 +158,20 @@ class ModelConfig:
             w = h = context_side(box.w, box.h, self.crops.context_amount)
         return CropWindow.around(box.centre, w, h, self.exemplar_size)
 
-    def search_window(self, box: Box, scale: float = 1.0) -> CropWindow:
-        """Where a target that was last in `box` (frame px) is searched; `scale` times as wide and high as usual."""
+    def search_window(self, box: Box, scale: float = 1.0, velocity: tuple[float, float] = (0.0, 0.0)) -> CropWindow:
+        """Where a target that was last in `box` (frame px) is searched.
+
+        scale: how much wider and higher than usual. velocity: frame px per frame; the window is centred where the
+        target will be if it goes on like this, as far as its last place stays in view.
+        """
         if isinstance(self.crops, BoxCrops):
             w, h = self.crops.search * box.w, self.crops.search * box.h
         else:
             ratio = self.search_size / self.exemplar_size
             w = h = ratio * context_side(box.w, box.h, self.crops.context_amount)
-        return CropWindow.around(box.centre, scale * w, scale * h, self.search_size)
+        (cx, cy), w, h = box.centre, scale * w, scale * h
+        dx, dy = bounded(velocity[0], (w - box.w) / 2), bounded(velocity[1], (h - box.h) / 2)
+        return CropWindow.around((cx + dx, cy + dy), w, h, self.search_size)
 
 
 SIAMFC = ModelConfig("siamfc", 127, 255, SquareCrops(0.5), PyramidTracking())

@@ -18,7 +18,7 @@ from torch import Tensor
 from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
-from tracker.geometry import Box
+from tracker.geometry import Box, bounded
 from tracker.similarity import load_similarity, patch, to_pixels
 from tracker.target import EVIDENCE, Found, Reference, Target
 
@@ -130,11 +130,6 @@ def colours(frame: Image, box: Box) -> NDArray[np.float64]:
     bins = (patch[_INSIDE] >> 5).astype(np.int64) @ _BIN
     counts = np.bincount(bins, minlength=512)
     return np.sqrt(counts / counts.sum())
-
-
-def bounded(value: float, most: float) -> float:
-    """`value` within +- `most`."""
-    return min(max(value, -most), most)
 
 
 def log_odds(p: float) -> float:

@@ -55,6 +55,11 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
     return Box(x, y, w, h)
 
 
+def bounded(value: float, most: float) -> float:
+    """`value` within +- `most`."""
+    return min(max(value, -most), most)
+
+
 def iou(a: ArrayLike, b: ArrayLike) -> Float:
     """Intersection over union, row by row.
 

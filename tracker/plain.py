@@ -62,8 +62,8 @@ class PeakPolicy:
         """Nothing but the box and its appearance is known."""
 
     def windows(self, frame: Image, target: Target) -> list[CropWindow]:
-        """What to search: a window around the last position."""
-        return [self.engine.config.search_window(target.box)]
+        """What to search: a window where the target will be if it goes on as it did."""
+        return [self.engine.config.search_window(target.box, velocity=target.followed.velocity)]
 
     def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
         """One frame of each target; mutates them."""
@@ -75,5 +75,5 @@ class PeakPolicy:
         score = (1 + math.tanh(peak[4] / 2)) / 2
         rate = self.tracking.size_lr * score * float(peak[5])
         w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)
-        target.box = keep_inside(Box.from_centre(*found.centre, w, h), view.frame)
+        target.put(target.followed.again(keep_inside(Box.from_centre(*found.centre, w, h), view.frame)))
         return Result(target.box, score)

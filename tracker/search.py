@@ -36,7 +36,7 @@ class Search:
     def windows(self, frame: Image, target: Target) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan` when all are taken."""
         rules, cfg = self.rules, self.engine.config
-        yield cfg.search_window(target.followed.box)
+        yield cfg.search_window(target.followed.box, velocity=target.followed.velocity)
         if target.state != "lost":
             return
         yield cfg.search_window(target.box)

@@ -117,17 +117,20 @@ class Track:
     """Something in the picture that is the target, may be it, or was seen together with it and so cannot be it.
 
     box: where it was seen last, frame px. look: (1, 64, 16, 16), its patch; None: it got no closer look. belief:
-    log-odds that it is the target, gathered over its frames. seen: frames in which it was seen.
+    log-odds that it is the target, gathered over its frames. seen: frames in which it was seen. velocity: of its centre
+    from the last frame to this one, frame px.
     """
 
     box: Box
     look: NDArray[np.float32] | None = field(default=None, repr=False)
     belief: float = 0.0
     seen: int = 1
+    velocity: tuple[float, float] = (0.0, 0.0)
 
-    def again(self, box: Box, look: NDArray[np.float32], belief: float) -> Track:
+    def again(self, box: Box, look: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
         """The track after one more frame, in which it was seen in `box`."""
-        return Track(box, look, belief, self.seen + 1)
+        (before_x, before_y), (x, y) = self.box.centre, box.centre
+        return Track(box, look, belief, self.seen + 1, (x - before_x, y - before_y))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ class Member(Protocol):
 
 
 class OurMember:
-    """A network of ours with a box head, read as weights without calibration are. spec: name or file of weights."""
+    """A network of ours with a box head, read as weights without calibration are, but around the last place.
+
+    spec: name or file of weights.
+    """
 
     def __init__(self, spec: str) -> None:
         self.name = Path(spec).stem

@@ -127,7 +127,7 @@ def test_the_engine_goes_the_configured_way_to_the_refined_box():
         view = tracker.engine.look_once(scene.render(1), target.appearance, tracker.config.search_window(target.box))
         x, y, w, h = view.window.to_crop(scene.box(1))
         peak = np.array([x + 0.6 * w, y + h / 2, 1.2 * w, h, 3.0, 1.0, 0.9])
-        boxes.append(tracker.engine.refine(target.appearance, view, peak))
+        boxes += tracker.engine.refine(target.appearance, [(view, peak)])
     assert boxes[0].box == pytest.approx(view.box(peak)) and boxes[0].quality == boxes[1].quality
     assert np.array(boxes[1].box) == pytest.approx((np.array(boxes[0].box) + np.array(boxes[2].box)) / 2)
     assert boxes[2].box != pytest.approx(boxes[0].box, abs=1)
@@ -242,5 +242,5 @@ def test_the_shipped_refiner_mends_a_box():
     first = Box.from_centre(truth.centre[0] + 0.15 * truth.w, truth.centre[1], 1.25 * truth.w, 1.25 * truth.h)
     crop = window.to_crop(first)
     wrong = np.array([*crop.centre, crop.w, crop.h, 0, 1, 1])
-    box = tracker.engine.refine(target.appearance, view, wrong).box
+    box = tracker.engine.refine(target.appearance, [(view, wrong)])[0].box
     assert iou(box, truth) > iou(first, truth) + 0.1

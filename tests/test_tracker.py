@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tracker import Result, Target, Tracker
+from tracker.backends import pick_device
 from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
-from tracker.engine import Refined, View, pick_device, stretched
+from tracker.engine import Refined, View, stretched
 from tracker.geometry import Box, CropWindow, iou
 from tracker.network import SiameseNet, load_network, save_network
 from tracker.scene import Scene
@@ -63,7 +64,11 @@ def oracle(tracker, monkeypatch, truth):
         return seen
 
     monkeypatch.setattr(tracker.engine, "look", look)
-    monkeypatch.setattr(tracker.engine, "refine", lambda sought, view, peak: Refined(view.box(peak), 0.0, None))
+
+    def refine(sought, places):
+        return [Refined(view.box(peak), 0.0, None) for view, peak in places]
+
+    monkeypatch.setattr(tracker.engine, "refine", refine)
 
 
 FRAME = np.zeros((240, 320, 3), np.uint8)

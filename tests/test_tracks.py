@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from tracker import Tracker
 from tracker.config import Logistic, LongTerm
@@ -167,12 +166,12 @@ def test_without_confidence_it_follows_whatever_happens(scene):
 def test_the_first_patch_never_fades_and_the_memory_is_bounded(tracker, scene):
     frame = scene.render(0)
     target = tracker.init(frame, scene.box(0))
-    first = target.reference.embeddings[0].clone()
+    first = target.reference.embeddings[0].copy()
     tracker.update(scene.render(1), target)
     for _ in range(3 * tracker.policy.rules.memory):
         tracker.policy.remember(scene.render(1), target)
     assert len(target.reference.embeddings) == 1 + tracker.policy.rules.memory
-    assert torch.equal(target.reference.embeddings[0], first)
+    assert np.array_equal(target.reference.embeddings[0], first)
     assert target.calm == 0
 
 
@@ -186,8 +185,9 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monk
     monkeypatch.setattr(tracker.engine, "peaks", lambda *args: peaks)
     original = tracker.policy.judge.examine
 
-    def put_in_place(target, view, peaks, chosen, last, step):
-        return replace(original(target, view, peaks, chosen, last, step), box=(far, last)[chosen])
+    def put_in_place(target, last, asked):
+        seen = original(target, last, asked)
+        return [replace(found, box=(far, last)[k]) for found, (_, _, k, _) in zip(seen, asked, strict=True)]
 
     monkeypatch.setattr(tracker.policy.judge, "examine", put_in_place)
     for odds_of_far, chosen in ((0.0, 1), (tracker.policy.rules.stay - 0.1, 1), (tracker.policy.rules.stay + 0.1, 0)):
@@ -337,7 +337,8 @@ def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_
 def look_at(tracker, frame, target, box):
     """What is found in a window around `box`."""
     view = tracker.engine.look_once(frame, target.appearance, tracker.config.search_window(box))
-    return tracker.policy.judge.examine(target, view, tracker.engine.peaks(view, box, 4), 0, box, 0.0)
+    (found,) = tracker.policy.judge.examine(target, box, [(view, tracker.engine.peaks(view, box, 4), 0, 0.0)])
+    return found
 
 
 def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(tracker, monkeypatch, scene):

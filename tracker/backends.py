@@ -1,6 +1,6 @@
-"""What runs the network while tracking: PyTorch as it is, PyTorch traced and frozen, or ONNX Runtime.
+"""What runs a network while tracking: PyTorch as it is, PyTorch traced and frozen, or ONNX Runtime.
 
-All are called alike, for any number of rows, take and give numpy arrays, and agree to rounding.
+All are called alike (`runner.Runner`), for any number of rows, and agree to rounding.
 """
 
 from __future__ import annotations
@@ -8,48 +8,44 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import threading
 import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
+from tracker.graphs import GRAPHS, open_graph, runner_of, verifier_of
 from tracker.heads import NanoHead, Template
 from tracker.network import SiameseNet
+from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner, Verifier
+from tracker.similarity import SimilarityNet, load_similarity
 
 Engine = Literal["auto", "torch", "onnxruntime"]
-Arrays = tuple[NDArray[np.float32], ...]
+_making = threading.Lock()  # torch traces and exports one network at a time
 
 
-def no_refiner(*_: object) -> NDArray[np.float32]:
-    """What `look` and `refine` do where there is nothing to do it."""
-    raise ValueError("this network has no refiner")
+# --- what runs, as modules that take bytes and plain tensors: an engine turns bytes into floats faster than we do
 
 
-class Runner(NamedTuple):
-    """A network that is ready to run.
+class Exemplar(nn.Module):
+    """`SiameseNet.embed` of exemplars (N, H, W, 3) uint8 as they are cut."""
 
-    compare: template, crops (N, H, W, 3) uint8 RGB -> (logits,), or (logits, box_map, *levels); see
-    `SiameseNet.forward`. look: levels,
-    boxes -> (N, 64, 16, 16), and refine: known, seen, boxes -> (N, 5); see `SiameseNet`; ValueError: not swift.
-    """
+    def __init__(self, net: SiameseNet) -> None:
+        super().__init__()
+        self.net = net
 
-    compare: Callable[[Template, NDArray[np.uint8]], Arrays]
-    look: Callable[[Arrays, NDArray[np.float32]], NDArray[np.float32]] = no_refiner
-    refine: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]] = no_refiner
+    def forward(self, crops: Tensor, extents: Tensor) -> tuple[Tensor, ...]:
+        template = self.net.embed(crops.permute(0, 3, 1, 2).float(), extents)
+        return tuple(template) if template.patch.shape[1] else (template.features,)
 
 
 class Compare(nn.Module):
-    """`SiameseNet.forward` with plain tensors in and out, which is what tracing and exporting want.
-
-    It takes crops (N, H, W, 3) uint8 as they are cut: an engine turns them into planes of floats faster than we do.
-    """
+    """`SiameseNet.forward` of crops (N, H, W, 3) uint8 as they are cut."""
 
     def __init__(self, net: SiameseNet) -> None:
         super().__init__()
@@ -62,14 +58,14 @@ class Compare(nn.Module):
 
 
 class Look(nn.Module):
-    """`SiameseNet.look` as a module, with plain tensors in."""
+    """`SiameseNet.look` at K boxes (N, K, 4) of each crop."""
 
     def __init__(self, net: SiameseNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, fine: Tensor, detail: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:
-        return self.net.look((fine, detail, coarse), boxes)
+        return self.net.refiner.look((fine, detail, coarse), boxes)
 
 
 class Refine(nn.Module):
@@ -83,48 +79,132 @@ class Refine(nn.Module):
         return self.net.refine(known, seen, boxes)
 
 
-def make_runner(net: SiameseNet, device: torch.device, engine: Engine, threads: int | None) -> Runner:
+class EmbedPatch(nn.Module):
+    """`SimilarityNet.embed` of patches (N, H, W, 3) uint8 BGR as they are cut."""
+
+    def __init__(self, net: SimilarityNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.net.embed(patches.permute(0, 3, 1, 2).float() / 255)
+
+
+class Join(nn.Module):
+    """`SimilarityNet.join` of one patch (1, D) with K others (K, D)."""
+
+    def __init__(self, net: SimilarityNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, one: Tensor, others: Tensor) -> Tensor:
+        return self.net.join(one.expand_as(others), others)
+
+
+class Part(NamedTuple):
+    """What is traced or exported: a module, an example of its inputs, and which of their axes vary."""
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    axes: dict[str, dict[int, str]]
+
+
+def make_runner(net: SiameseNet, device: str = "auto", engine: Engine = "auto", threads: int | None = 1) -> Runner:
     """The fastest way to run `net` on `device`.
 
-    engine: "auto" takes ONNX Runtime on a CPU where it is installed (`pip install "siamtrack[fast]"`: a third less time
-    for swift), else PyTorch. threads: of ONNX Runtime; PyTorch's are set for the process.
-    Raises ValueError: an unknown engine, or ONNX Runtime without a CPU or not installed.
+    device: "auto" (cuda, then mps, then cpu), or any of them. engine: "auto" takes ONNX Runtime on a CPU where it is
+    installed (`pip install "siamtrack[fast]"`: a third less time for swift), else PyTorch. threads: of the CPU; those
+    of PyTorch are set for the process, None leaves them.
+    May be called from several threads.
+    Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
     if engine not in ("auto", "torch", "onnxruntime"):
         raise ValueError(f"no engine {engine!r}; there is auto, torch, onnxruntime")
+    where = pick_device(device)
     installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx"))
     if engine == "onnxruntime" and not installed:
         raise ValueError(f'engine "onnxruntime" wants onnxruntime and onnx: {how_to_get("fast")}')
-    if engine == "onnxruntime" and device.type != "cpu":
-        raise ValueError(f'engine "onnxruntime" runs on the cpu; for {device} take "torch"')
-    if device.type != "cpu":
-        return _torch(device, *_modules(net.eval()))
-    net = _folded(net)
-    if net.config.network == "siamfc":
-        # The groups of its correlation would be fixed by a trace; a few large convolutions have no overhead to save.
-        if engine == "onnxruntime":
-            raise ValueError('engine "onnxruntime" runs swift and swift-nano; for siamfc take "torch"')
-        return _torch(device, *_modules(net))
-    if engine == "torch" or not installed:
-        runner = _torch(device, *(_frozen(module, inputs) for module, inputs, _ in _parts(net)))
-    else:
-        runner = _onnxruntime(net, threads)
-    return runner._replace(compare=_row_by_row(runner.compare)) if _rows(net) == 1 else runner
+    if engine == "onnxruntime" and where.type != "cpu":
+        raise ValueError(f'engine "onnxruntime" runs on the cpu; for {where} take "torch"')
+    if engine == "onnxruntime" and net.config.network == "siamfc":
+        raise ValueError('engine "onnxruntime" runs swift and swift-nano; for siamfc take "torch"')
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _making:
+        if where.type == "cpu" and engine != "torch" and installed and net.config.network != "siamfc":
+            return _onnxruntime(net, threads)
+        return _torch(net.to(where), where)
 
 
-def _torch(device: torch.device, compare: nn.Module, *refiner: nn.Module) -> Runner:
-    def run_compare(template: Template, crops: NDArray[np.uint8]) -> Arrays:
+def pick_device(name: str) -> torch.device:
+    """The torch device called `name`; "auto" takes cuda, then mps, then cpu. Raises ValueError: not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, ok in there.items() if ok))
+    if not there.get(name.split(":")[0], False):
+        raise ValueError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
+    return torch.device(name)
+
+
+# --- PyTorch
+
+
+def _torch(net: SiameseNet, device: torch.device) -> Runner:
+    on_cpu = device.type == "cpu"
+    net = _folded(net) if on_cpu else net.eval()
+    # The groups of siamfc's correlation would be fixed by a trace; a few large convolutions have no overhead to save.
+    traced = on_cpu and net.config.network != "siamfc"
+    modules = {name: _frozen(part) if traced else part.module for name, part in _parts(net).items()}
+
+    def tensors(arrays: Sequence[Any]) -> list[Tensor]:
+        return [torch.as_tensor(array, device=device) for array in arrays]
+
+    def run(name: str, *arrays: Any) -> Any:
         with torch.inference_mode():
-            return tuple(m.cpu().numpy() for m in compare(template.features, torch.from_numpy(crops).to(device)))
+            return modules[name](*tensors(arrays))
 
-    def run(module: nn.Module, *arrays: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return np.asarray(module(*(torch.from_numpy(a).to(device) for a in arrays)).cpu().numpy())
+    def embed(crops: Bytes, extents: Floats) -> tuple[list[Features], Floats]:
+        features, *patches = run("exemplar", crops, extents)
+        rows = [features[i : i + 1] for i in range(len(crops))]
+        return rows, patches[0].cpu().numpy() if patches else np.zeros((len(crops), 0), np.float32)
 
-    if not refiner:
-        return Runner(run_compare)
-    look, refine = refiner
-    return Runner(run_compare, lambda levels, boxes: run(look, *levels, boxes), partial(run, refine))
+    def search(features: Tensor, crops: Bytes) -> Answer:
+        maps = run("search", features, crops)
+        sides = maps[1].cpu().numpy() if len(maps) > 1 else None
+        return Answer(maps[0].cpu().numpy(), sides, maps[2:])  # the levels stay on the device
+
+    def compare(features: Sequence[Features], crops: Bytes) -> Answer:
+        if len(crops) > 1 and _rows(net) == 1 and traced:
+            rows = [search(one, crops[i : i + 1]) for i, one in enumerate(features)]
+            sides = [row.box_map for row in rows if row.box_map is not None]
+            return Answer(np.concatenate([row.logits for row in rows]), np.concatenate(sides))
+        return search(features[0] if len(features) == 1 else torch.cat(list(features)), crops)
+
+    verifier = None
+    if net.config.confidence is not None:
+        checker = load_similarity()
+        asked = {k: _frozen(part) if on_cpu else part.module.to(device) for k, part in _verifier_parts(checker).items()}
+
+        def ask(name: str, *arrays: Floats | Bytes) -> Floats:
+            with torch.inference_mode():
+                return np.asarray(asked[name](*tensors(arrays)).cpu().numpy())
+
+        verifier = Verifier(
+            checker.config.size,
+            checker.config.context_amount,
+            lambda patches: ask("embed", patches),
+            lambda one, others: ask("join", one, others),
+        )
+    runner = Runner("torch", str(device), net.grid, embed, compare, verifier=verifier)
+    if "look" not in modules:
+        return runner
+
+    def look(levels: Levels, rows: Sequence[int], boxes: Floats) -> Floats:
+        if len(levels[0]) == 1:
+            return np.asarray(run("look", *levels, boxes[None]).cpu().numpy())
+        return np.asarray(run("look", *(level[list(rows)] for level in levels), boxes[:, None]).cpu().numpy())
+
+    return runner._replace(look=look, refine=lambda *arrays: np.asarray(run("refine", *arrays).cpu().numpy()))
 
 
 def _folded(net: SiameseNet) -> SiameseNet:
@@ -152,11 +232,6 @@ def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     return folded.eval()
 
 
-def _modules(net: SiameseNet) -> list[nn.Module]:
-    """What a `Runner` runs."""
-    return [Compare(net), Look(net), Refine(net)] if net.config.network == "swift" else [Compare(net)]
-
-
 def _rows(net: SiameseNet) -> int:
     """Rows of the example of a trace. Two stand for any number.
 
@@ -166,67 +241,70 @@ def _rows(net: SiameseNet) -> int:
     return 1 if isinstance(net.head, NanoHead) else 2
 
 
-def _row_by_row(compare: Callable[[Template, NDArray[np.uint8]], Arrays]) -> Callable[..., Arrays]:
-    """`compare` of one row for any number of them."""
-
-    def run(template: Template, crops: NDArray[np.uint8]) -> Arrays:
-        if len(crops) == 1:
-            return compare(template, crops)
-        rows = [compare(Template(*(t[i : i + 1] for t in template)), crops[i : i + 1]) for i in range(len(crops))]
-        return tuple(np.concatenate(maps) for maps in zip(*rows, strict=True))
-
-    return run
-
-
-def _parts(net: SiameseNet) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], list[str]]]:
-    """What is traced or exported: each module with an example of its inputs, and their names."""
-    exemplar, search, rows = net.config.exemplar_size, net.config.search_size, _rows(net)
-    compare, *refiner = _modules(net)
+def _parts(net: SiameseNet) -> dict[str, Part]:
+    """What a `Runner` runs, by the names of `graphs.GRAPHS`."""
+    side, size, rows = net.config.exemplar_size, net.config.search_size, _rows(net)
+    exemplar, search = Exemplar(net), Compare(net)
+    given = torch.zeros(2, side, side, 3, dtype=torch.uint8), torch.full((2, 2), 0.5)
     with torch.no_grad():
-        template = net.embed(torch.zeros(rows, 3, exemplar, exemplar), torch.full((rows, 2), 0.5))
-        given = template.features, torch.zeros(rows, search, search, 3, dtype=torch.uint8)
-        levels = compare(*given)[2:]
-    yield compare, given, ["features", "crops"]
-    if refiner:
-        look, refine = refiner
-        boxes = torch.full((rows, 4), search / 4)
-        yield look, (*levels, boxes), ["fine", "detail", "coarse", "boxes"]
-        yield refine, (template.patch, template.patch, boxes), ["known", "seen", "boxes"]
+        features, *patches = exemplar(*given)
+        asked = features[:rows], torch.zeros(rows, size, size, 3, dtype=torch.uint8)
+        levels = search(*asked)[2:]
+    parts = {"exemplar": Part(exemplar, given, _vary("exemplar")), "search": Part(search, asked, _vary("search", rows))}
+    if patches:
+        boxes = torch.full((2, 2, 4), size / 4)
+        axes = _vary("look")
+        axes["boxes"][1] = "boxes of a row"
+        parts["look"] = Part(Look(net), (*levels, boxes), axes)
+        parts["refine"] = Part(Refine(net), (patches[0], patches[0], boxes[:, 0]), _vary("refine"))
+    return parts
 
 
-def _frozen(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
+def _verifier_parts(net: SimilarityNet) -> dict[str, Part]:
+    """What a `Verifier` runs. Raises ValueError: a network that does not take colour patches one by one."""
+    cfg = net.config
+    if cfg.channels != 3 or cfg.pairing != "siamese":
+        raise ValueError(f"a verifier sees colour patches, by one branch; got {cfg.pairing}, {cfg.channels} channels")
+    embed, join = EmbedPatch(net.eval().requires_grad_(False)), Join(net)
+    patches = torch.zeros(2, cfg.size, cfg.size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        features = embed(patches)
+    return {
+        "embed": Part(embed, (patches,), _vary("embed")),
+        "join": Part(join, (features[:1], features), {"others": {0: "rows"}}),
+    }
+
+
+def _vary(graph: str, rows: int = 2) -> dict[str, dict[int, str]]:
+    return {name: {0: "rows"} for name in GRAPHS[graph]} if rows > 1 else {}
+
+
+def _frozen(part: Part) -> nn.Module:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes seen by the trace; deprecation of torch.jit
-        return torch.jit.freeze(torch.jit.trace(module.eval(), inputs))
+        return torch.jit.freeze(torch.jit.trace(part.module.eval(), part.inputs))
+
+
+# --- ONNX Runtime
 
 
 def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
-    import onnxruntime
+    verifier = None
+    if net.config.confidence is not None:
+        checker = load_similarity()
+        embed, join = (open_graph(k, _exported(k, p), threads) for k, p in _verifier_parts(checker).items())
+        verifier = verifier_of(checker.config.size, checker.config.context_amount, embed, join)
+    graphs = {name: open_graph(name, _exported(name, part), threads) for name, part in _parts(_folded(net)).items()}
+    return runner_of(net.grid, _rows(net) == 1, graphs, verifier)
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning workers starve other pools
 
-    def session(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> Callable[..., list[Any]]:
-        file = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module.eval(), inputs, file, input_names=names, dynamo=False,  # type: ignore[arg-type]
-                dynamic_axes={name: {0: "rows"} for name in names if _rows(net) > 1},
-            )  # fmt: skip
-        ready = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-        return lambda *values: ready.run(
-            None, {name: np.ascontiguousarray(v) for name, v in zip(names, values, strict=True)}
-        )
-
-    compare, *refiner = (session(*part) for part in _parts(net))
-
-    def run_compare(template: Template, crops: NDArray[np.uint8]) -> Arrays:
-        return tuple(compare(template.features.numpy(), crops))
-
-    if not refiner:
-        return Runner(run_compare)
-    look, refine = refiner
-    return Runner(run_compare, lambda levels, boxes: look(*levels, boxes)[0], lambda *arrays: refine(*arrays)[0])
+def _exported(name: str, part: Part) -> bytes:
+    """A part as a graph in ONNX."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            part.module.eval(), part.inputs, file, input_names=list(GRAPHS[name]), dynamo=False,  # type: ignore[arg-type]
+            dynamic_axes=part.axes,
+        )  # fmt: skip
+    return file.getvalue()

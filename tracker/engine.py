@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tracker import backends
 from tracker.config import BoxTracking, ModelConfig
 from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, hann_window
-from tracker.heads import Template
 from tracker.kernels import decode_peaks, warm_up
-from tracker.network import SiameseNet, to_input
+from tracker.runner import Features, Levels, Runner
 
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
 MOST_STRETCH = 1.4  # the network's box of the first frame is taken to be off by this factor at most
@@ -26,11 +23,13 @@ NOT_STRETCHED = np.ones(2, np.float32)
 class Appearance(NamedTuple):
     """What the engine looks for.
 
-    template: features of the exemplar. fill: BGR that crops show outside the frame. stretch: (2,) factors on width and
-    height of the network's boxes, see `Engine.appearance`.
+    features: of the exemplar, see `runner.Runner`. patch: (1, 64, 16, 16) how it looked to the refiner, (1, 0) where
+    there is none. fill: BGR that crops show outside the frame. stretch: (2,) factors on width and height of the
+    network's boxes, see `Engine.appearance`.
     """
 
-    template: Template
+    features: Features
+    patch: NDArray[np.float32]
     fill: tuple[float, float, float]
     stretch: NDArray[np.float32] = NOT_STRETCHED
 
@@ -39,14 +38,15 @@ class View(NamedTuple):
     """What the network says of one window of a frame.
 
     frame: (H, W, 3) uint8 BGR. logits: (h, w). box_map: (4, h, w) as stretched for the target, see `heads.Maps`; None
-    when the network has no box head. levels: (1, C, h', w') each, features for the refiner.
+    when the network has no box head. levels, row: features for the refiner, and which row of them is of this window.
     """
 
     frame: Image
     window: CropWindow
     logits: NDArray[np.float32]
     box_map: NDArray[np.float32] | None = None
-    levels: tuple[NDArray[np.float32], ...] = ()
+    levels: Levels = None
+    row: int = 0
 
     def box(self, peak: NDArray[np.float64]) -> Box:
         """The box of a peak (see `kernels.decode_peaks`), frame px."""
@@ -85,17 +85,12 @@ class Clock:
 class Engine:
     """A network that is ready to look for things.
 
-    net: in evaluation mode. config: how it is used. device: "auto" (cuda, then mps, then cpu), or any of them. threads:
-    of the CPU. backend: see `backends.make_runner`. Raises ValueError: a device or backend that is not there.
+    runner: see `backends.make_runner`. config: how it is used.
     """
 
-    def __init__(
-        self, net: SiameseNet, config: ModelConfig, device: str, threads: int | None, backend: backends.Engine
-    ) -> None:
-        self.config, self.grid, self.device = config, net.grid, pick_device(device)
+    def __init__(self, runner: Runner, config: ModelConfig) -> None:
+        self.runner, self.config, self.grid = runner, config, runner.grid
         self.clock = Clock()  # of the frame that is worked on
-        self._net = net.to(self.device).eval()
-        self._runner = backends.make_runner(self._net, self.device, backend, threads)
         self._hann = hann_window(self.grid.cells)
         warm_up()
 
@@ -105,8 +100,7 @@ class Engine:
         Some draw boxes tightly, others with a margin, or without the arms. Here the box is known, so what the network
         makes of it tells: half of the difference in size is taken for the way of who drew it, half for an error.
         """
-        fill = mean_colour(frame)
-        found = Appearance(self.template(frame, box, fill), fill)
+        found = self.exemplar(frame, box, mean_colour(frame))
         if not isinstance(self.config.tracking, BoxTracking):
             return found
         view = self.look_once(frame, found, self.config.search_window(box))
@@ -114,13 +108,12 @@ class Engine:
         ratio = np.clip((given.w, given.h) / seen[2:4], 1 / MOST_STRETCH, MOST_STRETCH)
         return found._replace(stretch=np.sqrt(ratio).astype(np.float32))
 
-    def template(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Template:
-        """Features of what is in `box`, frame px."""
+    def exemplar(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Appearance:
+        """What is in `box`, frame px, as something to look for, with the boxes of the network as they are."""
         window = self.config.exemplar_window(box)
         extent = np.array([[box.w / window.w, box.h / window.h]], np.float32)
-        with torch.no_grad():
-            exemplar = to_input(stack_rgb([crop(frame, window, fill)]), self.device)
-            return self._net.embed(exemplar, torch.from_numpy(extent).to(self.device))
+        (features,), patches = self.runner.embed(stack_rgb([crop(frame, window, fill)]), extent)
+        return Appearance(features, patches, fill)
 
     def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> list[list[View]]:
         """Look for each appearance in each of its windows, by one pass of the network; the views in the same order."""
@@ -128,28 +121,21 @@ class Engine:
         crops = stack_rgb([crop(frame, window, one.fill) for one, windows in asked for window in windows])
         self.clock.lap("crop_ms")
         owners = [one for one, windows in asked for _ in windows]
-        maps = self._forward([one.template for one in owners], crops)
-        if len(maps) > 1:
-            maps = maps[0], stretched(maps[1], np.stack([one.stretch for one in owners])), *maps[2:]
+        logits, sides, levels = self.runner.compare([one.features for one in owners], crops)
+        if sides is not None:
+            sides = stretched(sides, np.stack([one.stretch for one in owners]))
         self.clock.lap("network_ms")
         rows = iter(range(len(owners)))
 
         def view(window: CropWindow) -> View:
             row = next(rows)
-            if len(maps) == 1:
-                return View(frame, window, maps[0][row])
-            return View(frame, window, maps[0][row], maps[1][row], tuple(m[row : row + 1] for m in maps[2:]))
+            return View(frame, window, logits[row], None if sides is None else sides[row], levels, row)
 
         return [[view(window) for window in windows] for _, windows in asked]
 
     def look_once(self, frame: Image, sought: Appearance, window: CropWindow) -> View:
         """Look for one appearance in one window."""
         return self.look(frame, [(sought, [window])])[0][0]
-
-    def _forward(self, templates: Sequence[Template], crops: Image) -> tuple[NDArray[np.float32], ...]:
-        """Maps of N crops, each with its template: logits (N, H, W); with a box head box_map (N, 4, H, W), levels."""
-        template = templates[0] if len(crops) == 1 else Template(*(torch.cat(t) for t in zip(*templates, strict=True)))
-        return self._runner.compare(template, crops)
 
     def peaks(
         self,
@@ -171,23 +157,28 @@ class Engine:
 
     def patch(self, view: View, peak: NDArray[np.float64]) -> NDArray[np.float32]:
         """(1, 64, 16, 16) what is in and around the box of a peak, see `network.SiameseNet.look`."""
-        return self._runner.look(view.levels, peak[None, :4].astype(np.float32))
+        return self.runner.look(view.levels, [view.row], peak[None, :4].astype(np.float32))
 
-    def refine(self, sought: Appearance, view: View, peak: NDArray[np.float64]) -> Refined:
-        """The box of a peak after a closer look."""
+    def refine(self, sought: Appearance, places: Sequence[tuple[View, NDArray[np.float64]]]) -> list[Refined]:
+        """The boxes of peaks after a closer look, all at once.
+
+        places: views of one call of `look`, and the peak in each.
+        """
         tracking = self.config.tracking
         assert isinstance(tracking, BoxTracking)
-        seen = self.patch(view, peak)
-        known = sought.template.patch.cpu().numpy()
-        better = self._runner.refine(known, seen, peak[None, :4].astype(np.float32))[0].astype(np.float64)
-        moved = peak[:4] + tracking.refine * (better[:4] - peak[:4])
-        return Refined(view.box(moved), float(better[4]), seen)
+        boxes = np.array([peak[:4] for _, peak in places])
+        given = boxes.astype(np.float32)
+        seen = self.runner.look(places[0][0].levels, [view.row for view, _ in places], given)
+        known = sought.patch if len(places) == 1 else np.repeat(sought.patch, len(places), 0)
+        better = self.runner.refine(known, seen, given).astype(np.float64)
+        moved = boxes + tracking.refine * (better[:, :4] - boxes)
+        return [Refined(view.box(moved[k]), float(better[k, 4]), seen[k : k + 1]) for k, (view, _) in enumerate(places)]
 
     def likenesses(self, known: Sequence[NDArray[np.float32]], seen: NDArray[np.float32]) -> list[float]:
         """The refiner's logit for each of the patches `known` that `seen` shows the same thing, wherever they are."""
         count = len(known)
         boxes = np.zeros((count, 4), np.float32)
-        answers = self._runner.refine(np.concatenate(known), np.repeat(seen, count, 0), boxes)
+        answers = self.runner.refine(np.concatenate(known), np.repeat(seen, count, 0), boxes)
         return [float(answer) for answer in answers[:, 4]]
 
 
@@ -203,13 +194,3 @@ def keep_inside(box: Box, frame: Image) -> Box:
     height, width = frame.shape[:2]
     cx, cy = min(max(box.centre[0], 0.0), width), min(max(box.centre[1], 0.0), height)
     return Box.from_centre(cx, cy, min(max(box.w, MIN_SIZE), width), min(max(box.h, MIN_SIZE), height))
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device called `name`; "auto" takes cuda, then mps, then cpu. Raises ValueError: not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, ok in there.items() if ok))
-    if not there.get(name.split(":")[0], False):
-        raise ValueError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
-    return torch.device(name)

@@ -7,19 +7,17 @@ than any other. So a box is also judged by the reference of its own target: how 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tracker.config import BoxTracking, Confidence, LongTerm
-from tracker.crop import Image
+from tracker.crop import Image, patch
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.geometry import Box, bounded
-from tracker.similarity import load_similarity, patch, to_pixels
 from tracker.target import EVIDENCE, Found, Reference, Target
 
 MOST_ALIKE = 8.0  # the most that the verifier says
@@ -35,25 +33,30 @@ class Judge:
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.confidence, self.rules = engine, confidence, confidence.rules or LongTerm()
-        self.verifier = load_similarity()
+        assert engine.runner.verifier, "who is judged is verified, too"
+        self.verifier = engine.runner.verifier
 
     def reference(self, frame: Image, box: Box, sought: Appearance) -> Reference:
         """The reference of a target that was seen once, in `box`, frame px."""
-        look = sought.template.patch.cpu().numpy()
-        return Reference(colours(frame, box), look, (self.embed(frame, box, sought.fill),))
+        return Reference(colours(frame, box), sought.patch, (self.embed(frame, box, sought.fill),))
 
     def examine(
-        self, target: Target, view: View, peaks: NDArray[np.float64], chosen: int, last: Box, step: float
-    ) -> Found:
-        """Gather the evidence for peak `chosen` of a view.
+        self, target: Target, last: Box, asked: Sequence[tuple[View, NDArray[np.float64], int, float]]
+    ) -> list[Found]:
+        """Gather the evidence for peaks of views, by one closer look at all.
 
-        last: box that it is compared with, frame px. step: how far it is from where it was expected, in target sizes.
+        last: box that they are compared with, frame px. asked: view, all its peaks, which of them is meant, and how far
+        it is from where it was expected, in target sizes; the views are of one look.
         """
-        assert target.reference and isinstance(self.engine.config.tracking, BoxTracking)
-        refined = self.engine.refine(target.appearance, view, peaks[chosen])
-        refined = refined._replace(box=keep_inside(refined.box, view.frame))
-        rate = self.engine.config.tracking.size_lr * (1 + math.tanh(peaks[chosen, 4] / 2)) / 2 * float(peaks[chosen, 5])
-        return examine(peaks, chosen, refined, view.frame, last, step, rate, target.reference)
+        tracking, reference = self.engine.config.tracking, target.reference
+        assert reference and isinstance(tracking, BoxTracking)
+        looks = self.engine.refine(target.appearance, [(view, peaks[k]) for view, peaks, k, _ in asked])
+        found = []
+        for (view, peaks, k, step), look in zip(asked, looks, strict=True):
+            rate = tracking.size_lr * (1 + math.tanh(peaks[k, 4] / 2)) / 2 * float(peaks[k, 5])
+            inside = look._replace(box=keep_inside(look.box, view.frame))
+            found.append(examine(peaks, k, inside, view.frame, last, step, rate, reference))
+        return found
 
     def verify(self, target: Target, frame: Image, found: Found) -> Found:
         """Ask two more questions: does it look as the target lately did, and like one of the patches that were sure?
@@ -67,17 +70,14 @@ class Judge:
         usual = MOST_ALIKE if target.reference.alike is None else target.reference.alike
         return replace(found, alike=alike, evidence=np.append(found.evidence, [bounded(looks, 8.0), alike - usual]))
 
-    def embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Tensor:
+    def embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> NDArray[np.float32]:
         """(1, D) embedding of the patch in `box`, by the verifier."""
-        cfg = self.verifier.config
-        with torch.inference_mode():
-            return self.verifier.embed(to_pixels(patch(frame, box, cfg, fill), cfg))
+        cut = patch(frame, box, self.verifier.size, self.verifier.context_amount, fill)
+        return self.verifier.embed(cut[None])
 
-    def alike(self, reference: Reference, embedding: Tensor) -> float:
+    def alike(self, reference: Reference, embedding: NDArray[np.float32]) -> float:
         """How much a patch is like that of the reference that it is most like: a raw score in [-8, 8]."""
-        known = torch.cat(reference.embeddings)
-        with torch.inference_mode():
-            scores = self.verifier.join(embedding.expand(len(known), -1), known)
+        scores = self.verifier.join(embedding, np.concatenate(reference.embeddings))
         return bounded(float(scores.max()), MOST_ALIKE)
 
     def score(self, found: Found) -> float:

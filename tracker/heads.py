@@ -207,14 +207,14 @@ class Refiner(nn.Module):
         steps = (torch.arange(self.CELLS, dtype=boxes.dtype, device=boxes.device) + 0.5) / self.CELLS - 0.5
         low, extent = boxes[..., None, :2], boxes[..., None, 2:]
         places = low + self.REGION * extent * steps[:, None]  # (N, K, 16, 2)
-        count, grid = int(boxes.shape[1]), self.CELLS  # whole numbers, see `xcorr_pixelwise`
+        grid = self.CELLS
         sampled = []
         for level, stride in zip(levels, self.STRIDES, strict=True):
-            channels, height, width = map(int, level.shape[1:])
+            channels, height, width = map(int, level.shape[1:])  # whole numbers, see `xcorr_pixelwise`
             x, y = bilinear(places[..., 0], width, stride), bilinear(places[..., 1], height, stride)
             lines = level.detach().permute(0, 2, 3, 1).reshape(-1, 1, height, width * channels)
-            rows = (y @ lines).reshape(-1, count, grid, width, channels)  # channels last: one large product
-            sampled.append((x[:, :, None] @ rows).reshape(-1, grid, grid, channels))
+            rows = (y @ lines).reshape(-1, grid, width, channels)  # channels last: one large product
+            sampled.append(x.reshape(-1, 1, grid, width) @ rows)  # (N K, 16, 16, C)
         return self.narrow(torch.cat(sampled, dim=-1).permute(0, 3, 1, 2))
 
     def forward(self, template: Tensor, patch: Tensor, boxes: Tensor) -> Tensor:

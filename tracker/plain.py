@@ -71,7 +71,7 @@ class PeakPolicy:
 
     def _update(self, target: Target, view: View) -> Result:
         last, peak = target.box, self.engine.peaks(view, target.box, 1)[0]
-        found = self.engine.refine(target.appearance, view, peak).box if self.tracking.refine else view.box(peak)
+        found = self.engine.refine(target.appearance, [(view, peak)])[0].box if self.tracking.refine else view.box(peak)
         score = (1 + math.tanh(peak[4] / 2)) / 2
         rate = self.tracking.size_lr * score * float(peak[5])
         w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)

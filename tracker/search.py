@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tracker.config import LongTerm
 from tracker.crop import Image
-from tracker.engine import Appearance, View
+from tracker.engine import View
 from tracker.evidence import Judge
 from tracker.geometry import Box, CropWindow, iou
 from tracker.target import Found, Kept, Target, Track
@@ -67,11 +67,9 @@ class Search:
         if not closer:
             return []
         group = [engine.config.search_window(_between(box, target.box)) for box in closer]
-        found = []
-        for view in engine.look(frame, [(target.appearance, group)])[0]:
-            peaks = engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW)
-            found.append(self.judge.examine(target, view, peaks, 0, target.box, 0.0))
-        return found
+        (looks,) = engine.look(frame, [(target.appearance, group)])
+        asked = [(view, engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
+        return self.judge.examine(target, target.box, asked)
 
     # --- who stood beside the target
 
@@ -95,7 +93,7 @@ class Search:
         if kept is None:
             return
         self.engine.clock.lap("post_ms")
-        asked = Appearance(self.engine.template(frame, found.box, fill), fill)
+        asked = self.engine.exemplar(frame, found.box, fill)
         self.engine.clock.lap("network_ms")
         view = self.engine.look_once(kept.frame, asked, self.engine.config.search_window(found.box))
         peak = self.engine.peaks(view, found.box, 1, 0.0, 0.0)[0]

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError
-from tracker.crop import Image, crop, mean_colour
+from tracker.crop import Image
 from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
 from tracker.footage.video import SourceWarning
-from tracker.geometry import CropWindow, check_box, context_side
 from tracker.network import fill_weights, read_safetensors
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
@@ -330,20 +329,6 @@ def to_pixels(image: NDArray[np.uint8], config: SimilarityConfig, size: int | No
         image = np.asarray(cv2.resize(image, (size, size), interpolation=way), np.uint8)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
     return pixels.reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
-
-
-def patch(
-    frame: Image, box: Sequence[float], config: SimilarityConfig, fill: tuple[float, float, float] | None = None
-) -> Image:
-    """The square patch of a target that the network compares, (size, size, 3) uint8 BGR.
-
-    frame: (H, W, 3) uint8 BGR. box: x, y, w, h in frame px, 0-based. fill: BGR shown outside the frame; None takes the
-    frame's mean. Raises ValueError for a box without size or wholly outside the frame.
-    """
-    checked = check_box(box, frame.shape[1], frame.shape[0])
-    side = context_side(checked.w, checked.h, config.context_amount)
-    window = CropWindow.around(checked.centre, side, side, config.size)
-    return crop(frame, window, mean_colour(frame) if fill is None else fill)
 
 
 class Gallery:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tracker.crop import Image
 from tracker.engine import Appearance
@@ -76,7 +75,7 @@ class Reference:
 
     colours: NDArray[np.float64]
     look: NDArray[np.float32]
-    embeddings: tuple[Tensor, ...]
+    embeddings: tuple[NDArray[np.float32], ...]
     logit: float | None = None
     likeness: float | None = None
     alike: float | None = None
@@ -102,7 +101,7 @@ class Reference:
         """The reference after one more word of the verifier."""
         return replace(self, alike=_mean(self.alike, alike, self.SLOWEST))
 
-    def with_embedding(self, embedding: Tensor, most: int) -> Reference:
+    def with_embedding(self, embedding: NDArray[np.float32], most: int) -> Reference:
         """The reference with one more patch: beside the first the newest `most` are kept."""
         first, *others = self.embeddings
         return replace(self, embeddings=(first, *[*others, embedding][-most:]))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tracker import backends
@@ -60,13 +59,11 @@ class Tracker:
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: backends.Engine = "auto",
     ) -> None:
-        if threads is not None:
-            if threads < 1:
-                raise ValueError(f"threads must be at least 1; got {threads}")
-            torch.set_num_threads(threads)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1; got {threads}")
         self.config = replace(net.config, tracking=tracking) if tracking else net.config
-        self.engine = Engine(net, self.config, device, threads, engine)
-        self.device = self.engine.device
+        self.engine = Engine(backends.make_runner(net, device, engine, threads), self.config)
+        self.device = self.engine.runner.device
         self.policy = choose_policy(self.engine, self.config)
         self.target: Target | None = None
         self._warm_up()
@@ -139,7 +136,7 @@ class Tracker:
         for target in checked:
             if not isinstance(target, Target):
                 raise TypeError(f"a target is what init returns; got {type(target).__name__}")
-            if target.appearance.template.features.shape != self._template_shape:
+            if target.appearance.features.shape != self._template_shape:
                 raise ValueError("the target was made by a tracker with another network; init it with this one")
             if target.reference is None and isinstance(self.policy, TrackPolicy):
                 raise ValueError("the target was made by a tracker that was not calibrated; init it with this one")
@@ -149,7 +146,7 @@ class Tracker:
         """Run once, so that the first frame does not pay for memory and code paths."""
         frame = np.zeros((64, 64, 3), np.uint8)
         target = self.init(frame, (16, 16, 32, 32))
-        self._template_shape = target.appearance.template.features.shape
+        self._template_shape = target.appearance.features.shape
         for _ in range(3):
             self.update_all(frame, [target])
         self.target = None

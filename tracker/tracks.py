@@ -104,16 +104,16 @@ class TrackPolicy:
         last = target.followed.box
         peaks, expected = self.engine.peaks(view, last, PEAKS), view.window.to_crop(last)
         size = math.sqrt(expected.w * expected.h)
-        seen = {
-            k: self.judge.examine(target, view, peaks, k, last, math.dist(peaks[k, :2], expected.centre) / size)
+        asked = [
+            (view, peaks, k, math.dist(peaks[k, :2], expected.centre) / size)
             for k in range(len(peaks))
             if peaks[k, 4] >= peaks[0, 4] - self.rules.weaker
-        }
+        ]
 
-        def odds(k: int) -> float:
-            return log_odds(self.judge.score(seen[k])) + self.rules.stay * overlap(seen[k].box, last)
+        def odds(found: Found) -> float:
+            return log_odds(self.judge.score(found)) + self.rules.stay * overlap(found.box, last)
 
-        return seen[max(seen, key=odds)]
+        return max(self.judge.examine(target, last, asked), key=odds)
 
     def _keep(self, frame: Image, targets: Sequence[Target], results: list[Result]) -> None:
         """Every few frames keep the frame, one copy for all who are sure in it; mutates the targets."""

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tracker.backends import pick_device
 from tracker.config import ConfigError
-from tracker.engine import pick_device
 
 PATIENCE = timedelta(hours=3)  # others wait for the first process while it tracks the validation sequences
 
@@ -87,7 +87,7 @@ def statistics(norms: list[Any]) -> tuple[Tensor, Tensor]:
 def join(device: str = "auto") -> Iterator[Processes]:
     """Join the others that torchrun started, if it did, for as long as the context is open.
 
-    device: see `tracker.engine.pick_device`; with several GPUs each process takes its own.
+    device: see `tracker.backends.pick_device`; with several GPUs each process takes its own.
     Raises ConfigError: a device that is not there.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.backends import make_runner
 from tracker.benchmark.peers.answer import Answer
 from tracker.benchmark.peers.peers import Fear, NanoTrack, load_tracker, tracker_name
 from tracker.config import BoxTracking
@@ -70,7 +71,7 @@ class OurMember:
         net = load_network(weight_file(spec))
         if not isinstance(net.config.tracking, BoxTracking):
             raise ValueError(f"teacher {spec!r} has no say in a vote: {net.config.network} has no box head")
-        self._engine = Engine(net, net.config, "cpu", 1, "auto")
+        self._engine = Engine(make_runner(net, "cpu"), net.config)
         self._policy = PeakPolicy(self._engine, net.config.tracking)
 
     def embed(self, frame: Image, box: Box) -> Appearance:

@@ -13,7 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "guide" / "house.md"
 BEGIN, END = "<!-- imports: begin -->\n", "<!-- imports: end -->"
-WINGS = {"": "the package", "footage": "`tracker/footage/`", "benchmark": "`tracker/benchmark/`"}
+WINGS = {
+    "": "the package",
+    "footage": "`tracker/footage/`",
+    "benchmark": "`tracker/benchmark/`",
+    "web": "`tracker/web/`",
+}
 Graph = dict[str, set[str]]
 
 

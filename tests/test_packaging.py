@@ -47,6 +47,8 @@ def test_every_module_is_inside_and_nothing_else(wheel: Path) -> None:
         for p in (ROOT / package).rglob("*.py")
     }
     assert wanted - names == set()
+    page = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tracker/web/static").iterdir()}
+    assert len(page) > 5 and page <= names
     assert {"siamtrack/py.typed", "tracker/py.typed", "train/__init__.py"} <= names
     info = f"siamtrack-{tracker.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"siamtrack", "tracker", "train", info}

@@ -29,13 +29,14 @@ LAYERS = [  # a module may import from earlier lines only
     {"tracker"},
     {"benchmark"},
     {"demo"},
+    {"web"},
     {"cli"},
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
     "footage": [
         {"files"},
         {"video"},
-        {"decoder"},
+        {"decoder", "boxes"},
         {"sequence"},
         {"clip"},
         {"masks"},
@@ -52,6 +53,13 @@ WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
         {"report"},
         {"command"},
     ],
+    "web": [
+        {"reel", "access", "overlay"},
+        {"following"},
+        {"session"},
+        {"app"},
+        {"command"},
+    ],
 }
 ALLOWED = {  # package -> modules of tracker/ that may import it
     "torch": {
@@ -63,6 +71,8 @@ ALLOWED = {  # package -> modules of tracker/ that may import it
         "similarity",
     },
     "numba": {"kernels"},
+    "fastapi": {"web.app"},
+    "uvicorn": {"web.command"},
     "train": set(),
     "siamtrack": set(),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -13,45 +12,23 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import tracker as package
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from tracker import Target, Tracker
+    from tracker.footage.boxes import Row
     from tracker.footage.video import Frame, Source, VideoWriter
 
-BOX_SUFFIXES = (".csv", ".json", ".txt")
 TRAIL = 30  # centres drawn behind the box
-
-
-class Row(NamedTuple):
-    """The box of one target in one frame.
-
-    frame and time as in video.Frame, id of the target (from 0), box in frame pixels (0-based), score in [0, 1], state.
-    """
-
-    frame: int
-    time: float
-    id: int
-    x: float
-    y: float
-    w: float
-    h: float
-    score: float
-    state: str = "tracking"  # uncertain; lost: then the box is a guess
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """x, y, w, h, frame px."""
-        return self.x, self.y, self.w, self.h
 
 
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
+    from tracker.footage.boxes import BOX_SUFFIXES, write_boxes
     from tracker.footage.video import CODECS, DEFAULT_FPS, VideoWriter, check_output, frames
 
     save = check_output(args.save, tuple(CODECS), args.force) if args.save else None
@@ -118,6 +95,8 @@ def _summary(rows: Sequence[Row], targets: int) -> str:
 
 
 def _row(frame: Frame, number: int, box: Sequence[float], score: float, state: str = "tracking") -> Row:
+    from tracker.footage.boxes import Row
+
     x, y, w, h = map(float, box)
     return Row(frame.index, frame.time, number, x, y, w, h, float(score), state)
 
@@ -167,36 +146,6 @@ def _follow(
     return True
 
 
-def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
-    """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
-
-    .csv: header frame,time,id,x,y,w,h,score,state. .json: {"meta": {...}, "boxes": [{"frame": ..., ...}]}.
-    .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or
-    dropped.
-    """
-    from tracker.footage.video import partial_path
-
-    records = [Row._make(round(v, 4) if isinstance(v, float) else v for v in r) for r in rows]
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        text = "\n".join([",".join(Row._fields), *(",".join(map(str, r)) for r in records)])
-    elif suffix == ".json":
-        text = json.dumps({"meta": meta, "boxes": [r._asdict() for r in records]}, indent=1)
-    elif suffix == ".txt":
-        lines = ["nan,nan,nan,nan"] * (rows[-1].frame - rows[0].frame + 1)
-        for r in records:
-            lines[r.frame - rows[0].frame] = ",".join(map(str, r[3:7]))
-        text = "\n".join(lines)
-    else:
-        raise ValueError(f"{path}: suffix {suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
-    part = partial_path(path)
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def demo(args: argparse.Namespace) -> int:
     """Track a real clip and a rendered scene with known truth; print scores, latencies and files."""
     from tracker.demo import run_demo
@@ -219,6 +168,13 @@ def trax(args: argparse.Namespace) -> int:
     return serve.run(args)
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Show the tracker in a browser."""
+    from tracker.web import command
+
+    return command.run(args)
+
+
 def compare(args: argparse.Namespace) -> int:
     """Say how alike two images are, or rank a gallery."""
     from tracker.similarity import compare_command
@@ -228,6 +184,7 @@ def compare(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
+    "serve": serve,
     "demo": demo,
     "bench": bench,
     "trax": trax,
@@ -361,6 +318,12 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--stop", type=int, metavar="N", help="frame to stop before [the end]")
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
     sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+    sub = commands.add_parser("serve", help="follow objects in a web page: draw boxes, watch, correct, download")
+    if argv[:1] == ["serve"]:
+        from tracker.web.command import add_arguments
+
+        add_arguments(sub)
 
     sub = commands.add_parser("demo", help="see it work on a real clip and on a rendered scene with known truth")
     sub.add_argument("--out", default="demo_out", metavar="DIR", help="folder for the videos [demo_out]")

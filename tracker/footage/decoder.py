@@ -26,20 +26,27 @@ class ClipFrame:
 
 
 class Decoder:
-    """The frames of one video, in any order; going on is free, going back decodes again what is no longer kept."""
+    """The frames of one source, in any order; going on is free, going back decodes again what is no longer kept.
 
-    def __init__(self, path: Path) -> None:
+    path: what `video.frames` takes, but nothing live.
+    """
+
+    def __init__(self, path: Path | str) -> None:
         self.path = path
-        self.kept: OrderedDict[int, Image] = OrderedDict()
+        self.kept: OrderedDict[int, video.Frame] = OrderedDict()
         self.bytes = 0
         self.source: video.Source | None = None
         self.next = 0
 
     def read(self, index: int) -> Image:
         """Return frame `index`, (H, W, 3) uint8 BGR, the caller's own; SourceError: there is none or it is damaged."""
+        return self.frame(index).image.copy()
+
+    def frame(self, index: int) -> video.Frame:
+        """Return frame `index` with its time, not to be written on; SourceError as `read`."""
         if index not in self.kept:
             self._decode(index)
-        return self.kept[index].copy()
+        return self.kept[index]
 
     def _decode(self, index: int) -> None:
         if self.source is None or index < self.next:
@@ -47,7 +54,7 @@ class Decoder:
             self.close()
             self.source, self.next = video.frames(self.path, start), start
         for frame in self.source:
-            self._keep(frame.index, frame.image)
+            self._keep(frame)
             self.next = frame.index + 1
             if frame.index == index:
                 return
@@ -55,13 +62,13 @@ class Decoder:
                 break
         raise SourceError(f"{self.path}: frame {index} cannot be decoded")
 
-    def _keep(self, index: int, image: Image) -> None:
-        if index in self.kept:
-            self.bytes -= self.kept.pop(index).nbytes
-        self.kept[index] = image
-        self.bytes += image.nbytes
+    def _keep(self, frame: video.Frame) -> None:
+        if frame.index in self.kept:
+            self.bytes -= self.kept.pop(frame.index).image.nbytes
+        self.kept[frame.index] = frame
+        self.bytes += frame.image.nbytes
         while self.bytes > KEPT_BYTES and len(self.kept) > 1:
-            self.bytes -= self.kept.popitem(last=False)[1].nbytes
+            self.bytes -= self.kept.popitem(last=False)[1].image.nbytes
 
     def close(self) -> None:
         """Release the video; what was decoded stays."""

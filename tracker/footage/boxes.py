@@ -1,0 +1,156 @@
+"""Boxes of targets as text, in the formats that other tools read. What reads them back is in `layouts`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tracker.footage.video import partial_path
+
+BOX_SUFFIXES = (".csv", ".json", ".txt")
+
+
+class Row(NamedTuple):
+    """The box of one target in one frame.
+
+    frame and time as in video.Frame, id of the target (from 0), box in frame pixels (0-based), score in [0, 1], state.
+    """
+
+    frame: int
+    time: float
+    id: int
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float
+    state: str = "tracking"  # uncertain; lost: then the box is a guess
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x, y, w, h, frame px."""
+        return self.x, self.y, self.w, self.h
+
+
+def as_csv(rows: Iterable[Row]) -> str:
+    """Header frame,time,id,x,y,w,h,score,state; 0-based px."""
+    return _lines([",".join(Row._fields), *(",".join(map(str, row)) for row in _rounded(rows))])
+
+
+def as_json(rows: Iterable[Row], meta: dict[str, Any]) -> str:
+    """{"meta": {...}, "boxes": [{"frame": ..., ...}]}; 0-based px."""
+    return json.dumps({"meta": meta, "boxes": [row._asdict() for row in _rounded(rows)]}, indent=1) + "\n"
+
+
+def as_txt(rows: Sequence[Row]) -> str:
+    """One target: x,y,w,h a line as in OTB, but 0-based; nan for a frame that has no row."""
+    return _frame_lines(_rounded(rows), rows[0].frame, rows[-1].frame + 1, 0)
+
+
+def as_otb(rows: Sequence[Row], length: int) -> str:
+    """One target as OTB's groundtruth_rect.txt: x,y,w,h a line, from frame 0 to `length`, pixels count from 1.
+
+    nan for a frame that has no row, and for one in which the target is lost.
+    """
+    return _frame_lines([row for row in _rounded(rows) if row.state != "lost"], 0, length, 1)
+
+
+def as_mot(rows: Iterable[Row], truth: bool = False) -> str:
+    """MOTChallenge: frame,id,x,y,w,h,score,-1,-1,-1 a line; frames, identities and pixels count from 1.
+
+    truth: as in gt.txt, where flag, class and visibility, all 1, follow the box. Frames in which a target is lost have
+    no line.
+    """
+    lines = []
+    for row in sorted(_rounded(rows), key=lambda row: (row.frame, row.id)):
+        if row.state != "lost":
+            end = "1,1,1" if truth else f"{row.score},-1,-1,-1"
+            lines.append(
+                f"{row.frame + 1},{row.id + 1},{round(row.x + 1, 4)},{round(row.y + 1, 4)},{row.w},{row.h},{end}"
+            )
+    return _lines(lines)
+
+
+def as_coco(rows: Iterable[Row], size: tuple[int, int], names: dict[int, str] | None = None) -> str:
+    """COCO: an image for each frame with a box, an annotation for each box, a category for each name; 0-based px.
+
+    size: (width, height) of the frames. names: id of a target -> its class; without, all are called target. The file of
+    frame 7 is called 00000007.jpg. Annotations carry track_id and score. Boxes of lost targets are left out.
+    """
+    known = [row for row in _rounded(rows) if row.state != "lost"]
+    called = {row.id: (names or {}).get(row.id, "target") for row in known}
+    categories = {name: number for number, name in enumerate(sorted(set(called.values())), 1)}
+    images = [
+        {"id": number + 1, "file_name": image_name(number), "width": size[0], "height": size[1], "frame": number}
+        for number in sorted({row.frame for row in known})
+    ]
+    annotations = [
+        {
+            "id": number,
+            "image_id": row.frame + 1,
+            "category_id": categories[called[row.id]],
+            "bbox": list(row.box),
+            "area": round(row.w * row.h, 4),
+            "iscrowd": 0,
+            "track_id": row.id,
+            "score": row.score,
+        }
+        for number, row in enumerate(known, 1)
+    ]
+    classes = [{"id": number, "name": name} for name, number in categories.items()]
+    return json.dumps({"images": images, "annotations": annotations, "categories": classes}) + "\n"
+
+
+def image_name(number: int) -> str:
+    """The file that a data set of images calls frame `number`."""
+    return f"{number:08d}.jpg"
+
+
+def by_target(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """The rows of each target, by frame."""
+    found: dict[int, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.frame):
+        found[row.id].append(row)
+    return dict(sorted(found.items()))
+
+
+def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
+    """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
+
+    .csv, .json, .txt (one target only): see `as_csv`, `as_json`, `as_txt`. Raises ValueError for another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in BOX_SUFFIXES:
+        raise ValueError(f"{path}: suffix {suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
+    write_whole(path, as_csv(rows) if suffix == ".csv" else as_json(rows, meta) if suffix == ".json" else as_txt(rows))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    part = partial_path(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _frame_lines(rows: Iterable[Row], start: int, stop: int, first_pixel: int) -> str:
+    lines = ["nan,nan,nan,nan"] * (stop - start)
+    for row in rows:
+        lines[row.frame - start] = ",".join(
+            str(round(v, 4)) for v in (row.x + first_pixel, row.y + first_pixel, row.w, row.h)
+        )
+    return _lines(lines)
+
+
+def _rounded(rows: Iterable[Row]) -> list[Row]:
+    return [Row._make(round(v, 4) if isinstance(v, float) else v for v in row) for row in rows]
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

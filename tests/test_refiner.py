@@ -227,8 +227,10 @@ def test_without_a_loss_the_refiner_stays_as_it_came(store, tmp_path):
 
 
 def test_a_refiner_cannot_be_trained_where_there_is_none():
-    with pytest.raises(ConfigError, match="only a swift network has parts to train; got 'refiner'"):
+    with pytest.raises(ConfigError, match="of siamfc train all; got 'refiner'"):
         tiny("siamfc", train="refiner")
+    with pytest.raises(ConfigError, match="of swift-nano train all or head; got 'refiner'"):
+        tiny("swift-nano", train="refiner")
     with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
         tiny("swift", train="refiner")
 

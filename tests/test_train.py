@@ -450,8 +450,9 @@ def test_frozen_stages_keep_their_weights(store, tmp_path):
     assert not moved & frozen and moved == {str(i) for i in range(FBNet.COUNT)} - frozen
 
 
-def test_the_head_learns_and_the_trunk_does_not(store, tmp_path):
-    run = Run(tiny("swift", train="head"), store, tmp_path)
+@pytest.mark.parametrize("network", ["swift", "swift-nano"])
+def test_the_head_learns_and_the_trunk_does_not(store, tmp_path, network):
+    run = Run(tiny(network, train="head"), store, tmp_path)
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
     run.train(stop_at=2)
     moved = {k.split(".")[0] for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}

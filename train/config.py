@@ -47,7 +47,7 @@ class OptimConfig:
     weight_decay: float
     momentum: float  # SGD's
     trunk_lr: float  # factor on the trunk's learning rate
-    train: Literal["all", "head", "refiner"]  # swift: every weight, or head and refiner, or the refiner alone
+    train: Literal["all", "head", "refiner"]  # every weight; the head (and swift's refiner); swift's refiner alone
     frozen_stages: int  # first stages of the trunk that keep their weights; the trunk's batch-norm is frozen with them
     frozen_norm: bool  # batch-norm uses the statistics it came with, and keeps them
     start_share: float  # of the weights that the run began with in those that are kept (Wortsman et al. 2022)
@@ -89,8 +89,10 @@ class TrainConfig:
             raise ConfigError(f"optim.batch, optim.micro_batch and optim.steps must be at least 1; got {low}")
         if not self.pairs.mix or min(self.pairs.mix.values()) < 0 or sum(self.pairs.mix.values()) == 0:
             raise ConfigError("pairs.mix: give the sources weights of at least 0, one of them above 0")
-        if self.optim.train != "all" and self.model.network != "swift":
-            raise ConfigError(f"optim.train: only a swift network has parts to train; got {self.optim.train!r}")
+        parts = {"siamfc": ["all"], "swift-nano": ["all", "head"], "swift": ["all", "head", "refiner"]}
+        if self.optim.train not in parts[self.model.network]:
+            allowed = " or ".join(parts[self.model.network])
+            raise ConfigError(f"optim.train: of {self.model.network} train {allowed}; got {self.optim.train!r}")
         if self.optim.train == "refiner" and not self.loss.refine:
             raise ConfigError("optim.train: to train the refiner takes loss.refine above 0")
         if not 0 <= self.optim.start_share < 1:

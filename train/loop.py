@@ -141,7 +141,9 @@ def freeze(net: SiameseNet, cfg: OptimConfig, refine: bool) -> None:
     """
     if cfg.train != "all":
         net.requires_grad_(False).eval()
-        parts = [net.refiner] if cfg.train == "refiner" else [net.head, net.refiner]
+        parts = [net.head] if cfg.train == "head" else []
+        if net.config.network == "swift":
+            parts.append(net.refiner)
         for part in parts:
             part.requires_grad_(True).train()
     if net.config.network == "swift" and not refine:

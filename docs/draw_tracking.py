@@ -1,8 +1,8 @@
 """Draw how one frame is tracked: python docs/draw_tracking.py [OUT.webp]
 
-Four pictures beside each other: the frame with its search window, the exemplar, the search crop under the score map, and
-the boxes of the strongest cells with the one that is taken. It is the street of `siamtrack demo`, or the rendered scene where
-that clip is not installed, as the network that ships sees it.
+Four pictures beside each other: the frame with its search window, the exemplar, the search crop under the score map,
+and the boxes of the strongest cells with the one that is taken. It is the street of `siamtrack demo`, or the rendered
+scene where that clip is not installed, as the network that ships sees it.
 """
 
 import sys

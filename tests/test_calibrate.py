@@ -95,7 +95,7 @@ def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_pat
     tracker.policy.judge.rules = replace(never_in_doubt(None, told=False), learn=0.0)  # learns from every frame
     known = []
     policy = tracker.policy
-    monkeypatch.setattr(policy.search, "candidates", lambda target, _: known.append(target.reference.frames) or [])
+    monkeypatch.setattr(policy.search, "candidates", lambda target, *_: known.append(target.reference.frames) or [])
     gather(tracker, sequence, told=False)
     searched = range(SEARCH_EVERY, len(sequence), SEARCH_EVERY)
     gone = [GONE[index // SEARCH_EVERY % len(GONE)] for index in searched]

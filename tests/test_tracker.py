@@ -329,3 +329,31 @@ def test_swift_nano_is_small_and_follows_a_scene():
     tracker.init(scene.render(0), scene.box(0))
     overlaps = [float(iou(tracker.update(scene.render(t)).box, scene.box(t))) for t in range(1, 40)]
     assert np.mean(overlaps) > 0.8 and min(overlaps) > 0.5
+
+
+def test_a_budget_is_shared_by_the_targets_that_are_lost():
+    tracker = Tracker.load("swift", device="cpu", engine="torch", budget_ms=1e5)
+    assert tracker._passes > 100
+    targets = [tracker.init(FRAME, (20 * k, 20, 30, 30)) for k in range(4)]
+    for passes, shares in (
+        (100, [[1, 1, 1, 1]]),
+        (None, [[1, 1, 1, 1]]),
+    ):
+        tracker._passes = passes
+        assert [tracker._shares(targets) for _ in shares] == shares
+    targets[1].state = targets[3].state = "lost"
+    for passes, shares in (
+        (None, [[1, 4, 1, 4]]),  # nobody set one
+        (20, [[1, 9, 1, 9]]),  # all of it is used
+        (10, [[1, 4, 1, 4]]),
+        (7, [[1, 4, 1, 1], [1, 1, 1, 4], [1, 4, 1, 1]]),  # in turn
+        (1, [[1, 4, 1, 1], [1, 1, 1, 4]]),  # too little for any: one of them
+    ):
+        tracker._passes, tracker._turn = passes, 0
+        assert [tracker._shares(targets) for _ in shares] == shares
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan")])
+def test_a_budget_of_nothing_is_refused(budget):
+    with pytest.raises(ValueError, match="budget_ms must be above 0"):
+        Tracker(SiameseNet(SIAMFC), budget_ms=budget)

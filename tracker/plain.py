@@ -30,7 +30,7 @@ class PyramidPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """Nothing but the box and its appearance is known."""
 
-    def windows(self, frame: Image, target: Target) -> list[CropWindow]:
+    def windows(self, frame: Image, target: Target, passes: int = 1) -> list[CropWindow]:
         """What to search: a window around the last position, once for each scale."""
         return [self.engine.config.search_window(target.box, scale) for scale in self._scales]
 
@@ -61,7 +61,7 @@ class PeakPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """Nothing but the box and its appearance is known."""
 
-    def windows(self, frame: Image, target: Target) -> list[CropWindow]:
+    def windows(self, frame: Image, target: Target, passes: int = 1) -> list[CropWindow]:
         """What to search: a window where the target will be if it goes on as it did."""
         return [self.engine.config.search_window(target.box, velocity=target.followed.velocity)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,8 @@ PEAKS = 4  # of a score map that are looked at
 SAME = 0.3  # IoU from which two boxes are of the same thing
 BESIDE = 0.2  # IoU with the target's box below which a box is beside it
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
+LOOK_BACK = 2  # passes of the network that it takes to look back
+LEAST = 2 + LOOK_BACK  # passes that a lost target needs: for what is followed, a closer look, a look back
 
 
 class Search:
@@ -33,56 +35,94 @@ class Search:
         """The constants of belief and search."""
         return self.judge.rules
 
-    def windows(self, frame: Image, target: Target) -> Iterator[CropWindow]:
-        """The windows to search for a target in this frame; mutates its `scan` when all are taken."""
-        rules, cfg = self.rules, self.engine.config
-        yield cfg.search_window(target.followed.box, velocity=target.followed.velocity)
+    def windows(self, frame: Image, target: Target, passes: int) -> Iterator[CropWindow]:
+        """The windows to search for a target in this frame; mutates its `scan`, and the `passes` it has left.
+
+        While it is lost its last place and windows of the whole frame take turns. Half of what can be searched is left
+        to the kept frame as long as there is some of it to search.
+        """
+        target.passes, target.reserved = passes - 1, LOOK_BACK if target.owed or target.waiting else 0
+        target.owed, target.meeting = False, 0
+        yield self.engine.config.search_window(target.followed.box, velocity=target.followed.velocity)
         if target.state != "lost":
             return
-        yield cfg.search_window(target.box)
-        wide = cfg.search_window(target.box, rules.coarse)
+        free = target.passes - target.reserved - 1  # one for a closer look
+        if target.kept and not target.kept.searched:
+            target.meeting = free - free // 2
+            free //= 2
+        last, *around = self._places(target.box, frame)
+        for _ in range(min(free, 1 + self.rules.windows)):
+            yield around[target.scan // 2 % len(around)] if target.scan % 2 else last
+            target.scan, target.passes = target.scan + 1, target.passes - 1
+
+    def _places(self, box: Box, frame: Image) -> list[CropWindow]:
+        """Where a target is searched that was last in `box`: its place, then wider windows all over the frame."""
+        wide = self.engine.config.search_window(box, self.rules.coarse)
         tiles = whole_frame(wide, frame.shape[1], frame.shape[0])
-        for k in range(rules.windows):
-            yield CropWindow.around(tiles[(target.scan + k) % len(tiles)], wide.w, wide.h, wide.size)
-        target.scan = (target.scan + rules.windows) % len(tiles)
+        around = [CropWindow.around(centre, wide.w, wide.h, wide.size) for centre in tiles]
+        return [self.engine.config.search_window(box), *around]
 
-    def candidates(self, target: Target, views: list[View]) -> list[Found]:
-        """The boxes with the highest logits in all views, each after a closer look, verified."""
-        found = self._closer_looks(target, views, self.rules.closer)
-        return [self.judge.verify(target, views[0].frame, one) for one in found]
+    def candidates(self, target: Target, frame: Image, views: Sequence[View], known: Sequence[Box] = ()) -> list[Found]:
+        """The boxes with the highest logits in all views, each after a closer look, verified; mutates the target.
 
-    def _closer_looks(self, target: Target, views: list[View], most: int, beside: Box | None = None) -> list[Found]:
-        """The `most` boxes with the highest logits in all views, after a closer look; only those `beside` a box."""
-        engine, frame = self.engine, views[0].frame
-        seen: list[tuple[float, Box]] = []
-        for view in views:
-            for peak in engine.peaks(view, target.box, 2, 0.0, 0.0):
-                box = view.box(peak)
-                if peak[4] > self.rules.candidate and not (beside and overlap(box, beside) >= BESIDE):
-                    seen.append((float(peak[4]), box))
-        closer: list[Box] = []
-        for _, box in sorted(seen, reverse=True):
-            if len(closer) < most and all(overlap(box, other) < SAME for other in closer):
-                closer.append(box)
+        known: boxes of those that need none. Candidates for which no pass is left wait for the next frame, in which
+        they come first.
+        """
+        engine, rules, boxes = self.engine, self.rules, list[Box]()
+        places = [view.box(peak) for view, peak in self._strongest(target, views, rules.closer + len(known))]
+        for box in [*target.waiting, *places]:
+            if len(boxes) < rules.closer and all(overlap(box, other) < SAME for other in [*boxes, *known]):
+                boxes.append(box)
+        now = max(target.passes - target.reserved - target.meeting, 0)
+        closer, target.waiting = boxes[:now], tuple(boxes[now:])
         if not closer:
             return []
+        target.passes -= len(closer)
         group = [engine.config.search_window(_between(box, target.box)) for box in closer]
         (looks,) = engine.look(frame, [(target.appearance, group)])
         asked = [(view, engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
-        return self.judge.examine(target, target.box, asked)
+        return [self.judge.verify(target, frame, one) for one in self.judge.examine(target, target.box, asked)]
+
+    def _strongest(
+        self, target: Target, views: Sequence[View], most: int, beside: Box | None = None
+    ) -> list[tuple[View, NDArray[np.float64]]]:
+        """The `most` peaks with the highest logits in all views, no two of one place; only those `beside` a box."""
+        seen = []
+        for view in views:
+            for peak in self.engine.peaks(view, target.box, 2, 0.0, 0.0):
+                if peak[4] > self.rules.candidate and not (beside and overlap(view.box(peak), beside) >= BESIDE):
+                    seen.append((view, peak))
+        best: list[tuple[View, NDArray[np.float64]]] = []
+        for view, peak in sorted(seen, key=lambda one: -one[1][4]):
+            box = view.box(peak)
+            if len(best) < most and all(overlap(box, other.box(place)) < SAME for other, place in best):
+                best.append((view, peak))
+        return best
 
     # --- who stood beside the target
 
-    def meet(self, target: Target, windows: list[CropWindow]) -> None:
-        """See who stood beside the target when it was last sure, in the windows that are searched now; mutates it."""
+    def meet(self, target: Target) -> None:
+        """See who stood beside the target when it was last sure, in some more windows of that frame; mutates it."""
         kept, rules = target.kept, self.rules
-        if kept is None or kept.searched:
+        if kept is None or kept.searched or target.passes < 1:
             return
+        places = self._places(kept.box, kept.frame)
+        windows = places[kept.scan : kept.scan + min(target.passes, 1 + rules.windows)]
         (views,) = self.engine.look(kept.frame, [(target.appearance, windows)])
-        for found in self._closer_looks(target, views, rules.meet, kept.box):
+        target.passes -= len(windows)
+        met = self._strongest(target, views, rules.meet, kept.box)
+        for found in self.engine.refine(target.appearance, met) if met else []:
             self._know(target, kept, found.box, found.patch)
-        if target.scan < rules.windows:  # the whole frame was searched
-            target.kept = replace(kept, searched=True)
+        scan = kept.scan + len(windows)
+        target.kept = replace(kept, scan=scan, searched=scan >= len(places))
+
+    def may_look_back(self, target: Target) -> bool:
+        """Take the passes to look back, where they are left; if not, the next frame owes it. Mutates the target."""
+        if target.passes - target.meeting < LOOK_BACK:
+            target.owed = True
+            return False
+        target.passes, target.reserved = target.passes - LOOK_BACK, 0
+        return True
 
     def look_back(self, target: Target, found: Found, frame: Image) -> None:
         """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.

@@ -136,13 +136,15 @@ class Track:
 class Kept:
     """One of the last frames in which a target was sure, which is searched for distractors once it is lost.
 
-    box: of the target in it, frame px; look: its patch. age: how many frames ago that was. searched: all of it was.
+    box: of the target in it, frame px; look: its patch. age: how many frames ago that was. scan: how many of its
+    windows were searched; searched: all of them.
     """
 
     frame: Image
     box: Box
     look: NDArray[np.float32]
     age: int = 0
+    scan: int = 0
     searched: bool = False
 
 
@@ -154,7 +156,10 @@ class Target:
     calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
     that is taken for it; until it is believed again its box is another than that of the target. distractors: what
     the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not. calm:
-    frames since the reference got a patch. kept: see `Kept`. scan: where the search of the whole frame goes on.
+    frames since the reference got a patch. kept: see `Kept`. scan: where the search of the whole frame goes on. passes:
+    of the network, that it may still cost in this frame; reserved: those of them that are for a look back; meeting: for
+    the kept frame. What there are none left for is done in the next one: waiting: candidates; owed: a look back.
+    yields: the last look back was for what is followed.
     """
 
     box: Box
@@ -167,6 +172,12 @@ class Target:
     calm: int = 0
     kept: Kept | None = field(default=None, repr=False)
     scan: int = 0
+    passes: int = 0
+    reserved: int = 0
+    meeting: int = 0
+    waiting: tuple[Box, ...] = ()
+    owed: bool = False
+    yields: bool = False
 
     def put(self, track: Track) -> None:
         """Believe that the target is where `track` is; mutates it."""

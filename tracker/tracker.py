@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -18,6 +19,7 @@ from tracker.engine import Engine, View
 from tracker.geometry import CropWindow, check_box
 from tracker.network import SiameseNet, load_network
 from tracker.plain import PeakPolicy, PyramidPolicy
+from tracker.search import LEAST
 from tracker.target import Result, Target, Track
 from tracker.tracks import TrackPolicy
 
@@ -30,8 +32,8 @@ class Policy(Protocol):
     def begin(self, frame: Image, target: Target) -> None:
         """Learn what the first frame says of a target; mutates it."""
 
-    def windows(self, frame: Image, target: Target) -> list[CropWindow]:
-        """Where to look for a target in this frame; mutates it."""
+    def windows(self, frame: Image, target: Target, passes: int) -> list[CropWindow]:
+        """Where to look for a target in this frame, for which it may cost so many passes of the network; mutates it."""
 
     def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
         """Decide from the views of each target in its windows where it is; mutates the targets."""
@@ -47,8 +49,11 @@ class Tracker:
 
     net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
     for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
-    engine: see `backends.make_runner`.
-    Raises ValueError: a device or engine that is not there, constants of the other kind of network.
+    engine: see `backends.make_runner`. budget_ms: the time that an update may take while targets are lost; at first the
+    tracker measures how much it can do in it. What it cannot do goes on in the next frame. None: a lost target costs
+    four passes of the network, about four times as much as one that is tracked. Each target gets one pass whatever the
+    budget is, and a lost one no less than four in its turn.
+    Raises ValueError: a device or engine that is not there, constants of the other kind of network, no budget.
     """
 
     def __init__(
@@ -58,15 +63,22 @@ class Tracker:
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: backends.Engine = "auto",
+        budget_ms: float | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1; got {threads}")
+        if budget_ms is not None and not budget_ms > 0:
+            raise ValueError(f"budget_ms must be above 0; got {budget_ms}")
         self.config = replace(net.config, tracking=tracking) if tracking else net.config
         self.engine = Engine(backends.make_runner(net, device, engine, threads), self.config)
         self.device = self.engine.runner.device
         self.policy = choose_policy(self.engine, self.config)
         self.target: Target | None = None
-        self._warm_up()
+        self._passes: int | None = None  # that an update may cost; None: as many as all targets ask for
+        self._turn = 0
+        update_ms = self._warm_up()
+        if budget_ms is not None:
+            self._passes = int(budget_ms / update_ms)
 
     @classmethod
     def load(
@@ -76,6 +88,7 @@ class Tracker:
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: backends.Engine = "auto",
+        budget_ms: float | None = None,
     ) -> Self:
         """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
 
@@ -88,7 +101,7 @@ class Tracker:
             path = Path(name)
         else:
             raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
-        return cls(load_network(path), device, threads, tracking, engine)
+        return cls(load_network(path), device, threads, tracking, engine, budget_ms)
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
@@ -124,7 +137,8 @@ class Tracker:
             return []
         clock = self.engine.clock
         clock.restart()
-        asked = [(target.appearance, self.policy.windows(frame, target)) for target in targets]
+        shares = zip(targets, self._shares(targets), strict=True)
+        asked = [(target.appearance, self.policy.windows(frame, target, passes)) for target, passes in shares]
         seen = self.engine.look(frame, asked)
         results = self.policy.update(frame, targets, seen)
         clock.lap("post_ms")
@@ -142,14 +156,33 @@ class Tracker:
                 raise ValueError("the target was made by a tracker that was not calibrated; init it with this one")
         return checked
 
-    def _warm_up(self) -> None:
-        """Run once, so that the first frame does not pay for memory and code paths."""
+    def _shares(self, targets: Sequence[Target]) -> list[int]:
+        """How many passes of the network each target may cost in this frame; lost ones get what is left, in turn."""
+        lost = [k for k, target in enumerate(targets) if target.state == "lost"]
+        shares = [LEAST if target.state == "lost" else 1 for target in targets]
+        if self._passes is None or not lost:
+            return shares
+        spare = self._passes - len(targets)
+        served = min(len(lost), max(spare // (LEAST - 1), 1))
+        for k in lost:
+            shares[k] = 1
+        for n in range(served):
+            shares[lost[(self._turn + n) % len(lost)]] += max(spare // served, LEAST - 1)
+        self._turn += served
+        return shares
+
+    def _warm_up(self) -> float:
+        """Run, so that the first frame does not pay for memory and code paths; the milliseconds of an update."""
         frame = np.zeros((64, 64, 3), np.uint8)
         target = self.init(frame, (16, 16, 32, 32))
         self._template_shape = target.appearance.features.shape
-        for _ in range(3):
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
             self.update_all(frame, [target])
+            times.append(1e3 * (time.perf_counter() - begin))
         self.target = None
+        return min(times)
 
 
 def choose_policy(engine: Engine, config: ModelConfig) -> Policy:

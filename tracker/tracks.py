@@ -18,7 +18,7 @@ from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.geometry import CropWindow
-from tracker.search import PEAKS, SAME, Search, overlap
+from tracker.search import LEAST, PEAKS, SAME, Search, overlap
 from tracker.target import Found, Kept, Result, Target, Track
 
 
@@ -44,9 +44,9 @@ class TrackPolicy:
         target.kept = Kept(frame.copy(), target.box, target.reference.look)
         target.put(Track(target.box, target.reference.look, self.rules.strongest))
 
-    def windows(self, frame: Image, target: Target) -> list[CropWindow]:
-        """What to search in the next frame; mutates the target's `scan`."""
-        return list(self.search.windows(frame, target))
+    def windows(self, frame: Image, target: Target, passes: int = LEAST) -> list[CropWindow]:
+        """What to search in the next frame; mutates the target, see `Search.windows`."""
+        return list(self.search.windows(frame, target, passes))
 
     def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
         """One frame of each target; mutates them."""
@@ -88,6 +88,7 @@ class TrackPolicy:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
         else:
             target.followed, target.state, target.scan = Track(box, found.patch), "lost", 0
+            target.waiting, target.owed = (), False
         return Result(target.followed.box, p, state=target.state)
 
     def _believe(self, track: Track, odds: float) -> float:
@@ -143,26 +144,37 @@ class TrackPolicy:
         lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
-        self.search.meet(target, [view.window for view in views])
         seen = self.judge.verify(target, frame, self._track(target, views[0]))
-        followed = before.again(
-            seen.smoothed(before.box), seen.patch, self._believe(before, self._odds(target, seen, frame))
-        )
+        turn = not (target.yields and target.waiting)  # else a candidate looks back first
+        odds = self._odds(target, seen, frame) if turn else None
+        belief = before.belief if odds is None else self._believe(before, odds)
+        followed = before.again(seen.smoothed(before.box), seen.patch, belief)
         target.seen, target.followed = seen, followed
-        for found in self.search.candidates(target, views[1:]):
-            odds = min(self._odds(target, found, frame), rules.strongest)
-            if overlap(found.box, seen.box) < SAME and odds > max(target.followed.belief, rules.attempt):
-                target.seen, target.followed = found, Track(found.box, found.patch, odds)
+        target.yields = turn and odds is not None
+        for found in self.search.candidates(target, frame, views[1:], [seen.box]):
+            if overlap(found.box, seen.box) >= SAME:
+                continue
+            odds = self._odds(target, found, frame)
+            if odds is None:
+                target.waiting = (*target.waiting, found.box)
+            elif odds > max(target.followed.belief, rules.attempt):
+                target.seen, target.followed = found, Track(found.box, found.patch, min(odds, rules.strongest))
         if target.followed is followed and followed.belief >= rules.adopt:
             target.put(followed)
+        self.search.meet(target)
         return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
 
-    def _odds(self, target: Target, found: Found, frame: Image) -> float:
-        """The log-odds that a candidate is the lost target: what speaks for it, less what it has of others."""
+    def _odds(self, target: Target, found: Found, frame: Image) -> float | None:
+        """The log-odds that a candidate is the lost target: what speaks for it, less what it has of others.
+
+        None: there are no passes left to look back for it.
+        """
         rules, place = self.rules, self.engine.config.search_window(target.box)
         near = math.dist(found.box.centre, target.box.centre) < math.sqrt(place.w * place.h) / 2
         odds = self.judge.odds(found)
         if odds > rules.attempt:
+            if not self.search.may_look_back(target):
+                return None
             self.search.look_back(target, found, frame)
             odds -= rules.others * self.search.like_others(target, found)
         return max(odds, -rules.doubt) + (rules.near if near else 0.0)

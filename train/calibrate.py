@@ -48,6 +48,7 @@ SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
+EVERYWHERE = 99  # passes: the frame is searched as far as it ever is
 NOTICED = 3  # frames without the target after which a tracker has called it lost
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
@@ -137,9 +138,9 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             gone = GONE[index // SEARCH_EVERY % len(GONE)]
             searching = copy.copy(known[max(index - gone, 0)])
             searching.state, searching.followed, searching.scan = "lost", Track(searching.box), index // SEARCH_EVERY
-            windows = policy.windows(frame, searching)
+            windows = policy.windows(frame, searching, EVERYWHERE)
             (views,) = tracker.engine.look(frame, [(searching.appearance, windows)])
-            for found in policy.search.candidates(searching, views):
+            for found in policy.search.candidates(searching, frame, views):
                 note(found, truth, "candidate")
         tracker.update(frame, target)
         assert target.seen and target.reference

@@ -52,7 +52,7 @@ def test_colours_outlast_motion_and_tell_a_recoloured_copy():
 
 def test_reference_is_a_mean_that_slowly_forgets(frame):
     a, b = colours(frame, BOX), colours(255 - frame // 2, BOX)
-    reference = Reference(a, LOOK, ())
+    reference = Reference(a, LOOK)
     for k, (logit, likeness) in enumerate(((3.0, 0.9), (5.0, 0.6), (1.0, 0.8))):
         reference = reference.after(found(logit, b, likeness))
         assert reference.colours @ reference.colours == pytest.approx(1) and reference.frames == k + 1
@@ -60,17 +60,17 @@ def test_reference_is_a_mean_that_slowly_forgets(frame):
         assert reference.likeness == pytest.approx(np.mean((0.9, 0.6, 0.8)[: k + 1]))
         assert reference.look == pytest.approx(0.9 ** (k + 1) * LOOK)
     for _ in range(200):
-        reference = reference.after(found(-2.0, b, 0.5)).after_patch(6.0)
+        reference = reference.after(found(-2.0, b, 0.5))
     assert reference.logit == pytest.approx(-2, abs=1e-6) and reference.colours @ b == pytest.approx(1, abs=1e-6)
-    assert reference.likeness == pytest.approx(0.5, abs=1e-6) and reference.alike == pytest.approx(6)
+    assert reference.likeness == pytest.approx(0.5, abs=1e-6)
 
 
 def test_evidence_is_bounded_and_in_the_promised_order(frame):
     peaks = np.array([[50.0, 50.0, 40.0, 60.0, 30.0, 1.0, 0.7], [90.0, 50.0, 40.0, 60.0, 2.5, 1.0, 0.6]])
-    known = Reference(colours(frame, BOX), LOOK, (), logit=6.0, likeness=0.9, alike=5.0)
+    known = Reference(colours(frame, BOX), LOOK, logit=6.0, likeness=0.9)
     seen = examine(peaks, 0, Refined(BOX, -9.0, LOOK), frame, BOX, 0.5, 0.3, known)
     assert seen.evidence == pytest.approx([8, 16, 0.7, -8, 0, 0.5, 2, 0.1])
-    assert (seen.box, seen.rate, seen.logit, seen.alike) == (BOX, 0.3, 8, None) and seen.likeness == pytest.approx(1)
-    new = Reference(colours(frame, BOX), LOOK, ())
+    assert (seen.box, seen.rate, seen.logit) == (BOX, 0.3, 8) and seen.likeness == pytest.approx(1)
+    new = Reference(colours(frame, BOX), LOOK)
     other = examine(peaks[1:], 0, Refined(Box(20, 30, 80, 90), 1.5, LOOK), frame, BOX, 9.0, 0.3, new)
     assert other.evidence == pytest.approx([2.5, 16, 0.6, 1.5, np.log(3) / 2, 2, 0, 0])

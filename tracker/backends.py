@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
-from tracker.graphs import GRAPHS, open_graph, runner_of, verifier_of
+from tracker.graphs import GRAPHS, open_graph, runner_of
 from tracker.heads import NanoHead, Template
 from tracker.network import SiameseNet
-from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner, Verifier
-from tracker.similarity import SimilarityNet, load_similarity
+from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
 
 Engine = Literal["auto", "torch", "onnxruntime"]
 _making = threading.Lock()  # torch traces and exports one network at a time
@@ -77,28 +76,6 @@ class Refine(nn.Module):
 
     def forward(self, known: Tensor, seen: Tensor, boxes: Tensor) -> Tensor:
         return self.net.refine(known, seen, boxes)
-
-
-class EmbedPatch(nn.Module):
-    """`SimilarityNet.embed` of patches (N, H, W, 3) uint8 BGR as they are cut."""
-
-    def __init__(self, net: SimilarityNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, patches: Tensor) -> Tensor:
-        return self.net.embed(patches.permute(0, 3, 1, 2).float() / 255)
-
-
-class Join(nn.Module):
-    """`SimilarityNet.join` of one patch (1, D) with K others (K, D)."""
-
-    def __init__(self, net: SimilarityNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, one: Tensor, others: Tensor) -> Tensor:
-        return self.net.join(one.expand_as(others), others)
 
 
 class Part(NamedTuple):
@@ -180,22 +157,7 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
             return Answer(np.concatenate([row.logits for row in rows]), np.concatenate(sides))
         return search(features[0] if len(features) == 1 else torch.cat(list(features)), crops)
 
-    verifier = None
-    if net.config.confidence is not None:
-        checker = load_similarity()
-        asked = {k: _frozen(part) if on_cpu else part.module.to(device) for k, part in _verifier_parts(checker).items()}
-
-        def ask(name: str, *arrays: Floats | Bytes) -> Floats:
-            with torch.inference_mode():
-                return np.asarray(asked[name](*tensors(arrays)).cpu().numpy())
-
-        verifier = Verifier(
-            checker.config.size,
-            checker.config.context_amount,
-            lambda patches: ask("embed", patches),
-            lambda one, others: ask("join", one, others),
-        )
-    runner = Runner("torch", str(device), net.grid, embed, compare, verifier=verifier)
+    runner = Runner("torch", str(device), net.grid, embed, compare)
     if "look" not in modules:
         return runner
 
@@ -260,21 +222,6 @@ def _parts(net: SiameseNet) -> dict[str, Part]:
     return parts
 
 
-def _verifier_parts(net: SimilarityNet) -> dict[str, Part]:
-    """What a `Verifier` runs. Raises ValueError: a network that does not take colour patches one by one."""
-    cfg = net.config
-    if cfg.channels != 3 or cfg.pairing != "siamese":
-        raise ValueError(f"a verifier sees colour patches, by one branch; got {cfg.pairing}, {cfg.channels} channels")
-    embed, join = EmbedPatch(net.eval().requires_grad_(False)), Join(net)
-    patches = torch.zeros(2, cfg.size, cfg.size, 3, dtype=torch.uint8)
-    with torch.no_grad():
-        features = embed(patches)
-    return {
-        "embed": Part(embed, (patches,), _vary("embed")),
-        "join": Part(join, (features[:1], features), {"others": {0: "rows"}}),
-    }
-
-
 def _vary(graph: str, rows: int = 2) -> dict[str, dict[int, str]]:
     return {name: {0: "rows"} for name in GRAPHS[graph]} if rows > 1 else {}
 
@@ -289,13 +236,8 @@ def _frozen(part: Part) -> nn.Module:
 
 
 def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
-    verifier = None
-    if net.config.confidence is not None:
-        checker = load_similarity()
-        embed, join = (open_graph(k, _exported(k, p), threads) for k, p in _verifier_parts(checker).items())
-        verifier = verifier_of(checker.config.size, checker.config.context_amount, embed, join)
     graphs = {name: open_graph(name, _exported(name, part), threads) for name, part in _parts(_folded(net)).items()}
-    return runner_of(net.grid, _rows(net) == 1, graphs, verifier)
+    return runner_of(net.grid, _rows(net) == 1, graphs)
 
 
 def _exported(name: str, part: Part) -> bytes:

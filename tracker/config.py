@@ -99,9 +99,7 @@ class LongTerm:
     chance: float = 0.5  # logit by which it may be so, by chance
     ask: float = 0.85  # score below which what is followed is verified
     learn: float = 0.3  # score from which what is followed forms the target's reference
-    remember: float = 0.9  # score from which what is followed may join the memory
-    every: int = 5  # frames between what joins the memory, and between frames that are kept
-    memory: int = 6  # patches beside the first one
+    every: int = 5  # frames between frames that are kept
     weaker: float = 5.0  # a peak weaker than the best by more than this cannot be the target
     stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
 

@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.config import BoxTracking, Confidence, LongTerm
-from tracker.crop import Image, patch
+from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.geometry import Box, bounded
 from tracker.target import EVIDENCE, Found, Reference, Target
-
-MOST_ALIKE = 8.0  # the most that the verifier says
 
 _PATCH = 24  # px, side of the patch whose colours are counted
 _Y, _X = np.mgrid[:_PATCH, :_PATCH] - (_PATCH - 1) / 2
@@ -33,12 +31,10 @@ class Judge:
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.confidence, self.rules = engine, confidence, confidence.rules or LongTerm()
-        assert engine.runner.verifier, "who is judged is verified, too"
-        self.verifier = engine.runner.verifier
 
     def reference(self, frame: Image, box: Box, sought: Appearance) -> Reference:
         """The reference of a target that was seen once, in `box`, frame px."""
-        return Reference(colours(frame, box), sought.patch, (self.embed(frame, box, sought.fill),))
+        return Reference(colours(frame, box), sought.patch)
 
     def examine(
         self, target: Target, last: Box, asked: Sequence[tuple[View, NDArray[np.float64], int, float]]
@@ -58,27 +54,14 @@ class Judge:
             found.append(examine(peaks, k, inside, view.frame, last, step, rate, reference))
         return found
 
-    def verify(self, target: Target, frame: Image, found: Found) -> Found:
-        """Ask two more questions: does it look as the target lately did, and like one of the patches that were sure?
+    def verify(self, target: Target, found: Found) -> Found:
+        """Ask the refiner one more question: does it look as the target lately did?
 
-        Where a target changes fast, its first look is no longer a good one to compare with. Before there is a reference
-        the most that the verifier can say is usual.
+        Where a target changes fast, its first look is no longer a good one to compare with.
         """
         assert target.reference
         (looks,) = self.engine.likenesses([target.reference.look], found.patch)
-        alike = self.alike(target.reference, self.embed(frame, found.box, target.appearance.fill))
-        usual = MOST_ALIKE if target.reference.alike is None else target.reference.alike
-        return replace(found, alike=alike, evidence=np.append(found.evidence, [bounded(looks, 8.0), alike - usual]))
-
-    def embed(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> NDArray[np.float32]:
-        """(1, D) embedding of the patch in `box`, by the verifier."""
-        cut = patch(frame, box, self.verifier.size, self.verifier.context_amount, fill)
-        return self.verifier.embed(cut[None])
-
-    def alike(self, reference: Reference, embedding: NDArray[np.float32]) -> float:
-        """How much a patch is like that of the reference that it is most like: a raw score in [-8, 8]."""
-        scores = self.verifier.join(embedding, np.concatenate(reference.embeddings))
-        return bounded(float(scores.max()), MOST_ALIKE)
+        return replace(found, evidence=np.append(found.evidence, bounded(looks, 8.0)))
 
     def score(self, found: Found) -> float:
         """The probability that a box is right, as every `Result` tells it."""

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from tracker.geometry import Grid
-from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner, Verifier
+from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
 
-GRAPHS = {  # what a graph is called -> its inputs; see `Runner` and `Verifier` for what goes in and out
+GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes in and out
     "exemplar": ("crops", "extents"),
     "search": ("features", "crops"),
     "look": ("fine", "detail", "coarse", "boxes"),
     "refine": ("known", "seen", "boxes"),
-    "embed": ("patches",),
-    "join": ("one", "others"),
 }
 Graph = Callable[..., Sequence[Any]]
 
@@ -35,7 +33,7 @@ def open_graph(name: str, model: bytes, threads: int | None) -> Graph:
     return lambda *values: session.run(None, {one: values[k] for k, one in places})
 
 
-def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph], verifier: Verifier | None) -> Runner:
+def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph]) -> Runner:
     """A runner of graphs: of exemplar and search, and where there is a refiner of look and refine.
 
     grid: of the maps. one_by_one: the graph of search takes one crop at a time.
@@ -55,7 +53,7 @@ def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph], verifie
         rows = [search(one, crops[i : i + 1]) for i, one in enumerate(features)]
         return _answer([np.concatenate(maps) for maps in zip(*rows, strict=True)])
 
-    runner = Runner("onnxruntime", "cpu", grid, embed, compare, verifier=verifier)
+    runner = Runner("onnxruntime", "cpu", grid, embed, compare)
     if "look" not in graphs:
         return runner
     look, refine = graphs["look"], graphs["refine"]
@@ -66,11 +64,6 @@ def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph], verifie
         return look(*(level[list(rows)] for level in levels), boxes[:, None])[0]
 
     return runner._replace(look=run_look, refine=lambda *arrays: refine(*arrays)[0])
-
-
-def verifier_of(size: int, context_amount: float, embed: Graph, join: Graph) -> Verifier:
-    """A verifier of its two graphs."""
-    return Verifier(size, context_amount, lambda patches: embed(patches)[0], lambda one, others: join(one, others)[0])
 
 
 def _answer(maps: Sequence[Any]) -> Answer:

@@ -27,19 +27,6 @@ class Answer(NamedTuple):
     levels: Levels = None
 
 
-class Verifier(NamedTuple):
-    """The network that tells whether two patches show the same thing.
-
-    size: side of a patch, px. context_amount: see `geometry.context_side`. embed: (N, size, size, 3) uint8 BGR ->
-    (N, D). join: (1, D) of one patch, (K, D) of others -> (K,) raw scores, higher is more alike.
-    """
-
-    size: int
-    context_amount: float
-    embed: Callable[[Bytes], Floats]
-    join: Callable[[Floats, Floats], Floats]
-
-
 def no_refiner(*_: object) -> Floats:
     """What `look` and `refine` do where there is nothing to do it."""
     raise ValueError("this network has no refiner")
@@ -54,7 +41,6 @@ class Runner(NamedTuple):
     compare: features of each, crops (N, H, W, 3) uint8 RGB -> `Answer`.
     look: levels, rows (K,) of it, boxes (K, 4) -> patches (K, 64, 16, 16), see `SiameseNet.look`.
     refine: known, seen (K, 64, 16, 16), boxes (K, 4) -> (K, 5), see `SiameseNet.refine`; ValueError: no refiner.
-    verifier: None where nothing is asked of it.
     """
 
     engine: str
@@ -64,4 +50,3 @@ class Runner(NamedTuple):
     compare: Callable[[Sequence[Features], Bytes], Answer]
     look: Callable[[Levels, Sequence[int], Floats], Floats] = no_refiner
     refine: Callable[[Floats, Floats, Floats], Floats] = no_refiner
-    verifier: Verifier | None = None

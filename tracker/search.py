@@ -81,7 +81,7 @@ class Search:
         group = [engine.config.search_window(_between(box, target.box)) for box in closer]
         (looks,) = engine.look(frame, [(target.appearance, group)])
         asked = [(view, engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
-        return [self.judge.verify(target, frame, one) for one in self.judge.examine(target, target.box, asked)]
+        return [self.judge.verify(target, one) for one in self.judge.examine(target, target.box, asked)]
 
     def _strongest(
         self, target: Target, views: Sequence[View], most: int, beside: Box | None = None

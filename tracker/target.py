@@ -14,7 +14,7 @@ from tracker.geometry import Box
 
 State = Literal["tracking", "uncertain", "lost"]
 EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
-VERIFIED = (*EVIDENCE, "usual look", "unusual patch")
+VERIFIED = (*EVIDENCE, "usual look")
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class Result:
 class Found:
     """What was found in one view.
 
-    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (10,)
+    box: frame px. rate: [0, 1], how far the size of the target may follow it. evidence: (8,) as in `EVIDENCE` or (9,)
     as in `VERIFIED`. logit: of the score map at its peak, in [-8, 8]. patch: (1, 64, 16, 16), see `engine.Refined`.
-    colours: see `evidence.colours`. likeness: [0, 1], of them and the usual ones. alike: [-8, 8], what the verifier
-    says of its patch and those that were sure; None: not asked.
+    colours: see `evidence.colours`. likeness: [0, 1], of them and the usual ones.
     """
 
     box: Box
@@ -56,7 +55,6 @@ class Found:
     patch: NDArray[np.float32]
     colours: NDArray[np.float64]
     likeness: float
-    alike: float | None = None
 
     def smoothed(self, last: Box) -> Box:
         """The found place with a size between that of `last` and the found one."""
@@ -68,17 +66,14 @@ class Found:
 class Reference:
     """The running reference: how a target usually looks and scores.
 
-    colours: see `evidence.colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. embeddings:
-    (1, D) each, of patches that were sure; the first one, of the first frame, never leaves. logit, likeness, alike:
-    means of what `Found` says, None before the first of them. frames: that it was made of.
+    colours: see `evidence.colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. logit,
+    likeness: means of what `Found` says, None before the first of them. frames: that it was made of.
     """
 
     colours: NDArray[np.float64]
     look: NDArray[np.float32]
-    embeddings: tuple[NDArray[np.float32], ...]
     logit: float | None = None
     likeness: float | None = None
-    alike: float | None = None
     frames: int = 0
 
     SLOWEST = 0.1  # least share of the newest frame in a mean
@@ -96,15 +91,6 @@ class Reference:
             likeness=_mean(self.likeness, found.likeness, rate),
             frames=self.frames + 1,
         )
-
-    def after_patch(self, alike: float) -> Reference:
-        """The reference after one more word of the verifier."""
-        return replace(self, alike=_mean(self.alike, alike, self.SLOWEST))
-
-    def with_embedding(self, embedding: NDArray[np.float32], most: int) -> Reference:
-        """The reference with one more patch: beside the first the newest `most` are kept."""
-        first, *others = self.embeddings
-        return replace(self, embeddings=(first, *[*others, embedding][-most:]))
 
 
 def _mean(before: float | None, value: float, rate: float) -> float:
@@ -155,11 +141,11 @@ class Target:
     box: x, y, w, h, frame px, the last one that was believed. appearance: what is looked for. All else is known with
     calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
     that is taken for it; until it is believed again its box is another than that of the target. distractors: what
-    the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not. calm:
-    frames since the reference got a patch. kept: see `Kept`. scan: where the search of the whole frame goes on. passes:
-    of the network, that it may still cost in this frame; reserved: those of them that are for a look back; meeting: for
-    the kept frame. What there are none left for is done in the next one: waiting: candidates; owed: a look back.
-    yields: the last look back was for what is followed.
+    the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not.
+    kept: see `Kept`. scan: where the search of the whole frame goes on. passes: of the network, that it may still cost
+    in this frame; reserved: those of them that are for a look back; meeting: for the kept frame. What there are none
+    left for is done in the next one: waiting: candidates; owed: a look back. yields: the last look back was for what
+    is followed.
     """
 
     box: Box
@@ -169,7 +155,6 @@ class Target:
     state: State = "tracking"
     distractors: list[Track] = field(default_factory=list)
     seen: Found | None = field(default=None, repr=False)
-    calm: int = 0
     kept: Kept | None = field(default=None, repr=False)
     scan: int = 0
     passes: int = 0

@@ -1,10 +1,10 @@
 """The policy of calibrated weights: the states tracking, uncertain and lost, and the way back.
 
 In every frame the evidence for the found box becomes a probability that it is right (`config.Confidence`), the score.
-In doubt, what was found is verified: the refiner compares it with how the target lately looked, and the verifier with
-patches that were sure. While belief is low the position is held; when it stays low the target is lost, and from then on
-the surroundings and then the whole frame are searched, a few windows a frame. A candidate from elsewhere must be seen
-again, and not be refuted, before it is taken for the target.
+In doubt, what was found is verified: the refiner compares it with how the target lately looked. While belief is low the
+position is held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are
+searched, a few windows a frame. A candidate from elsewhere must be seen again, and not be refuted, before it is taken
+for the target.
 """
 
 from __future__ import annotations
@@ -70,20 +70,15 @@ class TrackPolicy:
         p = self.judge.score(found)
         odds = log_odds(p)
         if p < rules.ask:
-            found = self.judge.verify(target, frame, found)
+            found = self.judge.verify(target, found)
             odds = self.judge.odds(found)
         target.seen = found
         belief = self._believe(track, max(odds + rules.trust, -rules.doubt))
         box = found.smoothed(track.box)
         if belief > rules.uncertain:
             target.put(track.again(keep_inside(box, frame), found.patch, belief))
-            target.calm += 1
             if p >= rules.learn:
                 target.reference = target.reference.after(found)
-                if found.alike is not None:
-                    target.reference = target.reference.after_patch(found.alike)
-            if p >= rules.remember and target.calm >= rules.every:
-                self.remember(frame, target)
         elif belief > rules.lost:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
         else:
@@ -128,13 +123,6 @@ class TrackPolicy:
                 target.kept = Kept(copied, target.box, target.seen.patch)
                 target.distractors = []
 
-    def remember(self, frame: Image, target: Target) -> None:
-        """Add what is in the box to the reference of a target; mutates it."""
-        assert target.reference
-        embedding = self.judge.embed(frame, target.box, target.appearance.fill)
-        reference = target.reference.after_patch(self.judge.alike(target.reference, embedding))
-        target.reference, target.calm = reference.with_embedding(embedding, self.rules.memory), 0
-
     # --- finding again
 
     def _recover(self, target: Target, views: list[View]) -> Result:
@@ -144,7 +132,7 @@ class TrackPolicy:
         lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
-        seen = self.judge.verify(target, frame, self._track(target, views[0]))
+        seen = self.judge.verify(target, self._track(target, views[0]))
         turn = not (target.yields and target.waiting)  # else a candidate looks back first
         odds = self._odds(target, seen, frame) if turn else None
         belief = before.belief if odds is None else self._believe(before, odds)

@@ -110,7 +110,7 @@ class Gathered(NamedTuple):
 def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
     """Evidence from one run over `sequence` in which nothing is ever lost.
 
-    tracker: one that is never in doubt. told: it learns and remembers what is right, which no tracker knows; else what
+    tracker: one that is never in doubt. told: it learns from what is right, which no tracker knows; else what
     it believes to be right.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"followed": [], "candidate": []}
@@ -147,8 +147,6 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         good = note(target.seen, truth, "followed")
         if told and good:
             target.reference = target.reference.after(target.seen)
-            if target.calm >= policy.rules.every:
-                policy.remember(frame, target)
         wrong = wrong + 1 if there and not good else 0
         known.append(copy.copy(target))
         if wrong >= PATIENCE:  # a tracker that knows would have been lost and found again
@@ -244,7 +242,7 @@ def _gather_all(
 def never_in_doubt(rules: LongTerm | None, told: bool) -> LongTerm:
     """Rules by which no frame takes belief; told: nor does a tracker learn from any by itself."""
     rules = replace(rules or LongTerm(), doubt=0.0)
-    return replace(rules, learn=math.inf, remember=math.inf) if told else rules
+    return replace(rules, learn=math.inf) if told else rules
 
 
 def _gathered(sequence: Footage, weights: Path, told: bool) -> Gathered:

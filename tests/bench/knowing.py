@@ -41,7 +41,7 @@ def main() -> None:
                 times[which].append(time.perf_counter() - begin)
             if isinstance(tracker.policy, TrackPolicy) and targets[0].seen:
                 begin = time.perf_counter()
-                tracker.policy.judge.verify(targets[0], frame, targets[0].seen)
+                tracker.policy.judge.verify(targets[0], targets[0].seen)
                 looks.append(time.perf_counter() - begin)
         own, plain = np.median(times, axis=1)
         ratios.append(own / plain)

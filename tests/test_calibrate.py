@@ -92,7 +92,7 @@ def test_habits_are_formed_by_the_truth_when_told_and_else_by_belief(clips, tmp_
 def test_candidates_are_judged_by_what_was_known_some_time_before(clips, tmp_path, monkeypatch):
     (sequence,) = footage([clips], tmp_path, Tally())
     tracker = Tracker.load("swift", device="cpu")
-    tracker.policy.judge.rules = replace(never_in_doubt(None, told=False), learn=0.0)  # learns from every frame
+    tracker.policy.judge.rules = replace(never_in_doubt(None, told=False), likely=0.0)  # learns from every frame
     known = []
     policy = tracker.policy
     monkeypatch.setattr(policy.search, "candidates", lambda target, *_: known.append(target.reference.frames) or [])

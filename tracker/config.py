@@ -76,32 +76,28 @@ class Confidence:
 class LongTerm:
     """When a target counts as uncertain and lost, and how it is found again; see `tracks.TrackPolicy`.
 
-    Probabilities in [0, 1]; logits of the score map; windows and frames are counts.
+    Belief is log-odds; scores and probabilities lie in [0, 1]; logits are those of the score map; the rest counts.
     """
 
-    fading: float = 0.9  # belief <- fading belief + log-odds of the frame, at most `strongest`
-    strongest: float = 4.0
-    trust: float = 0.5  # log-odds that each frame adds: targets stay more often than they leave
+    leave: float = 0.02  # probability that the target, in view, is gone in the next frame
+    back: float = 0.05  # probability that it, gone, is back in the next frame
     doubt: float = 3.0  # the most that one frame takes from the belief
-    uncertain: float = -1.0  # belief at which the target is uncertain
+    uncertain: float = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
     lost: float = -4.0  # belief at which it is lost
-    coarse: float = 1.5  # how much wider than usual the windows are that search the whole frame
-    windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
-    closer: int = 2  # candidates that get a closer look
-    candidate: float = -2.0  # least logit of a candidate
-    near: float = 0.3  # belief that a candidate gains in each frame in which it is seen near the last place
-    attempt: float = -1.0  # belief from which a candidate from elsewhere is followed
     adopt: float = 2.5  # belief at which a candidate, seen at least twice, is the target
-    sure: float = 0.5  # score from which a frame may be kept, in which distractors are searched once the target is lost
-    meet: int = 5  # distractors that get a closer look in each frame of that search
-    distractors: int = 40  # that are known at most
-    others: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
-    chance: float = 0.5  # logit by which it may be so, by chance
-    ask: float = 0.85  # score below which what is followed is verified
-    learn: float = 0.3  # score from which what is followed forms the target's reference
-    every: int = 5  # frames between frames that are kept
-    weaker: float = 5.0  # a peak weaker than the best by more than this cannot be the target
+    sure: float = 0.9  # score below which what is followed is verified
+    likely: float = 0.5  # score from which what is followed forms the target's reference, and a frame may be kept
+    every: int = 5  # frames between frames that are kept, in which distractors are searched once the target is lost
     stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
+    candidate: float = -2.0  # least logit of what gets a closer look beside the best
+    closer: int = 2  # candidates that get one
+    windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
+    others: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
+
+    @property
+    def strongest(self) -> float:
+        """The belief, in log-odds, that a certain frame leaves to the next one."""
+        return math.log((1 - self.leave) / self.leave)
 
 
 @dataclass(frozen=True)

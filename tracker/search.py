@@ -16,6 +16,9 @@ from tracker.evidence import Judge
 from tracker.geometry import Box, CropWindow, iou
 from tracker.target import Found, Kept, Target, Track
 
+WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
+MET = 5  # distractors that are met at most in one search of a kept frame
+DISTRACTORS = 40  # that are known at most
 PEAKS = 4  # of a score map that are looked at
 SAME = 0.3  # IoU from which two boxes are of the same thing
 BESIDE = 0.2  # IoU with the target's box below which a box is beside it
@@ -57,7 +60,7 @@ class Search:
 
     def _places(self, box: Box, frame: Image) -> list[CropWindow]:
         """Where a target is searched that was last in `box`: its place, then wider windows all over the frame."""
-        wide = self.engine.config.search_window(box, self.rules.coarse)
+        wide = self.engine.config.search_window(box, WIDER)
         tiles = whole_frame(wide, frame.shape[1], frame.shape[0])
         around = [CropWindow.around(centre, wide.w, wide.h, wide.size) for centre in tiles]
         return [self.engine.config.search_window(box), *around]
@@ -110,7 +113,7 @@ class Search:
         windows = places[kept.scan : kept.scan + min(target.passes, 1 + rules.windows)]
         (views,) = self.engine.look(kept.frame, [(target.appearance, windows)])
         target.passes -= len(windows)
-        met = self._strongest(target, views, rules.meet, kept.box)
+        met = self._strongest(target, views, MET, kept.box)
         for found in self.engine.refine(target.appearance, met) if met else []:
             self._know(target, kept, found.box, found.patch)
         scan = kept.scan + len(windows)
@@ -143,18 +146,15 @@ class Search:
     def _know(self, target: Target, kept: Kept, box: Box, look: NDArray[np.float32]) -> None:
         """What is in `box` of the kept frame is a distractor, unless it is the target; mutates the target."""
         if overlap(box, kept.box) < BESIDE:
-            target.distractors = [*target.distractors, Track(box, look)][-self.rules.distractors :]
+            target.distractors = [*target.distractors, Track(box, look)][-DISTRACTORS:]
 
     def like_others(self, target: Target, found: Found) -> float:
-        """By how much more (logit, >= 0) a box is like a distractor than like the target, lately or in the kept frame.
-
-        The most of many is more than one would be by chance; so the first `LongTerm.chance` does not count.
-        """
+        """By how much more (logit, >= 0) a box is like a distractor than like the target, lately or when kept."""
         others = [track.look for track in target.distractors if track.look is not None]
         if not (others and target.kept and target.reference):
             return 0.0
         likeness = self.engine.likenesses([target.reference.look, target.kept.look, *others], found.patch)
-        return max(max(likeness[2:]) - max(likeness[:2]) - self.rules.chance, 0.0)
+        return max(max(likeness[2:]) - max(likeness[:2]), 0.0)
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -25,8 +25,8 @@ from tracker.target import Found, Kept, Result, Target, Track
 class TrackPolicy:
     """Follows targets, says when one is lost, and finds it again.
 
-    The belief that the target is being followed gathers the log-odds of each frame and forgets old ones; with
-    `LongTerm.uncertain` and `LongTerm.lost` it makes the states, see `tracker.Tracker`.
+    The belief that the target is being followed gathers the log-odds of each frame, and forgets, since targets leave
+    and come back; with `LongTerm.uncertain` and `LongTerm.lost` it makes the states, see `tracker.Tracker`.
     """
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
@@ -69,15 +69,15 @@ class TrackPolicy:
         found = self._track(target, views[0])
         p = self.judge.score(found)
         odds = log_odds(p)
-        if p < rules.ask:
+        if p < rules.sure:
             found = self.judge.verify(target, found)
             odds = self.judge.odds(found)
         target.seen = found
-        belief = self._believe(track, max(odds + rules.trust, -rules.doubt))
+        belief = self._believe(track, max(odds, -rules.doubt))
         box = found.smoothed(track.box)
         if belief > rules.uncertain:
             target.put(track.again(keep_inside(box, frame), found.patch, belief))
-            if p >= rules.learn:
+            if p >= rules.likely:
                 target.reference = target.reference.after(found)
         elif belief > rules.lost:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
@@ -87,9 +87,13 @@ class TrackPolicy:
         return Result(target.followed.box, p, state=target.state)
 
     def _believe(self, track: Track, odds: float) -> float:
-        """The belief in a track after one more frame with these log-odds."""
-        rules = self.rules
-        return min(max(rules.fading * track.belief + odds, rules.lost), rules.strongest)
+        """The belief in a track after one more frame with these log-odds.
+
+        A Bayes filter of two states, there and gone: the target may have left or come back, then the frame is heard.
+        """
+        before = (1 + math.tanh(track.belief / 2)) / 2
+        there = before * (1 - self.rules.leave) + (1 - before) * self.rules.back
+        return log_odds(there) + odds
 
     def _track(self, target: Target, view: View) -> Found:
         """What a view says of the track that is followed.
@@ -103,7 +107,7 @@ class TrackPolicy:
         asked = [
             (view, peaks, k, math.dist(peaks[k, :2], expected.centre) / size)
             for k in range(len(peaks))
-            if peaks[k, 4] >= peaks[0, 4] - self.rules.weaker
+            if k == 0 or peaks[k, 4] > self.rules.candidate
         ]
 
         def odds(found: Found) -> float:
@@ -118,7 +122,7 @@ class TrackPolicy:
             if target.kept:
                 target.kept = replace(target.kept, age=target.kept.age + 1)
             old = target.kept is None or target.kept.searched or target.kept.age >= rules.every
-            if old and target.seen and target.state == "tracking" and result.score >= rules.sure:
+            if old and target.seen and target.state == "tracking" and result.score >= rules.likely:
                 copied = frame.copy() if copied is None else copied  # the caller may write on
                 target.kept = Kept(copied, target.box, target.seen.patch)
                 target.distractors = []
@@ -145,7 +149,7 @@ class TrackPolicy:
             odds = self._odds(target, found, frame)
             if odds is None:
                 target.waiting = (*target.waiting, found.box)
-            elif odds > max(target.followed.belief, rules.attempt):
+            elif odds > max(target.followed.belief, rules.uncertain):
                 target.seen, target.followed = found, Track(found.box, found.patch, min(odds, rules.strongest))
         if target.followed is followed and followed.belief >= rules.adopt:
             target.put(followed)
@@ -157,12 +161,10 @@ class TrackPolicy:
 
         None: there are no passes left to look back for it.
         """
-        rules, place = self.rules, self.engine.config.search_window(target.box)
-        near = math.dist(found.box.centre, target.box.centre) < math.sqrt(place.w * place.h) / 2
         odds = self.judge.odds(found)
-        if odds > rules.attempt:
+        if odds > self.rules.uncertain:
             if not self.search.may_look_back(target):
                 return None
             self.search.look_back(target, found, frame)
-            odds -= rules.others * self.search.like_others(target, found)
-        return max(odds, -rules.doubt) + (rules.near if near else 0.0)
+            odds -= self.rules.others * self.search.like_others(target, found)
+        return max(odds, -self.rules.doubt)

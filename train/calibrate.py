@@ -242,7 +242,7 @@ def _gather_all(
 def never_in_doubt(rules: LongTerm | None, told: bool) -> LongTerm:
     """Rules by which no frame takes belief; told: nor does a tracker learn from any by itself."""
     rules = replace(rules or LongTerm(), doubt=0.0)
-    return replace(rules, learn=math.inf) if told else rules
+    return replace(rules, likely=math.inf) if told else rules
 
 
 def _gathered(sequence: Footage, weights: Path, told: bool) -> Gathered:

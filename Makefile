@@ -21,6 +21,9 @@ lint: .venv/dev.stamp ## check style, types and spelling
 mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count what the tests notice (hours)
 	$(BIN)/python tests/mutants.py
 
+graphs: .venv/dev.stamp ## write the shipped networks as graphs anew, after their weights changed
+	for name in swift swift-nano; do $(BIN)/siamtrack export $$name --out tracker/weights/$$name --force || exit 1; done
+
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/latency.py
 
@@ -43,6 +46,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test lint mutants bench clean
+.PHONY: help demo test lint mutants graphs bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

@@ -11,7 +11,7 @@ import io
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,8 @@ from tracker.extras import how_to_get
 from tracker.graphs import GRAPHS, open_graph, runner_of
 from tracker.heads import NanoHead, Template
 from tracker.network import SiameseNet
-from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
+from tracker.runner import Answer, Bytes, EngineName, Features, Floats, Levels, Runner
 
-Engine = Literal["auto", "torch", "onnxruntime"]
 _making = threading.Lock()  # torch traces and exports one network at a time
 
 
@@ -86,7 +85,7 @@ class Part(NamedTuple):
     axes: dict[str, dict[int, str]]
 
 
-def make_runner(net: SiameseNet, device: str = "auto", engine: Engine = "auto", threads: int | None = 1) -> Runner:
+def make_runner(net: SiameseNet, device: str = "auto", engine: EngineName = "auto", threads: int | None = 1) -> Runner:
     """The fastest way to run `net` on `device`.
 
     device: "auto" (cuda, then mps, then cpu), or any of them. engine: "auto" takes ONNX Runtime on a CPU where it is
@@ -128,10 +127,10 @@ def pick_device(name: str) -> torch.device:
 
 def _torch(net: SiameseNet, device: torch.device) -> Runner:
     on_cpu = device.type == "cpu"
-    net = _folded(net) if on_cpu else net.eval()
+    net = folded(net) if on_cpu else net.eval()
     # The groups of siamfc's correlation would be fixed by a trace; a few large convolutions have no overhead to save.
     traced = on_cpu and net.config.network != "siamfc"
-    modules = {name: _frozen(part) if traced else part.module for name, part in _parts(net).items()}
+    modules = {name: _frozen(part) if traced else part.module for name, part in parts_of(net).items()}
 
     def tensors(arrays: Sequence[Any]) -> list[Tensor]:
         return [torch.as_tensor(array, device=device) for array in arrays]
@@ -151,7 +150,7 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
         return Answer(maps[0].cpu().numpy(), sides, maps[2:])  # the levels stay on the device
 
     def compare(features: Sequence[Features], crops: Bytes) -> Answer:
-        if len(crops) > 1 and _rows(net) == 1 and traced:
+        if len(crops) > 1 and rows_of(net) == 1 and traced:
             rows = [search(one, crops[i : i + 1]) for i, one in enumerate(features)]
             sides = [row.box_map for row in rows if row.box_map is not None]
             return Answer(np.concatenate([row.logits for row in rows]), np.concatenate(sides))
@@ -169,7 +168,7 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
     return runner._replace(look=look, refine=lambda *arrays: np.asarray(run("refine", *arrays).cpu().numpy()))
 
 
-def _folded(net: SiameseNet) -> SiameseNet:
+def folded(net: SiameseNet) -> SiameseNet:
     """Batch-norm folded into convolutions, channels-last."""
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for module in net.modules():
@@ -194,7 +193,7 @@ def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     return folded.eval()
 
 
-def _rows(net: SiameseNet) -> int:
+def rows_of(net: SiameseNet) -> int:
     """Rows of the example of a trace. Two stand for any number.
 
     A correlation channel by channel is a convolution with a group for each channel of each row: its trace is good for
@@ -203,9 +202,9 @@ def _rows(net: SiameseNet) -> int:
     return 1 if isinstance(net.head, NanoHead) else 2
 
 
-def _parts(net: SiameseNet) -> dict[str, Part]:
+def parts_of(net: SiameseNet) -> dict[str, Part]:
     """What a `Runner` runs, by the names of `graphs.GRAPHS`."""
-    side, size, rows = net.config.exemplar_size, net.config.search_size, _rows(net)
+    side, size, rows = net.config.exemplar_size, net.config.search_size, rows_of(net)
     exemplar, search = Exemplar(net), Compare(net)
     given = torch.zeros(2, side, side, 3, dtype=torch.uint8), torch.full((2, 2), 0.5)
     with torch.no_grad():
@@ -236,11 +235,11 @@ def _frozen(part: Part) -> nn.Module:
 
 
 def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
-    graphs = {name: open_graph(name, _exported(name, part), threads) for name, part in _parts(_folded(net)).items()}
-    return runner_of(net.grid, _rows(net) == 1, graphs)
+    graphs = {name: open_graph(name, exported(name, part), threads) for name, part in parts_of(folded(net)).items()}
+    return runner_of(net.grid, rows_of(net) == 1, graphs)
 
 
-def _exported(name: str, part: Part) -> bytes:
+def exported(name: str, part: Part) -> bytes:
     """A part as a graph in ONNX."""
     file = io.BytesIO()
     with warnings.catch_warnings():

@@ -182,6 +182,13 @@ def compare(args: argparse.Namespace) -> int:
     return compare_command(args)
 
 
+def export(args: argparse.Namespace) -> int:
+    """Write a network as graphs that run without PyTorch."""
+    from tracker.export import export_command
+
+    return export_command(args)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
     "serve": serve,
@@ -189,6 +196,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": bench,
     "trax": trax,
     "compare": compare,
+    "export": export,
 }
 
 
@@ -344,6 +352,11 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub = commands.add_parser("compare", help="say whether two images show the same thing, or rank a gallery")
     if argv[:1] == ["compare"]:
         from tracker.similarity import add_arguments
+
+        add_arguments(sub)
+    sub = commands.add_parser("export", help="write a network as graphs that track without PyTorch")
+    if argv[:1] == ["export"]:
+        from tracker.export import add_arguments
 
         add_arguments(sub)
     if trains:

@@ -1,12 +1,25 @@
-"""Networks as graphs that ONNX Runtime runs. No torch: what a robot runs needs no more than this."""
+"""Networks as files of graphs, which run without PyTorch: what a robot needs, and no more.
+
+`siamtrack export` writes them. A folder holds a file for each graph; what is said of the network (its config with the
+calibration, its maps, its licence) is in every file.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
+import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tracker.config import ModelConfig, from_dict
+from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
 
@@ -16,18 +29,118 @@ GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes i
     "look": ("fine", "detail", "coarse", "boxes"),
     "refine": ("known", "seen", "boxes"),
 }
+REFINER = ("look", "refine")
+KEY = "siamtrack"  # of what a graph says of its network
 Graph = Callable[..., Sequence[Any]]
 
 
+class GraphError(ValueError):
+    """A folder of graphs that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a graph says of its network.
+
+    version: of siamtrack. weights: SHA-256 of the weight file that the graphs were made of. cells, stride, first: see
+    `geometry.Grid`. one_by_one: the search takes one crop at a time.
+    """
+
+    version: str
+    licence: str
+    weights: str
+    config: ModelConfig
+    cells: int
+    stride: int
+    first: float
+    one_by_one: bool
+
+
+class Opened(NamedTuple):
+    """A network that was opened from its graphs, and how it tracks.
+
+    weights: SHA-256 of the weight file that the graphs were made of.
+    """
+
+    config: ModelConfig
+    runner: Runner
+    weights: str
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def can_run(device: str, engine: str) -> bool:
+    """Whether graphs are the way to run a network here: ONNX Runtime is there, and nothing asks for another.
+
+    device: "auto" is the CPU unless there is a sign of a GPU that PyTorch could use; PyTorch itself is not asked,
+    because it takes seconds to import.
+    """
+    if engine not in ("auto", "onnxruntime") or not importlib.util.find_spec("onnxruntime"):
+        return False
+    return device == "cpu" or (device == "auto" and not (importlib.util.find_spec("torch") and _may_have_gpu()))
+
+
+def _may_have_gpu() -> bool:
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return Path(r"C:\Windows\System32\nvcuda.dll").exists()
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
+def is_network(folder: Path) -> bool:
+    """Whether a folder holds the graphs of a tracker's network."""
+    return (folder / "search.onnx").is_file()
+
+
+def open_network(folder: Path, threads: int | None) -> Opened:
+    """A network of graphs. threads: of the CPU; None: all.
+
+    Raises GraphError: a graph is missing, broken or not one of ours; ValueError: ONNX Runtime is not installed.
+    """
+    if not importlib.util.find_spec("onnxruntime"):
+        raise ValueError(f"{folder}: graphs want onnxruntime: {how_to_get('fast')}")
+    search, about = _open(folder, "search", threads)
+    graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads)[0]}
+    if (folder / "look.onnx").is_file():
+        graphs |= {name: _open(folder, name, threads)[0] for name in REFINER}
+    runner = runner_of(Grid(about.cells, about.stride, about.first), about.one_by_one, graphs)
+    return Opened(about.config, runner, about.weights)
+
+
+def _open(folder: Path, name: str, threads: int | None) -> tuple[Graph, About]:
+    file = folder / f"{name}.onnx"
+    if not file.is_file():
+        raise GraphError(f"{folder}: no {file.name}; `siamtrack export` writes all graphs of a network")
+    try:
+        session = _session(str(file), threads)
+        said = session.get_modelmeta().custom_metadata_map[KEY]
+        return _graph(name, session), from_dict(About, json.loads(said))
+    except KeyError:
+        raise GraphError(f"{file}: a graph, but not one of siamtrack") from None
+    except Exception as error:  # ONNX Runtime raises kinds of its own
+        raise GraphError(f"{file}: truncated or foreign graph: {str(error).splitlines()[0]}") from None
+
+
 def open_graph(name: str, model: bytes, threads: int | None) -> Graph:
-    """A graph that takes its inputs in the order of `GRAPHS`."""
+    """A graph in ONNX that takes its inputs in the order of `GRAPHS`."""
+    return _graph(name, _session(model, threads))
+
+
+def _session(model: bytes | str, threads: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning workers starve other pools
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _graph(name: str, session: Any) -> Graph:
     taken = [one.name for one in session.get_inputs()]  # what a network does not look at is no input of its graph
     places = [(GRAPHS[name].index(one), one) for one in taken]
     return lambda *values: session.run(None, {one: values[k] for k, one in places})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracker.geometry import Grid
 
+EngineName = Literal["auto", "torch", "onnxruntime"]  # what runs a network, see `backends.make_runner`
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Features = Any  # of one exemplar, as the runner wants them back: an array or a tensor; its first axis has one row

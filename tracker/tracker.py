@@ -7,23 +7,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker import backends
+from tracker import graphs
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import Engine, View
 from tracker.geometry import CropWindow, check_box
-from tracker.network import SiameseNet, load_network
 from tracker.plain import PeakPolicy, PyramidPolicy
+from tracker.runner import EngineName
 from tracker.search import LEAST
 from tracker.target import Result, Target, Track
 from tracker.tracks import TrackPolicy
 
-__all__ = ["Result", "Target", "Tracker", "check_frame", "weight_names"]
+if TYPE_CHECKING:  # PyTorch is imported where it is used, which is not where graphs are
+    from tracker.network import SiameseNet
+
+__all__ = ["Result", "Target", "Tracker", "check_frame", "weight_file", "weight_names"]
 
 
 class Policy(Protocol):
@@ -47,22 +50,22 @@ class Tracker:
     last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
     `siamtrack train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
 
-    net: in evaluation mode. device: "auto" (cuda, then mps, then cpu), or any of them. threads: CPU threads of PyTorch
-    for the whole process; None leaves them as they are. tracking: other constants than those that came with the net.
-    engine: see `backends.make_runner`. budget_ms: the time that an update may take while targets are lost; at first the
-    tracker measures how much it can do in it. What it cannot do goes on in the next frame. None: a lost target costs
-    four passes of the network, about four times as much as one that is tracked. Each target gets one pass whatever the
-    budget is, and a lost one no less than four in its turn.
+    net: in evaluation mode, or as `graphs.open_network` opens it. device: "auto" (cuda, then mps, then cpu), or any of
+    them. threads: CPU threads, of PyTorch for the whole process; None leaves them as they are. tracking: other
+    constants than those that came with the net. engine: see `backends.make_runner`. budget_ms: the time that an update
+    may take while targets are lost; at first the tracker measures how much it can do in it. What it cannot do goes on
+    in the next frame. None: a lost target costs four passes of the network, about four times as much as one that is
+    tracked. Each target gets one pass whatever the budget is, and a lost one no less than four in its turn.
     Raises ValueError: a device or engine that is not there, constants of the other kind of network, no budget.
     """
 
     def __init__(
         self,
-        net: SiameseNet,
+        net: SiameseNet | graphs.Opened,
         device: str = "auto",
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
-        engine: backends.Engine = "auto",
+        engine: EngineName = "auto",
         budget_ms: float | None = None,
     ) -> None:
         if threads is not None and threads < 1:
@@ -70,7 +73,13 @@ class Tracker:
         if budget_ms is not None and not budget_ms > 0:
             raise ValueError(f"budget_ms must be above 0; got {budget_ms}")
         self.config = replace(net.config, tracking=tracking) if tracking else net.config
-        self.engine = Engine(backends.make_runner(net, device, engine, threads), self.config)
+        if isinstance(net, graphs.Opened):
+            runner = net.runner
+        else:
+            from tracker.backends import make_runner
+
+            runner = make_runner(net, device, engine, threads)
+        self.engine = Engine(runner, self.config)
         self.device = self.engine.runner.device
         self.policy = choose_policy(self.engine, self.config)
         self.target: Target | None = None
@@ -87,20 +96,29 @@ class Tracker:
         device: str = "auto",
         threads: int | None = 1,
         tracking: PyramidTracking | BoxTracking | None = None,
-        engine: backends.Engine = "auto",
+        engine: EngineName = "auto",
         budget_ms: float | None = None,
     ) -> Self:
-        """A tracker from shipped weights (a name, see `weight_names`) or from a weight file.
+        """A tracker from shipped weights (a name, see `weight_names`), a file, or a folder of `siamtrack export`.
 
-        Raises ValueError: no such name or file, a broken file, a device that is not there.
+        What is exported (the shipped swift and swift-nano are) runs in ONNX Runtime where that is installed, and
+        PyTorch is not imported; it may be missing.
+        Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
+        needed and not installed.
         """
-        name = str(weights)
-        if name in weight_names():
-            path = Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
-        elif Path(name).is_file():
-            path = Path(name)
-        else:
-            raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+        path = Path(str(weights))
+        if graphs.is_network(path) and str(weights) not in weight_names():
+            if not graphs.can_run("cpu" if device == "auto" else device, engine):
+                raise ValueError(f"{path}: graphs run in ONNX Runtime on the cpu; got {engine!r} on {device!r}")
+            return cls(graphs.open_network(path, threads), "cpu", threads, tracking, engine, budget_ms)
+        path = weight_file(str(weights))
+        opened = _graphs_of(path, threads) if graphs.can_run(device, engine) else None
+        if opened:
+            return cls(opened, "cpu", threads, tracking, engine, budget_ms)
+        try:
+            from tracker.network import load_network
+        except ImportError as error:
+            raise ImportError(f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs") from None
         return cls(load_network(path), device, threads, tracking, engine, budget_ms)
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
@@ -212,6 +230,24 @@ def check_frame(frame: object) -> Image:
     if frame.shape[2] == 1:
         frame = np.repeat(frame, 3, axis=2)
     return np.ascontiguousarray(frame[:, :, :3])
+
+
+def _graphs_of(weights: Path, threads: int | None) -> graphs.Opened | None:
+    """The network from the graphs beside its weights, unless these are others than the graphs were made of."""
+    folder = weights.with_suffix("")
+    if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
+        return None
+    opened = graphs.open_network(folder, threads)
+    return opened if opened.weights == graphs.digest(weights) else None
+
+
+def weight_file(name: str) -> Path:
+    """The file of shipped weights (a name) or `name` itself. Raises ValueError: neither."""
+    if name in weight_names():
+        return Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
+    if not Path(name).is_file():
+        raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+    return Path(name)
 
 
 def weight_names() -> list[str]:

@@ -1,0 +1,191 @@
+"""Networks as graphs: they say what PyTorch says, they are those of the shipped weights, and they run without it."""
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tracker import Tracker
+from tracker.cli import main
+from tracker.config import SIAMFC, SWIFT
+from tracker.export import MOST_OFF, _compare, export
+from tracker.graphs import GRAPHS, KEY, GraphError, can_run, digest, open_network
+from tracker.network import SiameseNet, load_network, save_network
+from tracker.scene import Scene
+from tracker.tracker import weight_file
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {name: ROOT / "tracker" / "weights" / name for name in ("swift", "swift-nano")}
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene((320, 240), 30, seed=3)
+
+
+def boxes(tracker, scene):
+    tracker.init(scene.render(0), scene.box(0))
+    return np.array([tracker.update(scene.render(t)).box for t in range(1, FRAMES)])
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_shipped_graphs_are_those_of_the_shipped_weights(name):
+    opened = open_network(FOLDERS[name], 1)
+    assert opened.weights == digest(weight_file(name)), "the weights are others by now: make graphs"
+    net = load_network(weight_file(name))
+    assert opened.config == net.config and opened.runner.grid == net.grid
+    assert _compare(net, FOLDERS[name]) < MOST_OFF
+
+
+def test_graphs_are_small_and_say_what_they_are():
+    for name, folder in FOLDERS.items():
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        assert size < 1.8 * weight_file(name).stat().st_size
+        for file in folder.iterdir():
+            said = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+            about = json.loads(said[KEY])
+            assert about["licence"] and about["version"] and file.stem in GRAPHS
+        about = json.loads({e.key: e.value for e in onnx.load(folder / "search.onnx").metadata_props}[KEY])
+        assert (about["config"]["confidence"] is not None) == (name == "swift")
+
+
+def test_an_export_tracks_as_its_weights_do(tmp_path, scene, capsys):
+    weights = tmp_path / "mine.safetensors"
+    save_network(load_network(weight_file("swift")), weights)
+    assert main(["export", str(weights), "--out", str(tmp_path / "mine"), "--licence", "mine"]) == 0
+    assert re.match(r"wrote .*mine: \d\.\d MB, off from PyTorch by at most \de-0[5-9]\n", capsys.readouterr().out)
+    assert sorted(file.stem for file in (tmp_path / "mine").iterdir()) == sorted(GRAPHS)
+    theirs = boxes(Tracker.load(weights, device="cpu", engine="torch"), scene)
+    tracker = Tracker.load(tmp_path / "mine")
+    assert tracker.engine.runner.engine == "onnxruntime"
+    ours = boxes(tracker, scene)
+    assert ours[:3] == pytest.approx(theirs[:3], abs=0.05) and np.abs(ours - theirs).max() < 3
+
+    assert main(["export", str(weights), "--out", str(tmp_path / "mine")]) == 2
+    assert "is there already; --force overwrites it" in capsys.readouterr().err
+    (tmp_path / "mine" / "note.txt").write_text("of the user")
+    assert export(weights, tmp_path / "mine", force=True).off < MOST_OFF
+    assert (tmp_path / "mine" / "note.txt").is_file() and not list(tmp_path.glob(".mine*"))
+    with pytest.raises(ValueError, match=r"graphs run in ONNX Runtime on the cpu; got 'torch'"):
+        Tracker.load(tmp_path / "mine", engine="torch")
+
+
+def test_what_cannot_be_exported_or_opened_is_named(tmp_path, capsys):
+    save_network(SiameseNet(SIAMFC), tmp_path / "siamfc.safetensors")
+    with pytest.raises(ValueError, match="siamfc cannot be exported; swift, swift-nano can"):
+        export(tmp_path / "siamfc.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert main(["export", "swit", "--out", str(tmp_path / "out")]) == 2
+    assert "no weights 'swit'" in capsys.readouterr().err
+    save_network(SiameseNet(SWIFT), tmp_path / "net.safetensors")
+    folder = export(tmp_path / "net.safetensors", tmp_path / "net").folder
+    whole = (folder / "look.onnx").read_bytes()
+    (folder / "look.onnx").write_bytes(whole[:500])
+    with pytest.raises(GraphError, match=r"look\.onnx: truncated or foreign graph"):
+        Tracker.load(folder)
+    model = onnx.load_from_string(whole)
+    del model.metadata_props[:]
+    onnx.save(model, folder / "look.onnx")
+    with pytest.raises(GraphError, match=r"look\.onnx: a graph, but not one of siamtrack"):
+        Tracker.load(folder)
+    (folder / "exemplar.onnx").unlink()
+    with pytest.raises(GraphError, match=r"no exemplar\.onnx; `siamtrack export` writes all graphs"):
+        Tracker.load(folder)
+
+
+def test_graphs_of_other_weights_are_not_taken(tmp_path, scene):
+    weights = tmp_path / "net.safetensors"
+    first = SiameseNet(SWIFT)
+    save_network(first, weights)
+    export(weights, tmp_path / "net")
+    assert Tracker.load(weights, device="cpu").engine.runner.grid == first.grid
+    save_network(load_network(weight_file("swift")), weights)  # trained on
+    tracker = Tracker.load(weights, device="cpu")
+    assert tracker.config.confidence is not None
+    shipped = boxes(Tracker.load("swift", device="cpu", engine="torch"), scene)
+    assert boxes(tracker, scene)[:3] == pytest.approx(shipped[:3], abs=0.05)
+
+
+def test_pytorch_runs_what_asks_for_it():
+    assert can_run("cpu", "auto") and can_run("cpu", "onnxruntime")
+    assert not can_run("cuda", "auto") and not can_run("cpu", "torch")
+    tracker = Tracker.load("swift", device="cpu", engine="torch")
+    assert tracker.engine.runner.engine == "torch"
+
+
+# --- where there is no PyTorch
+
+PROGRAM = """
+import json, sys
+from siamtrack import Tracker
+from tracker.scene import Scene
+scene = Scene((320, 240), 30, seed=3)
+found = {}
+for name in ("swift", "swift-nano"):
+    tracker = Tracker.load(name)
+    tracker.init(scene.render(0), scene.box(0))
+    found[name] = [tracker.update(scene.render(t)).box for t in range(1, 8)]
+    for t in range(20):
+        tracker.update(scene.render(0) * 0 + 99)  # in doubt, and lost
+    found[name + " state"] = tracker.target.state
+found["torch"] = "torch" in sys.modules
+try:
+    import torch
+except ImportError:
+    found["missing"] = True
+    try:
+        Tracker.load("siamfc")
+    except ImportError as error:
+        found["siamfc"] = str(error)
+print(json.dumps(found))
+"""
+
+
+def run(*command, **env):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env}
+    words = [sys.executable, *command, "-c", PROGRAM]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def same(found, scene):
+    for name in FOLDERS:
+        theirs = boxes(Tracker.load(name, device="cpu", engine="torch"), scene)
+        assert np.array(found[name])[:3] == pytest.approx(theirs[:3], abs=0.05)
+    assert found["swift state"] == "lost" and found["swift-nano state"] == "tracking"
+
+
+def test_tracking_does_not_import_pytorch_where_it_is_installed(scene):
+    found = run()
+    assert not found["torch"]
+    same(found, scene)
+
+
+def test_tracking_needs_no_more_than_the_lean_list(tmp_path, scene):
+    """In an environment that holds the packages of configs/lean.txt and what they need, and nothing else."""
+    lines = (ROOT / "configs" / "lean.txt").read_text().splitlines()
+    wanted = [re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")]
+    taken = set()
+    while wanted:
+        name = wanted.pop().replace("opencv-python-headless", "opencv-python")
+        if name.lower() in taken:
+            continue
+        taken.add(name.lower())
+        package = importlib.metadata.distribution(name)
+        for file in {Path(file.parts[0]) for file in package.files if file.parts[0] not in ("..", "__pycache__")}:
+            if not (tmp_path / file).exists():
+                (tmp_path / file).symlink_to(package.locate_file(file))
+        wanted += [re.match(r"[\w-]+", one)[0] for one in package.requires or () if "extra ==" not in one]
+    assert "torch" not in taken and "numba" in taken
+    found = run("-S", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert found["missing"] and "without PyTorch only what `siamtrack export` wrote runs" in found["siamfc"]
+    same(found, scene)

@@ -1,0 +1,160 @@
+"""`siamtrack export`: a network as a folder of graphs, which tracks without PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import tracker as package
+from tracker.backends import Part, exported, folded, parts_of, rows_of
+from tracker.config import to_dict
+from tracker.extras import how_to_get
+from tracker.graphs import KEY, About, digest, is_network, open_network
+from tracker.network import SiameseNet, load_network
+from tracker.tracker import weight_file
+
+MOST_OFF = 1e-3  # of the largest value of an output: what a graph may be off from PyTorch
+LICENCES = {"swift": "MIT", "swift-nano": "Apache-2.0"}  # of what each network began from, see NOTICE
+
+
+class Written(NamedTuple):
+    """What an export wrote.
+
+    folder: with a file for each graph. size: bytes. off: the most that an output differs from PyTorch's, as a share of
+    its largest value.
+    """
+
+    folder: Path
+    size: int
+    off: float
+
+
+def export(weights: Path, folder: Path, licence: str | None = None, force: bool = False) -> Written:
+    """Write the graphs of a network of a tracker (swift or swift-nano) to a folder: whole, or not at all.
+
+    weights: as for `load_network`. licence: of the weights; None: that of what the network began from.
+    Raises FileExistsError: there is something in the folder, without force; ValueError: a network that cannot be
+    exported, an output that is off from PyTorch's by more than `MOST_OFF`, ONNX Runtime or onnx is not installed.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx")):
+        raise ValueError(f"an export wants onnxruntime and onnx: {how_to_get('fast')}")
+    net = load_network(weights)
+    if net.config.network not in LICENCES:
+        raise ValueError(f"{weights}: {net.config.network} cannot be exported; {', '.join(LICENCES)} can")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
+        raise FileExistsError(f"{folder} is there already; --force overwrites it")
+    about = About(
+        package.__version__, licence or LICENCES[net.config.network], digest(weights), net.config, net.grid.cells,
+        net.grid.stride, net.grid.first, rows_of(net) == 1,
+    )  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        made = Path(place)
+        _write(made, parts_of(folded(net)), about)
+        off = _compare(net, made)
+        if off > MOST_OFF:
+            raise ValueError(f"{weights}: a graph is off from PyTorch by {off:.1e} of its largest output; not written")
+        if is_network(folder):  # what an export wrote before, and nothing else
+            for file in folder.glob("*.onnx"):
+                file.unlink()
+        folder.mkdir(exist_ok=True)
+        for file in sorted(made.iterdir()):
+            shutil.move(str(file), folder / file.name)
+    return Written(folder, sum(file.stat().st_size for file in folder.glob("*.onnx")), off)
+
+
+def _write(folder: Path, parts: dict[str, Part], about: About) -> None:
+    for name, part in parts.items():
+        (folder / f"{name}.onnx").write_bytes(_described(exported(name, part), about))
+
+
+def _described(graph: bytes, about: About) -> bytes:
+    """A graph that says what it is, in half the bytes: numbers that half precision holds exactly are kept in it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_from_string(graph)
+    casts = []
+    for number in model.graph.initializer:
+        values = numpy_helper.to_array(number)
+        if values.dtype == np.float32 and values.size > 64:
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
+            if np.array_equal(half.astype(np.float32), values):
+                name = number.name
+                number.CopyFrom(numpy_helper.from_array(half, f"{name} half"))
+                casts.append(helper.make_node("Cast", [f"{name} half"], [name], to=onnx.TensorProto.FLOAT))
+    for node in reversed(casts):
+        model.graph.node.insert(0, node)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(to_dict(about))
+    model.producer_name, model.producer_version = "siamtrack", about.version
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _compare(net: SiameseNet, folder: Path) -> float:
+    """The most that an output of the graphs in a folder differs from PyTorch's, as a share of its largest value."""
+    rng, cfg = np.random.default_rng(0), net.config
+    runner = open_network(folder, 1).runner
+    off = 0.0
+
+    def note(got: NDArray[np.float32], expected: torch.Tensor) -> None:
+        nonlocal off
+        true = expected.numpy()
+        off = max(off, float(np.abs(got - true).max() / np.abs(true).max()))
+
+    def planes(crops: NDArray[np.uint8]) -> torch.Tensor:
+        return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+
+    exemplars, crops = (
+        rng.integers(0, 256, (2, side, side, 3), dtype=np.uint8) for side in (cfg.exemplar_size, cfg.search_size)
+    )
+    extents = np.array([[0.5, 0.6], [0.7, 0.4]], np.float32)
+    boxes = rng.uniform(60, 120, (2, 4)).astype(np.float32)
+    with torch.inference_mode():
+        template = net.embed(planes(exemplars), torch.from_numpy(extents))
+        features, patches = runner.embed(exemplars, extents)
+        note(np.concatenate(features), template.features)
+        maps, answer = net(template, planes(crops)), runner.compare(features, crops)
+        note(answer.logits, maps.logits)
+        if maps.box_map is not None and answer.box_map is not None:
+            note(answer.box_map, maps.box_map)
+        if maps.levels:
+            given = torch.from_numpy(boxes)
+            seen = net.look(maps.levels, given)
+            looked = runner.look(answer.levels, [0, 1], boxes)
+            note(patches, template.patch)
+            note(looked, seen)
+            note(runner.refine(patches, looked, boxes), net.refine(template.patch, seen, given))
+    return off
+
+
+# --- siamtrack export ------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `export_command`."""
+    parser.add_argument("weights", metavar="NAME|FILE", help="shipped weights (swift, swift-nano) or a file")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the graphs; `--weights DIR` tracks with it"
+    )
+    parser.add_argument("--format", default="onnx", choices=["onnx"], help="of the graphs [onnx]")
+    parser.add_argument("--licence", metavar="TEXT", help="of the weights [that of what the network began from]")
+    parser.add_argument("--force", action="store_true", help="overwrite what an export wrote there")
+
+
+def export_command(args: argparse.Namespace) -> int:
+    """Write a network as graphs, compare them with PyTorch, and say what there is."""
+    written = export(weight_file(args.weights), Path(args.out), args.licence, args.force)
+    print(f"wrote {written.folder}: {written.size / 1e6:.1f} MB, off from PyTorch by at most {written.off:.0e}")
+    return 0

@@ -724,9 +724,7 @@ def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, encoding):
 
 
 def test_an_export_of_cvat_is_named(tmp_path):
-    write_text(
-        tmp_path / "annotations.xml", "<annotations><track id='0'><box frame='0' xtl='4'/></track></annotations>"
-    )
+    write_text(tmp_path / "annotations.xml", "<annotations><image id='0'><box xtl='4'/></image></annotations>")
     _, tally, _ = collect(tmp_path)
     assert "an export of CVAT" in tally.names["labels that cannot be read"][0]
 

@@ -382,3 +382,36 @@ def test_uploads_never_fill_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(access, "SPARE", 10**18)
     with pytest.raises(ValueError, match="no room"):
         asyncio.run(access.receive_upload(chunks(), 1, tmp_path, "a.mp4", 10**9))
+
+
+# --- labels
+
+
+def test_labelling_over_the_same_socket(clip, tracker, tmp_path):
+    session = Session(lambda name: tracker, labels=tmp_path / "labels")
+    with open_house(session, access.Folders(()), most=0, mode="label") as house:
+        session.do("open", source=str(clip)).result()
+        with TestClient(make_app(house), base_url=HERE) as client, client.websocket_connect("ws://127.0.0.1/ws") as ws:
+            assert client.get("/api/choices").json()["mode"] == "label"
+            page = Page(ws)
+            assert page.done("add", box=TRUTH[0]) == 0
+            page.until(lambda facts: facts.get("ids") == [0] and not facts["proposing"])
+            assert iou(list(page.boxes(0).values()), TRUTH).mean() > 0.6  # without a press on play
+            page.done("seek", frame=9)
+            page.done("gone", id=0)
+            page.until(lambda facts: facts["gone"]["0"] == [9] and not facts["proposing"])
+            assert list(page.boxes(0)) == list(range(9))
+            page.done("rename", id=0, name="ball")
+            assert all(page.done("undo") for _ in range(3))
+            assert page.done("undo") is False
+            page.until(lambda facts: not facts["ids"])
+            page.done("add", box=TRUTH[9])
+            folder = page.done("write", layout="mot")
+            assert len((tmp_path / "labels/mot/scene/gt/gt.txt").read_text().splitlines()) == COUNT
+            assert folder == str(tmp_path / "labels/mot")
+            assert "no layout 'exe'" in page.ask("write", layout="exe")["error"]
+
+
+def test_a_page_that_follows_does_not_label(page):
+    page.done("open", kind="file", root=0, name="scene.mp4")
+    assert "siamtrack label" in page.ask("undo")["error"]

@@ -175,6 +175,13 @@ def serve(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
+def label(args: argparse.Namespace) -> int:
+    """Label a clip in a browser."""
+    from tracker.web import command
+
+    return command.label(args)
+
+
 def compare(args: argparse.Namespace) -> int:
     """Say how alike two images are, or rank a gallery."""
     from tracker.similarity import compare_command
@@ -192,6 +199,7 @@ def export(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
     "serve": serve,
+    "label": label,
     "demo": demo,
     "bench": bench,
     "trax": trax,
@@ -332,6 +340,12 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         from tracker.web.command import add_arguments
 
         add_arguments(sub)
+
+    sub = commands.add_parser("label", help="boxes for every frame of a clip from a few that you draw, in a web page")
+    if argv[:1] == ["label"]:
+        from tracker.web.command import add_label_arguments
+
+        add_label_arguments(sub)
 
     sub = commands.add_parser("demo", help="see it work on a real clip and on a rendered scene with known truth")
     sub.add_argument("--out", default="demo_out", metavar="DIR", help="folder for the videos [demo_out]")

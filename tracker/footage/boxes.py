@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracker.footage.video import partial_path
+from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
 
@@ -103,6 +105,69 @@ def as_coco(rows: Iterable[Row], size: tuple[int, int], names: dict[int, str] | 
     ]
     classes = [{"id": number, "name": name} for name, number in categories.items()]
     return json.dumps({"images": images, "annotations": annotations, "categories": classes}) + "\n"
+
+
+def as_yolo(rows: Iterable[Row], size: tuple[int, int], names: dict[int, str] | None = None) -> dict[str, str]:
+    """YOLO: name of a file -> its lines of class, centre x, y, width, height as shares of the frame; and classes.txt.
+
+    size, names: as for `as_coco`. Boxes of lost targets are left out; what passes the edge of the frame is cut off.
+    """
+    known = [row for row in rows if row.state != "lost"]
+    called = {row.id: (names or {}).get(row.id, "target") for row in known}
+    classes = sorted(set(called.values()))
+    files: dict[str, list[str]] = defaultdict(list)
+    for row in known:
+        box = clip_box(Box(*row.box), *size)
+        if min(box.w, box.h) > 0:
+            cx, cy = box.centre
+            shares = cx / size[0], cy / size[1], box.w / size[0], box.h / size[1]
+            words = " ".join(f"{share:.8f}" for share in shares)
+            files[Path(image_name(row.frame)).with_suffix(".txt").name].append(
+                f"{classes.index(called[row.id])} {words}"
+            )
+    return {name: _lines(lines) for name, lines in files.items()} | {"classes.txt": _lines(classes)}
+
+
+def as_cvat(
+    rows: Iterable[Row],
+    size: tuple[int, int],
+    length: int,
+    names: dict[int, str] | None = None,
+    keys: dict[int, set[int]] | None = None,
+) -> str:
+    """CVAT for video 1.1: a track for each target with its boxes, then a box `outside` where it is gone; 0-based px.
+
+    size, names: as for `as_coco`. length: frames of the clip. keys: id of a target -> frames in which a person gave its
+    box; without, every frame counts as one.
+    """
+    found = by_target(row for row in _rounded(rows) if row.state != "lost")
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    for name, value in (("size", length), ("mode", "interpolation"), ("start_frame", 0), ("stop_frame", length - 1)):
+        ElementTree.SubElement(task, name).text = str(value)
+    labels = ElementTree.SubElement(task, "labels")
+    for name in sorted({(names or {}).get(number, "target") for number in found}):
+        ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
+    original = ElementTree.SubElement(task, "original_size")
+    for name, side in zip(("width", "height"), size, strict=True):
+        ElementTree.SubElement(original, name).text = str(side)
+    for number, boxes in found.items():
+        label = (names or {}).get(number, "target")
+        track = ElementTree.SubElement(root, "track", id=str(number), label=label, source="manual")
+        for row, after in zip(boxes, [*boxes[1:], None], strict=True):
+            _cvat_box(track, row, row.frame, keys is None or row.frame in keys.get(number, ()), outside=False)
+            if row.frame + 1 < (length if after is None else after.frame):
+                _cvat_box(track, row, row.frame + 1, True, outside=True)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _cvat_box(track: ElementTree.Element, row: Row, frame: int, key: bool, outside: bool) -> None:
+    corners = {"xtl": row.x, "ytl": row.y, "xbr": row.x + row.w, "ybr": row.y + row.h}
+    words: dict[str, float] = {"frame": frame, "outside": int(outside), "occluded": 0, "keyframe": int(key)}
+    words |= {name: round(value, 4) for name, value in corners.items()} | {"z_order": 0}
+    ElementTree.SubElement(track, "box", {name: str(value) for name, value in words.items()})
 
 
 def image_name(number: int) -> str:

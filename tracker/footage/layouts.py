@@ -14,6 +14,7 @@ davis        JPEGImages/480p/<name>/*.jpg, Annotations/480p/<name>/*.png: the bo
 youtubevos   JPEGImages/<name>/*.jpg, Annotations/<name>/*.png
 mot          <name>/img1/*.jpg, <name>/gt/gt.txt
 coco, voc, yolo          photos
+cvat         CVAT for video 1.1: annotations.xml beside a video or images
 tc128        <name>/img/*.jpg, <name>/<name>_gt.txt
 uavdt        anno/<name>_gt.txt, the images of <name> in a folder of that name
 visdrone     sequences/<name>/*.jpg, annotations/<name>.txt
@@ -33,7 +34,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from tracker.footage import lists, masks, mot, photos, plain, single
+from tracker.footage import cvat, lists, masks, mot, photos, plain, single
 from tracker.footage.clip import Clip, Tally, clips_of
 from tracker.footage.files import VIDEO_SUFFIXES, DataError, folders, matches
 from tracker.footage.sequence import Entry, Sequence
@@ -79,6 +80,7 @@ LAYOUTS: dict[str, Layout] = {
     "mot": Layout(("gt/gt.txt", "*/gt/gt.txt"), clips=mot.read_mot),
     "coco": Layout(("*.json of images and annotations", "*/*.json of images and annotations"), clips=photos.read_coco),
     "voc": Layout(("*.xml", "Annotations/*.xml", "annotations/*.xml"), clips=photos.read_voc),
+    "cvat": Layout(("annotations.xml of CVAT tracks", "*/annotations.xml of CVAT tracks"), clips=cvat.read_cvat),
     "tc128": Layout((), single.tc128, one_based=True),
     "uavdt": Layout((), single.uavdt, one_based=True),
     "visdrone": Layout((), single.visdrone),
@@ -124,12 +126,16 @@ def _fitting(root: Path) -> list[str]:
     fits = [name for name, layout in LAYOUTS.items() if any(_shows(root, sign) for sign in layout.signs)]
     if "uav123" in fits and "uav20l" in fits:  # one archive; UAV20L is the same footage, uncut
         fits.remove("uav20l")
+    if "cvat" in fits and "voc" in fits:  # both are told by an xml
+        fits.remove("voc")
     return fits
 
 
 def _shows(root: Path, sign: str) -> bool:
     if sign.endswith("of polygons or masks"):
         return any(map(single.is_region, islice(matches(root, sign.split()[0]), 1)))
+    if sign.endswith("of CVAT tracks"):
+        return any(map(cvat.is_cvat, matches(root, sign.split()[0])))
     if sign.endswith("of images and annotations"):
         return any(map(photos.is_coco, matches(root, sign.split()[0])))
     return all(next(matches(root, part), None) for part in sign.split(" + "))

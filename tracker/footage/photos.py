@@ -119,7 +119,7 @@ def read_voc(root: Path, tally: Tally) -> Iterator[Clip]:
         try:
             tree = read_xml(file)
             if tree.tag == "annotations":
-                raise DataError("an export of CVAT, which is not read; export it as MOT, COCO or Pascal VOC")
+                raise DataError("an export of CVAT for images, which is not read; export it as MOT, COCO or Pascal VOC")
             named = posix(tree.findtext("filename") or f"{file.stem}.jpg")
             size = _size(tree.findtext("size/width"), tree.findtext("size/height"))
             targets: list[Target] = []

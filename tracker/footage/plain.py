@@ -79,19 +79,20 @@ def _plain_clip(
             int(p.stem): partial(mask_file, p) for p in (folder / "masks" / target).glob("*.png") if p.stem.isdigit()
         }
         targets.append(Target(target, f"{name}/{target}", observed, masks))
-    return Clip(name, source, video or _frames_beside(folder), tuple(targets))
+    return Clip(name, source, video or frames_beside(folder), tuple(targets))
 
 
-def _frames_beside(folder: Path) -> Path | tuple[Path, ...]:
+def frames_beside(folder: Path, labels: str = "boxes.csv") -> Path | tuple[Path, ...]:
+    """The one video in a folder, or the images in it or in a folder in it. DataError: none, or several videos."""
     videos = [p for p in visible(folder, "*") if p.suffix.lower() in VIDEO_SUFFIXES]
     if len(videos) == 1:
         return videos[0]
     if videos:
-        raise DataError(f"{folder}: {len(videos)} videos beside one boxes.csv ({videos[0].name}, {videos[1].name}, ..)")
+        raise DataError(f"{folder}: {len(videos)} videos beside one {labels} ({videos[0].name}, {videos[1].name}, ..)")
     for place in (folder, *(p for p in folders(folder) if p.name != "masks")):
         if any(map(is_image, place.iterdir())):
             return list_images(place)
-    raise DataError(f"{folder}: boxes.csv without a video or a folder of images beside it")
+    raise DataError(f"{folder}: {labels} without a video or a folder of images beside it")
 
 
 def _plain_photos(file: Path, rows: list[tuple[dict[str, str], tuple[float, ...]]]) -> Iterator[Clip]:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from tracker.crop import Image
 from tracker.footage import boxes as formats
+from tracker.footage.dataset import WRITTEN
 from tracker.footage.files import DataError
 from tracker.footage.video import partial_path
 from tracker.samples import sample
@@ -132,6 +133,7 @@ def make_app(house: House, token: str | None = None) -> ASGIApp:
             "speeds": SPEEDS,
             "most": house.most,
             "mode": house.mode,
+            "layouts": WRITTEN,
         }
 
     @app.post("/api/upload")
@@ -294,6 +296,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "redraw": {"id": int, "box": list, "frame": int},
     "remove": {"id": int},
     "weights": {"name": str},
+    "gone": {"id": int},
+    "drop_key": {"id": int},
+    "rename": {"id": int, "name": str},
+    "undo": {},
+    "write": {"layout": str},
 }
 
 

@@ -1,4 +1,4 @@
-"""`siamtrack serve`."""
+"""`siamtrack serve` and `siamtrack label`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracker.extras import how_to_get
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
+    parser.add_argument("--upload-mb", type=int, default=2000, metavar="N", help="largest upload, MB; 0: none [2000]")
     add_server_arguments(parser)
 
 
@@ -48,10 +50,29 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help=f"who comes must know it (or set {TOKEN}); beyond this machine one is made up where none is given",
     )
-    parser.add_argument("--upload-mb", type=int, default=2000, metavar="N", help="largest upload, MB; 0: none [2000]")
 
 
-def run(args: argparse.Namespace) -> int:
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamtrack label`."""
+    parser.add_argument("source", metavar="CLIP", help="a video, or a folder of images")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the labels; goes on with those that are in it [CLIP-labels]"
+    )
+    parser.add_argument("--from", dest="known", metavar="PATH", help="take boxes over: boxes.csv, MOT, CVAT for video")
+    parser.add_argument("--weights", default="swift", metavar="NAME|FILE", help="shipped weights or a file [swift]")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
+    add_server_arguments(parser)
+    parser.set_defaults(folder=[], upload_mb=0)
+
+
+def label(args: argparse.Namespace) -> int:
+    """Serve the labelling of one clip; as `run`."""
+    args.out = Path(args.out or f"{Path(args.source).stem}-labels")
+    return run(args, args.out)
+
+
+def run(args: argparse.Namespace, labels: Path | None = None) -> int:
     """Serve until Ctrl-C; returns the exit code. Raises ValueError, OSError: bad arguments, a port that is taken."""
     check_extra()
     from tracker.tracker import Tracker
@@ -65,12 +86,14 @@ def run(args: argparse.Namespace) -> int:
     def load(name: str) -> Tracker:
         return Tracker.load(name, device=args.device, threads=args.threads)
 
-    session = Session(load, args.weights)
-    with open_house(session, folders, args.upload_mb * MEGABYTE) as house:
+    session = Session(load, args.weights, labels)
+    with open_house(session, folders, args.upload_mb * MEGABYTE, "label" if labels else "serve") as house:
         if args.source is not None:
             print(f"siamtrack: loading {args.weights}, opening {args.source} ...", file=sys.stderr, flush=True)
             session.do("open", source=args.source).result()
             session.do("pause").result()
+        if labels and args.known:
+            session.do("take", path=args.known).result()
         return serve(house, listening, args)
 
 

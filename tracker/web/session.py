@@ -17,14 +17,17 @@ from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
 from tracker.tracker import Tracker
 from tracker.web.following import Following
+from tracker.web.labelling import Labelling
 from tracker.web.reel import Live, Recording, open_reel
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 0.0)  # times the rate of the recording; 0: as fast as the tracker can
 SMOOTH = 0.1  # share of the newest frame in the frames per second that are shown
 LONGEST_LOG = 2_000_000  # rows; then it is written anew, without those of a live source that were given up
 STATES = ("tracking", "uncertain", "lost")
+SHOWN_EVERY = 0.1  # seconds, while proposals are tracked
 Load = Callable[[str], Tracker]
 Boxed = Sequence[float]
+Follower = Following | Labelling
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,24 +52,26 @@ class Session:
 
     Everything happens in one thread; `do` hands it a command and returns at once. Nobody who looks at `moment`
     can hold it up.
-    load: gives the tracker of a name. weights: name or file to begin with.
+    load: gives the tracker of a name. weights: name or file to begin with. labels: the folder for labels, where the
+    session is for labelling.
     """
 
-    def __init__(self, load: Load, weights: str = "swift") -> None:
-        self._load, self._weights = load, weights
+    def __init__(self, load: Load, weights: str = "swift", labels: Path | None = None) -> None:
+        self._load, self._weights, self._labels = load, weights, labels
         self._log: list[tuple[float, ...]] = []
         self.moment = Moment(0, None, {}, 0, self._log, 0)
         self.watch: Callable[[], None] = lambda: None  # called in the session's thread after each moment
         self._epoch = 0
         self._commands: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._tracker: Tracker | None = None
-        self._following: Following | None = None
+        self._following: Follower | None = None
         self._reel: Recording | Live | None = None
         self._frame: Frame | None = None  # that is shown
         self._held: Frame | None = None  # of a live source, for the box that is being drawn
         self._title, self._problem, self._work = "", "", ""
         self._opened: dict[str, Any] = {}
         self._playing, self._ended, self._speed = False, False, 1.0
+        self._proposing, self._shown = False, 0.0
         self._begun: tuple[float, float] = (0.0, 0.0)  # clock and time stamp when playing began
         self._fps, self._last_step = 0.0, 0.0
         self._thread = threading.Thread(target=self._run, name="siamtrack session", daemon=True)
@@ -103,7 +108,13 @@ class Session:
         self.on_close()
         self._reel, self._frame, self._title = reel, frame, title or Path(str(source)).name
         self._opened = {"source": source}
-        self._following = Following(self._need_tracker(), reel.live)
+        if self._labels is None:
+            self._following = Following(self._need_tracker(), reel.live)
+        elif isinstance(reel, Live):
+            raise ValueError("only a recording can be labelled, no camera or stream")
+        else:
+            self._following = Labelling(self._need_tracker(), reel, Path(str(source)), self._labels)
+            self._write_log_anew()
         self._set_playing(reel.live)
 
     def on_close(self) -> None:
@@ -171,6 +182,8 @@ class Session:
         number = following.add(shown, box)
         self._held = None
         self._note([number], shown.index)
+        if isinstance(following, Labelling):
+            self._write_log_anew()
         return number
 
     def on_redraw(self, id: int, box: Boxed, frame: int | None = None) -> None:
@@ -196,6 +209,50 @@ class Session:
         if self._following and self._frame:
             self._following.go_to(self._frame.index, self._read)
             self._following.use(self._tracker, self._frame)
+
+    # --- commands of labelling
+
+    def on_gone(self, id: int) -> None:
+        """Say that a target is not in the picture from the shown frame on, until its next box."""
+        labelling = self._need_labelling()
+        assert self._frame
+        labelling.gone(id, self._frame)
+        self._write_log_anew()
+
+    def on_drop_key(self, id: int) -> None:
+        """Take back what was said of a target in the shown frame."""
+        labelling = self._need_labelling()
+        assert self._frame
+        labelling.drop_key(id, self._frame.index)
+        self._write_log_anew()
+
+    def on_rename(self, id: int, name: str) -> None:
+        """Say what a target is."""
+        self._need_labelling().rename(id, name)
+
+    def on_undo(self) -> bool:
+        """Take the last change back; False: there is none."""
+        undone = self._need_labelling().undo()
+        self._write_log_anew()
+        return undone
+
+    def on_write(self, layout: str) -> str:
+        """Write the labels as a data set; returns its folder. What is still to be tracked is tracked first."""
+        labelling = self._need_labelling()
+        self._say_work(f"writing {layout} ...")
+        try:
+            labelling.labeller.finish()
+            return str(labelling.write(layout))
+        finally:
+            self._say_work("")
+            self._write_log_anew()
+
+    def on_take(self, path: str) -> None:
+        """Take the boxes of a data set over as labels."""
+        self._need_labelling().take(Path(path))
+        self._write_log_anew()
+
+    # --- what is kept
 
     def on_rows(self) -> tuple[list[Row], dict[str, Any]]:
         """All boxes, by frame and id, and what is to be known of them."""
@@ -231,8 +288,11 @@ class Session:
             try:
                 item = self._commands.get(timeout=self._patience())
             except queue.Empty:
-                self._advance()
-                self._publish()
+                if self._due() == 0:
+                    self._advance()
+                    self._publish()
+                else:
+                    self._propose()
                 continue
             if item is None:
                 self.on_close()
@@ -251,7 +311,21 @@ class Session:
             self._publish()
 
     def _patience(self) -> float | None:
-        """Seconds until the next frame is due; None: nothing happens by itself."""
+        """Seconds until there is something to do; None: nothing happens by itself."""
+        return 0.0 if self._proposing else self._due()
+
+    def _propose(self) -> None:
+        """Track a frame of what is to be labelled."""
+        assert isinstance(self._following, Labelling)
+        changed = self._following.work()
+        self._proposing = changed is not None
+        for number, frame in changed or ():
+            self._note([number], frame)
+        if not self._proposing or time.monotonic() - self._shown > SHOWN_EVERY:
+            self._publish()
+
+    def _due(self) -> float | None:
+        """Seconds until the next frame is due; None: it is not going on."""
         if not self._playing or not self._reel:
             return None
         if self._reel.live or not self._speed or not self._frame:
@@ -309,12 +383,12 @@ class Session:
             raise ValueError("nothing is open; open a video or a camera first")
         return self._reel
 
-    def _need_following(self) -> Following:
+    def _need_following(self) -> Follower:
         self._need_reel()
         assert self._following
         return self._following
 
-    def _frame_for_box(self, index: int | None) -> tuple[Following, Frame]:
+    def _frame_for_box(self, index: int | None) -> tuple[Follower, Frame]:
         """The frame that a person drew on, and the targets as they were in it."""
         following = self._need_following()
         frame = self._frame
@@ -340,11 +414,18 @@ class Session:
             if row is not None:
                 self._log.append(_compact(row))
 
+    def _need_labelling(self) -> Labelling:
+        following = self._need_following()
+        if not isinstance(following, Labelling):
+            raise ValueError("this page follows; for labels start `siamtrack label`")
+        return following
+
     def _forget_log(self) -> None:
         self._log, self._epoch = [], self._epoch + 1
 
     def _write_log_anew(self) -> None:
         self._forget_log()
+        self._proposing = isinstance(self._following, Labelling)
         if self._following:
             self._log = [_compact(row) for rows in self._following.rows.values() for row in rows.values()]
 
@@ -353,7 +434,7 @@ class Session:
         self._publish()
 
     def _publish(self) -> None:
-        image = self._frame.image if self._frame else None
+        image, self._shown = self._frame.image if self._frame else None, time.monotonic()
         self.moment = Moment(self.moment.version + 1, image, self._facts(), self._epoch, self._log, len(self._log))
         self.watch()
 
@@ -386,6 +467,15 @@ class Session:
                 "dropped": reel.dropped if isinstance(reel, Live) else 0,
                 "ms": next(([round(ms, 2) for ms in (r.crop_ms, r.network_ms, r.post_ms)] for r in results), None),
             }
+            if isinstance(following, Labelling):
+                labeller = following.labeller
+                facts |= {
+                    "names": following.names,
+                    "gone": {n: [f for f, box in keys.items() if box is None] for n, keys in following.given.items()},
+                    "doubts": {n: [labeller.worst(n, span) for span in labeller.doubts(n)] for n in following.ids},
+                    "proposing": self._proposing,
+                    "folder": str(self._labels),
+                }
         return facts
 
 

@@ -76,10 +76,11 @@ function onMoment(next, picture) {
   showTargets(next);
   showSpeed(next);
   for (const link of $("downloads").children) link.classList.toggle("off", !boxes.rows.size);
+  showLabels(next);
   const empty = next.open && !next.ids?.length;
   $("hint").hidden = !empty;
   $("hint").textContent = "Draw a box around what to follow";
-  if (next.ready && !next.open && !next.work && !$("chooser").open && !onMoment.asked) { onMoment.asked = true; openChooser(); }
+  if (next.ready && !next.open && !next.work && choices?.mode === "serve" && !$("chooser").open && !onMoment.asked) { onMoment.asked = true; openChooser(); }
   if (next.open && $("chooser").open && next.title !== openChooser.before) $("chooser").close();
 }
 
@@ -109,7 +110,7 @@ function showTargets({ ids = [], frame, fps }) {
   }
   for (const item of list.children) {
     const id = Number(item.dataset.id), row = boxes.at(id, frame), state = item.querySelector(".state");
-    const words = row ? { tracking: "tracking", uncertain: "in doubt", lost: "lost, searching" }[row.state] : "not followed here";
+    const words = facts.names ? labelWords(id, frame, row) : row ? { tracking: "tracking", uncertain: "in doubt", lost: "lost, searching" }[row.state] : "not followed here";
     state.textContent = words;
     state.className = `state ${row?.state ?? ""}`;
     const bar = item.querySelector(".score i");
@@ -131,6 +132,17 @@ function makeTarget(id) {
   item.dataset.id = id;
   item.innerHTML = `<i class="mark"></i><span class="name">target ${id + 1}</span><span class="state"></span>
     <button class="bin" title="remove this target and its boxes">×</button><span class="score"><i></i></span><span class="events"></span>`;
+  if (facts.names) {
+    const name = document.createElement("input");
+    name.className = "name";
+    name.maxLength = 60;
+    name.setAttribute("aria-label", `name of target ${id + 1}`);
+    name.value = facts.names[id];
+    name.onclick = (event) => event.stopPropagation();
+    name.onkeydown = (event) => event.key === "Enter" && name.blur();
+    name.onchange = () => ask("rename", { id, name: name.value });
+    item.querySelector(".name").replaceWith(name);
+  }
   item.querySelector(".mark").style.background = colourOf(id);
   item.querySelector(".bin").onclick = (event) => { event.stopPropagation(); ask("remove", { id }); };
   item.onclick = () => choose(stage.chosen === id ? null : id);
@@ -145,6 +157,40 @@ function showEvents(item, id, fps) {
     jump.onclick = (event) => { event.stopPropagation(); if (!facts.live) ask("seek", { frame: first }); };
     return jump;
   }));
+}
+
+// --- labels
+
+const labelWords = (id, frame, row) => facts.gone[id]?.includes(frame) ? "gone (key)"
+  : facts.given[id]?.includes(frame) ? "key" : !row ? "gone" : { tracking: "sure", uncertain: "in doubt", lost: "a guess" }[row.state];
+
+function showLabels({ names, doubts = {}, proposing, ids = [], frame, given = {} }) {
+  $("label-card").hidden = !names;
+  if (!names) return;
+  $("speed-card").hidden = true;  // nothing is in a hurry here
+  const count = Object.values(doubts).reduce((sum, frames) => sum + frames.length, 0);
+  $("label-work").textContent = proposing ? "tracking …" : ids.length ? "all tracked" : "";
+  $("next-doubt").textContent = count ? `next of ${count} doubt${count > 1 ? "s" : ""}` : "no doubts";
+  $("next-doubt").disabled = !count;
+  $("gone").disabled = theOne() === null;
+  $("drop-key").disabled = theOne() === null || !given[theOne()]?.includes(frame);
+  $("write").disabled = !ids.length;
+}
+
+// The target that is meant: the chosen one, or the only one.
+const theOne = () => stage.chosen ?? (facts.ids?.length === 1 ? facts.ids[0] : null);
+
+function nextDoubt() {
+  const places = Object.entries(facts.doubts ?? {}).flatMap(([id, frames]) => frames.map((frame) => [frame, Number(id)])).sort((a, b) => a[0] - b[0]);
+  if (!places.length) return;
+  const [frame, id] = places.find(([frame]) => frame > facts.frame) ?? places[0];
+  choose(id);
+  ask("seek", { frame });
+}
+
+async function writeLabels() {
+  const folder = await ask("write", { layout: $("layout").value });
+  if (folder) toast(`written: ${folder}`, true);
 }
 
 function showSpeed({ ms, rate, playing }) {
@@ -180,6 +226,8 @@ async function loadChoices() {
     return item;
   }));
   $("drop").hidden = !choices.most;
+  $("layout").replaceChildren(...choices.layouts.map((name) => new Option(name === "boxes" ? "boxes.csv" : name.toUpperCase(), name)));
+  $("open").hidden = choices.mode === "label";
 }
 
 function openChooser() {
@@ -281,6 +329,11 @@ $("back").onclick = () => ask("step", { count: -1 });
 $("forth").onclick = () => ask("step", { count: 1 });
 $("speed").onchange = () => { ask("speed", { speed: Number($("speed").value) }); $("speed").blur(); };
 $("weights").onchange = () => { ask("weights", { name: $("weights").value }); $("weights").blur(); };
+$("next-doubt").onclick = nextDoubt;
+$("gone").onclick = () => ask("gone", { id: theOne() });
+$("drop-key").onclick = () => ask("drop_key", { id: theOne() });
+$("undo").onclick = async () => { if (await ask("undo") === false) toast("there is nothing to take back"); };
+$("write").onclick = writeLabels;
 $("add").onclick = () => { choose(null); toast("Draw a box around the next target", true); };
 for (const kind of ["dragover", "drop", "dragleave"]) {
   addEventListener(kind, (event) => {
@@ -297,6 +350,7 @@ addEventListener("keydown", (event) => {
     ArrowRight: () => $("forth").click(),
     Escape: () => { stage.giveUp(); choose(null); },
     n: () => $("add").click(),
+    ...(facts.names && { d: nextDoubt, g: () => $("gone").click(), k: () => $("drop-key").click(), z: () => $("undo").click() }),
     Delete: () => stage.chosen !== null && ask("remove", { id: stage.chosen }),
     Backspace: () => stage.chosen !== null && ask("remove", { id: stage.chosen }),
   };

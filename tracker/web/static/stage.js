@@ -67,7 +67,7 @@ export class Stage {
     for (const id of this.facts.ids ?? []) {
       const row = this.boxes.at(id, this.facts.frame);
       if (!row || this.drag?.id === id) continue;
-      if (row.state === "lost") { gone.push(id); continue; }
+      if (row.state === "lost" && !this.facts.names) { gone.push(id); continue; }
       this.paintTrail(this.boxes.trail(id, this.facts.frame), colourOf(id), (px, py) => [x + px * scale, y + py * scale]);
       this.paintBox(place(row.box), id, row, id === this.chosen);
     }
@@ -78,7 +78,7 @@ export class Stage {
   paintBox([x, y, w, h], id, row, chosen) {
     const c = this.context, colour = id === null || id === undefined ? "#ffffff" : colourOf(id);
     c.lineJoin = "round";
-    c.setLineDash(row?.state === "uncertain" ? [7, 6] : []);
+    c.setLineDash(row?.state === "uncertain" ? [7, 6] : row?.state === "lost" ? [3, 6] : []);
     for (const [width, paint] of [[5, "#0b0f13b0"], [2.4, colour]]) {
       c.lineWidth = width;
       c.strokeStyle = paint;
@@ -98,7 +98,12 @@ export class Stage {
         c.stroke();
       }
     }
-    if (row) this.tag(x - 1, y > 34 ? y - 30 : y + 6, colour, `${id + 1}${row.state === "uncertain" ? "  in doubt" : ""}`, row.score);
+    if (row) this.tag(x - 1, y > 34 ? y - 30 : y + 6, colour, this.label(id, row), row.score);
+  }
+
+  label(id, { state }) {
+    const doubt = { uncertain: "  in doubt", lost: "  a guess" }[state] ?? "";
+    return `${this.facts.names?.[id] && this.facts.names[id] !== "target" ? this.facts.names[id] : id + 1}${doubt}`;
   }
 
   tag(x, y, colour, words, score) {
@@ -150,7 +155,7 @@ export class Stage {
     const at = this.toFrame(event), { scale } = this.fit();
     this.drag = { from: at, start: [event.clientX, event.clientY], moved: false, id: null, box: null, kind: "draw", frame: this.facts.frame };
     const row = this.chosen === null ? null : this.boxes.at(this.chosen, this.facts.frame);
-    if (row && row.state !== "lost") {
+    if (row && this.isThere(row)) {
       const reach = REACH / scale, [x, y, w, h] = row.box;
       const corner = corners(row.box).findIndex(([cx, cy]) => Math.hypot(cx - at[0], cy - at[1]) < reach);
       if (corner >= 0) Object.assign(this.drag, { kind: "stretch", corner, id: this.chosen, was: row.box });
@@ -205,16 +210,19 @@ export class Stage {
   // The smallest box under a point; null: none.
   under([x, y]) {
     const found = (this.facts.ids ?? []).map((id) => [id, this.boxes.at(id, this.facts.frame)])
-      .filter(([, row]) => row && row.state !== "lost" && x >= row.box[0] && x <= row.box[0] + row.box[2] && y >= row.box[1] && y <= row.box[1] + row.box[3]);
+      .filter(([, row]) => row && this.isThere(row) && x >= row.box[0] && x <= row.box[0] + row.box[2] && y >= row.box[1] && y <= row.box[1] + row.box[3]);
     found.sort((a, b) => a[1].box[2] * a[1].box[3] - b[1].box[2] * b[1].box[3]);
     return found.length ? found[0][0] : null;
   }
+
+  // Whether a row has a box to take hold of: a lost target has none, a guess to be labelled has.
+  isThere(row) { return row.state !== "lost" || Boolean(this.facts.names); }
 
   hover(event) {
     if (!this.facts?.size) return;
     const at = this.toFrame(event), row = this.chosen === null ? null : this.boxes.at(this.chosen, this.facts.frame);
     let cursor = "crosshair";
-    if (row && row.state !== "lost") {
+    if (row && this.isThere(row)) {
       const reach = REACH / this.fit().scale;
       const corner = corners(row.box).findIndex(([x, y]) => Math.hypot(x - at[0], y - at[1]) < reach);
       if (corner >= 0) cursor = corner % 2 ? "nesw-resize" : "nwse-resize";

@@ -83,7 +83,7 @@ export class Timeline {
       const y = RULER + GAP / 2 + lane * (LANE + GAP) + LANE / 2;
       for (const frame of facts.given?.[id] ?? []) {
         const x = left(frame + 0.5);
-        c.fillStyle = colourOf(id);
+        c.fillStyle = facts.gone?.[id]?.includes(frame) ? "#11171c" : colourOf(id);
         c.strokeStyle = "#0b0f13";
         c.lineWidth = 1.5;
         c.beginPath();

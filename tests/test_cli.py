@@ -191,7 +191,7 @@ def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
     [
         (["--init", "10,10,30"], "'10,10,30' is not four numbers x,y,w,h"),
         (["--init", "10,10,30,30", "--select"], "not allowed with"),
-        ([], "one of the arguments --init --select is required"),
+        ([], "one of the arguments --init --targets --select is required"),
         (["--init", "10,10,30,30", "--weights", "none"], "no weights 'none'"),
         (["--init", "10,10,30,30", "--device", "tpu"], "no device 'tpu'"),
         (["--init", "10,10,30,30", "--threads", "0"], "threads must be at least 1"),
@@ -445,3 +445,28 @@ def test_demo_hands_over_its_options(monkeypatch, capsys):
 
     module.run_demo = fail
     assert main(["demo"]) == 2 and capsys.readouterr().err == "siamtrack: error: no clip\n"
+
+
+# --- many targets
+
+
+def test_targets_come_from_a_table(clip, loaded, tmp_path, capsys):
+    table, out = tmp_path / "targets.csv", tmp_path / "out.csv"
+    table.write_text("name,x,y,w,h\na,100,60,40,50\nb,20,20,30,30\n")
+    assert main(["track", str(clip), "--targets", str(table), "--boxes", str(out), "--quiet"]) == 0
+    rows = out.read_text().splitlines()
+    assert rows[1].split(",")[2:7] == ["0", "100.0", "60.0", "40.0", "50.0"]
+    assert rows[2].split(",")[2:7] == ["1", "20.0", "20.0", "30.0", "30.0"]
+    again = tmp_path / "again.csv"  # what was written begins another run
+    assert main(["track", str(clip), "--targets", str(out), "--boxes", str(again), "--quiet"]) == 0
+    assert again.read_text() == out.read_text()
+    for text, said in (
+        ("a,b\n1,2\n", "no column x, y, w, h"),
+        ("x,y,w,h\n", "no column x, y, w, h"),
+        ("x,y,w,h\n1,2,3,4\n1,2,a,4\n", "line 3: x, y, w, h are four numbers"),
+        ("x,y,w,h\n1,2,3\n", "line 2: x, y, w, h are four numbers"),
+    ):
+        table.write_text(text)
+        assert main(["track", str(clip), "--targets", str(table)]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["track", str(clip), "--targets", str(tmp_path / "none.csv")]) == 2

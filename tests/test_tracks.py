@@ -1,7 +1,9 @@
 """The tracker that knows: evidence, belief, states, distractors and the way back."""
 
+import tracemalloc
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.search import LEAST, overlap, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track
+from tracker.tracks import CLAIMED, Copies
 
 SIZE = (320, 240)
 
@@ -417,3 +420,86 @@ def test_what_counts_is_being_more_like_a_distractor_than_like_the_target(tracke
         replace(seen, look=unlike),
     )  # or lately
     assert tracker.policy.search.like_others(target, found) == 0.0
+
+
+def pair(t, both):
+    """Frame `t` of two that look the same, side by side; the right one may be gone. Their boxes."""
+    painted = Scene(SIZE, 2, seed=0)
+    left, top, width, height = (round(v) for v in painted.box(0))
+    own = painted.render(0)[top : top + height, left : left + width]
+    frame = Scene((480, 360), 2, seed=50).render(0)
+    boxes = [Box(150 + t, 120, width, height), Box(150 + width + 6 + t, 120, width, height)]
+    for box in boxes if both else boxes[:1]:
+        frame[box.y :, box.x :][:height, :width] = own
+    return frame, boxes
+
+
+def test_no_two_targets_claim_one_box(tracker):
+    frame, boxes = pair(0, True)
+    targets = [tracker.init(frame, box) for box in boxes]
+    for t in range(1, 30):
+        frame, boxes = pair(t, t < 8)
+        left, right = tracker.update_all(frame, targets)
+        assert left.state == "tracking" and overlap(left.box, boxes[0]) > 0.6
+        if t < 8:
+            assert right.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
+        assert not (right.state == "tracking" and overlap(left.box, right.box) >= CLAIMED), t
+    assert right.state == "lost"
+    for t in range(30, 50):
+        frame, boxes = pair(t, True)
+        left, right = tracker.update_all(frame, targets)
+    assert right.state == left.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
+
+
+def test_two_targets_that_began_in_one_place_may_stay_there(tracker, scene):
+    targets = [tracker.init(scene.render(0), scene.box(0)) for _ in range(2)]
+    for t in range(1, 10):
+        results = tracker.update_all(scene.render(t), targets)
+        assert [result.state for result in results] == ["tracking"] * 2
+
+
+def test_copies_share_memory_with_none_that_is_held():
+    copies, frame = Copies(), np.zeros((90, 120, 3), np.uint8)
+    first = copies.of(frame)
+    second = copies.of(frame + 1)
+    assert not np.shares_memory(first, second) and not np.shares_memory(first, frame)
+    place = first.__array_interface__["data"][0]
+    del first
+    third = copies.of(frame + 2)
+    assert third.__array_interface__["data"][0] == place
+    assert (second == 1).all() and (third == 2).all()
+    del third
+    assert copies.of(frame[:50]).shape == (50, 120, 3)
+
+
+def test_no_frame_is_allocated_while_tracking(scene):
+    tracker = Tracker.load("swift", device="cpu", engine="onnxruntime")
+    large = [cv2.copyMakeBorder(scene.render(t), 360, 360, 480, 480, cv2.BORDER_REFLECT) for t in range(8)]
+    x, y, w, h = np.add(scene.box(0), (480, 360, 0, 0)).tolist()
+    targets = [tracker.init(large[0], (x, y, w, h)), tracker.init(large[0], (x + 9, y, w, h))]
+
+    def go(frames):
+        for t in range(frames):
+            tracker.update_all(large[min(t, 14 - t) % 8], targets)  # there and back
+
+    go(15)
+    assert {target.state for target in targets} == {"tracking"}
+    assert targets[0].kept.frame is targets[1].kept.frame
+    tracemalloc.start()
+    go(2 * tracker.policy.rules.every)
+    begin, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    go(2 * tracker.policy.rules.every)
+    end, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert targets[0].kept.age < tracker.policy.rules.every  # some were kept meanwhile
+    assert peak - begin < large[0].nbytes / 3 and abs(end - begin) < 5e4
+
+
+@pytest.mark.parametrize("box", [(10, 10, 1e-6, 1e-6), (10, 10, 1e-6, 30)])
+def test_a_hopeless_target_does_not_take_the_others_down(tracker, scene, box):
+    alone, beside, hopeless = (tracker.init(scene.render(0), b) for b in (scene.box(0), scene.box(0), box))
+    for t in range(1, 9):
+        one = tracker.update(scene.render(t), alone)
+        two, three = tracker.update_all(scene.render(t), [beside, hopeless])
+        assert two.box == pytest.approx(one.box, abs=0.1) and np.isfinite(three.box).all()

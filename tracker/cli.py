@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import os
 import signal
 import sys
@@ -35,7 +36,8 @@ def track(args: argparse.Namespace) -> int:
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
         raise ValueError(f"{save} is the source; save to another file")
-    if boxes and boxes.suffix.lower() == ".txt" and max(args.select, len(args.init or ())) > 1:
+    init = read_targets(args.targets) if args.targets else args.init or []
+    if boxes and boxes.suffix.lower() == ".txt" and max(args.select, len(init)) > 1:
         raise ValueError(f"{boxes}: the boxes of several targets need .csv or .json")
     if args.select or args.show:
         check_display()
@@ -44,7 +46,7 @@ def track(args: argparse.Namespace) -> int:
             _say(f"loading {args.weights} ...")
         engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
-        given = args.init or [select_box(first.image) for _ in range(args.select)]
+        given = init or [select_box(first.image) for _ in range(args.select)]
         targets = [engine.init(first.image, box) for box in given]
         rows = [_row(first, i, target.box, 1.0) for i, target in enumerate(targets)]
         writer = VideoWriter(save, source.fps or DEFAULT_FPS, source.size, args.force) if save else None
@@ -82,6 +84,28 @@ def track(args: argparse.Namespace) -> int:
         if writer and writer.codec == "mp4v":
             print("(MPEG-4 part 2: VLC, mpv and ffmpeg play it, browsers do not; they play .webm)")
     return 0
+
+
+def read_targets(file: str) -> list[tuple[float, float, float, float]]:
+    """The boxes x, y, w, h of a table with a header, a target in each row; of one with frames those of its first frame.
+
+    Raises ValueError: no such columns, no rows, a value that is no number, with its line; OSError.
+    """
+    with open(file, newline="", encoding="utf-8-sig") as table:
+        rows = list(csv.DictReader(table))
+    missing = [name for name in "xywh" if not rows or name not in rows[0]]
+    if missing:
+        raise ValueError(
+            f"{file}: no column {', '.join(missing)}; a table of targets has the header x,y,w,h and a row each"
+        )
+    boxes = []
+    for line, row in enumerate(rows, 2):
+        if row.get("frame") == rows[0].get("frame"):
+            try:
+                boxes.append((float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"])))
+            except (TypeError, ValueError):
+                raise ValueError(f"{file}, line {line}: x, y, w, h are four numbers") from None
+    return boxes
 
 
 def _summary(rows: Sequence[Row], targets: int) -> str:
@@ -314,6 +338,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         metavar="x,y,w,h",
         help="box in the first frame (--init=-5,... below 0); once for each target",
     )
+    given.add_argument("--targets", metavar="BOXES.csv", help="boxes in the first frame: a table x,y,w,h, a row each")
     given.add_argument(
         "--select",
         action="count",

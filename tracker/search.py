@@ -13,7 +13,7 @@ from tracker.config import LongTerm
 from tracker.crop import Image
 from tracker.engine import View
 from tracker.evidence import Judge
-from tracker.geometry import Box, CropWindow, iou
+from tracker.geometry import Box, CropWindow, bounded, iou
 from tracker.target import Found, Kept, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
@@ -23,6 +23,7 @@ PEAKS = 4  # of a score map that are looked at
 SAME = 0.3  # IoU from which two boxes are of the same thing
 BESIDE = 0.2  # IoU with the target's box below which a box is beside it
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
+MOST_ALONG = 60  # windows along a side of the frame
 LOOK_BACK = 2  # passes of the network that it takes to look back
 LEAST = 2 + LOOK_BACK  # passes that a lost target needs: for what is followed, a closer look, a look back
 
@@ -169,10 +170,13 @@ def _between(box: Box, last: Box) -> Box:
 
 
 def whole_frame(first: CropWindow, width: int, height: int) -> list[tuple[float, float]]:
-    """Centres of windows like `first` that overlap by half and cover the frame, the nearest to it first."""
+    """Centres of windows like `first` that overlap by half and cover the frame, the nearest to it first.
+
+    There are no more than `MOST_ALONG` along a side; what is so small in so large a frame is found by chance.
+    """
 
     def line(length: int, side: float) -> list[float]:
-        count = max(1, math.ceil(length / (side / 2)) - 1)
+        count = int(bounded(math.ceil(2 * length / max(side, 1.0)) - 1, MOST_ALONG)) or 1
         return [length * (k + 1) / (count + 1) for k in range(count)]
 
     cx, cy = first.x + first.w / 2, first.y + first.h / 2

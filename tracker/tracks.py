@@ -10,16 +10,38 @@ for the target.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from tracker.config import Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
-from tracker.geometry import CropWindow
+from tracker.geometry import Box, CropWindow
 from tracker.search import LEAST, PEAKS, SAME, Search, overlap
 from tracker.target import Found, Kept, Result, Target, Track
+
+CLAIMED = 0.5  # IoU from which two targets cannot both be right
+
+
+class Copies:
+    """Copies of frames (the caller may write on), in memory that is used again once nobody holds a copy."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Image, weakref.ref[Image]]] = []  # memory, and the copy that is in it
+
+    def of(self, frame: Image) -> Image:
+        """A copy of `frame`; hold it, not a part of it."""
+        free = [memory for memory, copy in self._made if copy() is None and memory.shape == frame.shape]
+        self._made = [pair for pair in self._made if pair[1]() is not None]
+        memory = free[0] if free else np.empty_like(frame)
+        np.copyto(memory, frame)
+        copy = memory.view()
+        self._made.append((memory, weakref.ref(copy)))
+        return copy
 
 
 class TrackPolicy:
@@ -31,7 +53,7 @@ class TrackPolicy:
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.judge = engine, Judge(engine, confidence)
-        self.search = Search(self.judge)
+        self.search, self.copies = Search(self.judge), Copies()
 
     @property
     def rules(self) -> LongTerm:
@@ -41,7 +63,7 @@ class TrackPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """What is known of a target from the frame in which its box was given; mutates it."""
         target.reference = self.judge.reference(frame, target.box, target.appearance)
-        target.kept = Kept(frame.copy(), target.box, target.reference.look)
+        target.kept = Kept(self.copies.of(frame), target.box, target.reference.look)
         target.put(Track(target.box, target.reference.look, self.rules.strongest))
 
     def windows(self, frame: Image, target: Target, passes: int = LEAST) -> list[CropWindow]:
@@ -49,33 +71,65 @@ class TrackPolicy:
         return list(self.search.windows(frame, target, passes))
 
     def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
-        """One frame of each target; mutates them."""
-        found = []
-        for target, views in zip(targets, seen, strict=True):
-            follow = self._recover if target.state == "lost" else self._follow
-            found.append(follow(target, views))
+        """One frame of each target; mutates them. What one of them claims, no other does."""
+        followed = [k for k, target in enumerate(targets) if target.state != "lost"]
+        claims = self._claims([targets[k] for k in followed], [seen[k][0] for k in followed])
+        results = {}
+        for k, claim in zip(followed, claims, strict=True):
+            results[k] = self._follow(targets[k], frame, *claim)
+        claimed = [target.box for target in targets if target.state == "tracking"]
+        for k, target in enumerate(targets):
+            if k not in results:
+                results[k] = self._recover(target, seen[k], claimed)
+                claimed += [target.box] if target.state == "tracking" else []
+        found = [results[k] for k in range(len(targets))]
         self._keep(frame, targets, found)
         return found
 
     # --- following
 
-    def _follow(self, target: Target, views: list[View]) -> Result:
+    def _claims(self, targets: Sequence[Target], views: Sequence[View]) -> list[tuple[Found, float]]:
+        """What each target is found to be, and the probability that it is another target's.
+
+        The surest goes first; the others take what is left. Where that is nothing, the best is kept, and contested. Two
+        that were in one place before may be so again: the boxes of both were drawn there.
+        """
+        options = [self._options(target, view) for target, view in zip(targets, views, strict=True)]
+        order = sorted(range(len(targets)), key=lambda k: -options[k][0][0])
+        claims: dict[int, tuple[Found, float]] = {}
+
+        def theirs(k: int, found: Found) -> float:
+            taken = [
+                self.judge.score(claims[other][0])
+                for other in claims
+                if overlap(found.box, claims[other][0].box) >= CLAIMED
+                and overlap(targets[k].box, targets[other].box) < CLAIMED
+            ]
+            return max(taken, default=0.0)
+
+        for k in order:
+            claims[k] = min(((found, theirs(k, found)) for _, found in options[k]), key=lambda claim: claim[1] > 0)
+        return [claims[k] for k in range(len(targets))]
+
+    def _follow(self, target: Target, frame: Image, found: Found, theirs: float) -> Result:
         """One frame of a target that is tracked or uncertain; mutates it.
 
-        While it is uncertain its box stays, and what may be it is followed.
+        While it is uncertain its box stays, and what may be it is followed. theirs: the probability that what was found
+        is another target; where there is one, this one does not move.
         """
         assert target.reference
-        rules, frame, track = self.rules, views[0].frame, target.followed
-        found = self._track(target, views[0])
-        p = self.judge.score(found)
+        rules, track = self.rules, target.followed
+        p = self.judge.score(found) * (1 - theirs)
         odds = log_odds(p)
-        if p < rules.sure:
+        if p < rules.sure and not theirs:
             found = self.judge.verify(target, found)
             odds = self.judge.odds(found)
         target.seen = found
         belief = self._believe(track, max(odds, -rules.doubt))
         box = found.smoothed(track.box)
-        if belief > rules.uncertain:
+        if theirs and belief > rules.lost:
+            target.followed, target.state = track.again(track.box, track.look, belief), "uncertain"
+        elif belief > rules.uncertain:
             target.put(track.again(keep_inside(box, frame), found.patch, belief))
             if p >= rules.likely:
                 target.reference = target.reference.after(found)
@@ -96,7 +150,11 @@ class TrackPolicy:
         return log_odds(there) + odds
 
     def _track(self, target: Target, view: View) -> Found:
-        """What a view says of the track that is followed.
+        """What a view says of the track that is followed."""
+        return self._options(target, view)[0][1]
+
+    def _options(self, target: Target, view: View) -> list[tuple[float, Found]]:
+        """What may be the track that is followed, the best first, and how good it is.
 
         Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
         than elsewhere.
@@ -113,38 +171,44 @@ class TrackPolicy:
         def odds(found: Found) -> float:
             return log_odds(self.judge.score(found)) + self.rules.stay * overlap(found.box, last)
 
-        return max(self.judge.examine(target, last, asked), key=odds)
+        found = self.judge.examine(target, last, asked)
+        return sorted(((odds(one), one) for one in found), key=lambda option: -option[0])
 
     def _keep(self, frame: Image, targets: Sequence[Target], results: list[Result]) -> None:
         """Every few frames keep the frame, one copy for all who are sure in it; mutates the targets."""
-        rules, copied = self.rules, None
+        sure, old = [], False
         for target, result in zip(targets, results, strict=True):
             if target.kept:
                 target.kept = replace(target.kept, age=target.kept.age + 1)
-            old = target.kept is None or target.kept.searched or target.kept.age >= rules.every
-            if old and target.seen and target.state == "tracking" and result.score >= rules.likely:
-                copied = frame.copy() if copied is None else copied  # the caller may write on
-                target.kept = Kept(copied, target.box, target.seen.patch)
-                target.distractors = []
+            if target.seen and target.state == "tracking" and result.score >= self.rules.likely:
+                sure.append((target, target.seen.patch))
+                old |= target.kept is None or target.kept.searched or target.kept.age >= self.rules.every
+        if old:
+            copied = self.copies.of(frame)
+            for target, patch in sure:
+                target.kept, target.distractors = Kept(copied, target.box, patch), []
 
     # --- finding again
 
-    def _recover(self, target: Target, views: list[View]) -> Result:
+    def _recover(self, target: Target, views: list[View], claimed: Sequence[Box] = ()) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
-        A track is followed with the belief that it has gathered; at first that which was followed when the target was
-        lost. A candidate from elsewhere takes its place when there is more belief in it from the start.
+        claimed: boxes of other targets, which it cannot be. A track is followed with the belief that it has gathered,
+        at first that which was followed when the target was lost. A candidate from elsewhere takes its place when there
+        is more belief in it from the start.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
         seen = self.judge.verify(target, self._track(target, views[0]))
         turn = not (target.yields and target.waiting)  # else a candidate looks back first
         odds = self._odds(target, seen, frame) if turn else None
+        if any(overlap(seen.box, other) >= CLAIMED for other in claimed):
+            odds = -rules.doubt
         belief = before.belief if odds is None else self._believe(before, odds)
         followed = before.again(seen.smoothed(before.box), seen.patch, belief)
         target.seen, target.followed = seen, followed
         target.yields = turn and odds is not None
-        for found in self.search.candidates(target, frame, views[1:], [seen.box]):
-            if overlap(found.box, seen.box) >= SAME:
+        for found in self.search.candidates(target, frame, views[1:], [seen.box, *claimed]):
+            if any(overlap(found.box, other) >= SAME for other in [seen.box, *claimed]):
                 continue
             odds = self._odds(target, found, frame)
             if odds is None:

@@ -80,7 +80,7 @@ class LongTerm:
     """
 
     leave: float = 0.02  # probability that the target, in view, is gone in the next frame
-    back: float = 0.05  # probability that it, gone, is back in the next frame
+    back: float = 0.1  # probability that it, gone, is back in the next frame
     doubt: float = 3.0  # the most that one frame takes from the belief
     uncertain: float = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
     lost: float = -4.0  # belief at which it is lost

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def change(**values):
         (change(network="swft"), "network: 'swft' is not allowed; choose from 'siamfc', 'swift'"),
         (change(network="swift-nano"), "tracking.refine: swift-nano has no refiner, give 0; got 0.5"),
         (change(network="siamfc"), "tracking: network siamfc takes PyramidTracking"),
-        (change(exemplar_size=300), "0 < exemplar_size < search_size"),
+        (change(exemplar_size=300), "exemplar_size < search_size; got 300 and 209"),
         ([1], "expected a mapping"),
     ],
 )
@@ -85,3 +86,22 @@ def test_a_broken_yaml_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match=r"a\.yaml: not YAML"):
         load_yaml(TrainConfig, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: &a 1\nsearch_size: *a\n", "an alias, \\*a; write it out"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+            f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in pairwise("abcdefghij")), "an alias"),
+        ("[" * 5000, "nested too deep"),
+        ("seed: .nan\n", "unknown key|missing key|expected int"),
+        ("seed: 1" + "0" * 400, "missing key|finite"),
+    ],
+    ids=["alias", "billion laughs", "deep", "nan", "huge"],
+)  # fmt: skip
+def test_a_hostile_yaml_is_one_short_error(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_yaml(TrainConfig, tmp_path / "a.yaml")
+    assert len(str(caught.value)) < 1000

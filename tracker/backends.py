@@ -109,7 +109,7 @@ def make_runner(net: SiameseNet, device: str = "auto", engine: EngineName = "aut
     with _making:
         if where.type == "cpu" and engine != "torch" and installed and net.config.network != "siamfc":
             return _onnxruntime(net, threads)
-        return _torch(net.to(where), where)
+        return _torch(net.to(where, torch.float32), where)
 
 
 def pick_device(name: str) -> torch.device:
@@ -179,7 +179,7 @@ def folded(net: SiameseNet) -> SiameseNet:
                     module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
                 elif isinstance(first, nn.BatchNorm2d) and isinstance(second, nn.Conv2d):
                     module[i], module[i + 1] = nn.Identity(), _after_norm(first, second)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(dtype=torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
@@ -206,14 +206,14 @@ def parts_of(net: SiameseNet) -> dict[str, Part]:
     """What a `Runner` runs, by the names of `graphs.GRAPHS`."""
     side, size, rows = net.config.exemplar_size, net.config.search_size, rows_of(net)
     exemplar, search = Exemplar(net), Compare(net)
-    given = torch.zeros(2, side, side, 3, dtype=torch.uint8), torch.full((2, 2), 0.5)
+    given = torch.zeros(2, side, side, 3, dtype=torch.uint8), torch.full((2, 2), 0.5, dtype=torch.float32)
     with torch.no_grad():
         features, *patches = exemplar(*given)
         asked = features[:rows], torch.zeros(rows, size, size, 3, dtype=torch.uint8)
         levels = search(*asked)[2:]
     parts = {"exemplar": Part(exemplar, given, _vary("exemplar")), "search": Part(search, asked, _vary("search", rows))}
     if patches:
-        boxes = torch.full((2, 2, 4), size / 4)
+        boxes = torch.full((2, 2, 4), size / 4, dtype=torch.float32)
         axes = _vary("look")
         axes["boxes"][1] = "boxes of a row"
         parts["look"] = Part(Look(net), (*levels, boxes), axes)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -24,26 +26,58 @@ class ConfigError(ValueError):
     """A config that cannot be used; the message names the key and what is allowed."""
 
 
+class Range(NamedTuple):
+    """What a number of a config may be: a config travels in weight files, and those may come from anywhere."""
+
+    least: float
+    most: float
+
+
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(0, 1000)]
+Period = Annotated[int, Range(1, 1000)]
+Chance = Annotated[float, Range(1e-6, 1 - 1e-6)]  # of something that does happen
+LogOdds = Annotated[float, Range(-100, 100)]
+CropSize = Annotated[int, Range(16, 2000)]  # px
+Sides = Annotated[float, Range(0.1, 50)]  # of a window, in others
+Strength = Annotated[float, Range(0, 10)]
+
+
+def check_ranges(config: Any) -> None:
+    """Raise ConfigError for a number of a dataclass that is not in the `Range` of its annotation."""
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        for allowed in getattr(hint, "__metadata__", ()):
+            value = getattr(config, name)
+            if not allowed.least <= value <= allowed.most:  # NaN is in no range
+                raise ConfigError(f"{name}: {value} is not from {allowed.least:g} to {allowed.most:g}")
+
+
 @dataclass(frozen=True)
 class PyramidTracking:
     """How a score-only network tracks: it searches at several scales (Bertinetto et al. 2016, section 3.4)."""
 
-    num_scales: int = 3
-    scale_step: float = 1.0375  # ratio of neighbouring scales
-    scale_penalty: float = 0.9745  # factor on the score of every scale but the current one
-    size_lr: float = 0.59  # size <- (1 - size_lr) size + size_lr new
-    window_influence: float = 0.176  # score <- (1 - w) score + w window
-    upsample: int = 16  # bicubic up-sampling of the response
+    num_scales: Annotated[int, Range(1, 15)] = 3
+    scale_step: Annotated[float, Range(1, 2)] = 1.0375  # ratio of neighbouring scales
+    scale_penalty: Share = 0.9745  # factor on the score of every scale but the current one
+    size_lr: Share = 0.59  # size <- (1 - size_lr) size + size_lr new
+    window_influence: Share = 0.176  # score <- (1 - w) score + w window
+    upsample: Annotated[int, Range(1, 64)] = 16  # bicubic up-sampling of the response
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class BoxTracking:
     """How a network with a box map tracks."""
 
-    penalty_k: float = 0.06  # score <- score exp(-k (r s - 1)), r, s >= 1 the change of shape and size
-    size_lr: float = 0.45  # size <- (1 - a) size + a new, a = size_lr x penalised score
-    window_influence: float = 0.3
-    refine: float = 0.5  # how far the box of the peak moves towards what the refiner makes of it, [0, 1]; 0: not asked
+    penalty_k: Strength = 0.06  # score <- score exp(-k (r s - 1)), r, s >= 1 the change of shape and size
+    size_lr: Share = 0.45  # size <- (1 - a) size + a new, a = size_lr x penalised score
+    window_influence: Share = 0.3
+    refine: Share = 0.5  # how far the box of the peak moves towards what the refiner makes of it, [0, 1]; 0: not asked
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -79,20 +113,23 @@ class LongTerm:
     Belief is log-odds; scores and probabilities lie in [0, 1]; logits are those of the score map; the rest counts.
     """
 
-    leave: float = 0.02  # probability that the target, in view, is gone in the next frame
-    back: float = 0.1  # probability that it, gone, is back in the next frame
-    doubt: float = 3.0  # the most that one frame takes from the belief
-    uncertain: float = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
-    lost: float = -4.0  # belief at which it is lost
-    adopt: float = 2.5  # belief at which a candidate, seen at least twice, is the target
-    sure: float = 0.9  # score below which what is followed is verified
-    likely: float = 0.5  # score from which what is followed forms the target's reference, and a frame may be kept
-    every: int = 5  # frames between frames that are kept, in which distractors are searched once the target is lost
-    stay: float = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
-    candidate: float = -2.0  # least logit of what gets a closer look beside the best
-    closer: int = 2  # candidates that get one
-    windows: int = 3  # of the whole frame that are searched in each frame while lost, beside the last place
-    others: float = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
+    leave: Chance = 0.02  # probability that the target, in view, is gone in the next frame
+    back: Chance = 0.1  # probability that it, gone, is back in the next frame
+    doubt: LogOdds = 3.0  # the most that one frame takes from the belief
+    uncertain: LogOdds = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
+    lost: LogOdds = -4.0  # belief at which it is lost
+    adopt: LogOdds = 2.5  # belief at which a candidate, seen at least twice, is the target
+    sure: Share = 0.9  # score below which what is followed is verified
+    likely: Share = 0.5  # score from which what is followed forms the target's reference, and a frame may be kept
+    every: Period = 5  # frames between frames that are kept, in which distractors are searched once the target is lost
+    stay: LogOdds = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
+    candidate: LogOdds = -2.0  # least logit of what gets a closer look beside the best
+    closer: Count = 2  # candidates that get one
+    windows: Count = 3  # of the whole frame that are searched in each frame while lost, beside the last place
+    others: LogOdds = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def strongest(self) -> float:
@@ -107,7 +144,10 @@ class SquareCrops:
     context_amount: see `geometry.context_side`; 0.5 is SiamFC's (Bertinetto et al. 2016, section 3.4).
     """
 
-    context_amount: float
+    context_amount: Strength
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -117,8 +157,11 @@ class BoxCrops:
     exemplar, search: sides of the windows, in sides of the box (Borsuk et al., FEAR, 2022, have 1.4 and 5).
     """
 
-    exemplar: float
-    search: float
+    exemplar: Sides
+    search: Sides
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -129,20 +172,23 @@ class ModelConfig:
     """
 
     network: Literal["siamfc", "swift", "swift-nano"]
-    exemplar_size: int
-    search_size: int
+    exemplar_size: CropSize
+    search_size: CropSize
     crops: SquareCrops | BoxCrops
     tracking: PyramidTracking | BoxTracking
     confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         wanted = PyramidTracking if self.network == "siamfc" else BoxTracking
         if not isinstance(self.tracking, wanted):
             raise ConfigError(f"tracking: network {self.network} takes {wanted.__name__}")
         if self.network == "swift-nano" and isinstance(self.tracking, BoxTracking) and self.tracking.refine:
             raise ConfigError(f"tracking.refine: swift-nano has no refiner, give 0; got {self.tracking.refine}")
-        if not 0 < self.exemplar_size < self.search_size:
-            raise ConfigError(f"0 < exemplar_size < search_size; got {self.exemplar_size} and {self.search_size}")
+        if self.exemplar_size >= self.search_size:
+            raise ConfigError(f"exemplar_size < search_size; got {self.exemplar_size} and {self.search_size}")
+        if self.network == "siamfc" and self.exemplar_size < 87:  # nothing is padded, and one cell must be left
+            raise ConfigError(f"exemplar_size: siamfc needs 87 px at least; got {self.exemplar_size}")
 
     def exemplar_window(self, box: Box) -> CropWindow:
         """What the exemplar of a target in `box` (frame px) shows."""
@@ -173,6 +219,7 @@ SWIFT = ModelConfig("swift", 128, 209, BoxCrops(1.4, 4.082), BoxTracking())
 NANO = ModelConfig("swift-nano", 127, 207, SquareCrops(0.5), BoxTracking(0.138, 0.348, 0.455, refine=0.0))
 
 T = TypeVar("T")
+MOST = 2**53  # no number of a config is larger
 
 
 def from_dict(cls: type[T], values: Any, path: str = "") -> T:
@@ -182,7 +229,7 @@ def from_dict(cls: type[T], values: Any, path: str = "") -> T:
     """
     where = path or "config"
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {values!r}")
+        raise ConfigError(f"{where}: expected a mapping, got {reprlib.repr(values)}")
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
@@ -195,7 +242,11 @@ def from_dict(cls: type[T], values: Any, path: str = "") -> T:
     if missing:
         raise ConfigError(f"{where}: missing key {', '.join(map(repr, missing))}")
     given = [name for name in known if name in values]
-    return cls(**{name: _convert(hints[name], values[name], _join(path, name)) for name in given})
+    fields = {name: _convert(hints[name], values[name], _join(path, name)) for name in given}
+    try:
+        return cls(**fields)
+    except ConfigError as error:  # of the dataclass, which does not know where it stands
+        raise ConfigError(_join(path, error)) from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -210,11 +261,40 @@ def to_dict(config: Any) -> dict[str, Any]:
 def load_yaml(cls: type[T], file: str | Path) -> T:
     """Read the YAML `file` as a `cls`. Raises ConfigError (with the file's name) or OSError."""
     try:
-        return from_dict(cls, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {error}") from None
-    except ConfigError as error:
+        return from_dict(cls, parse_yaml(Path(file).read_text(encoding="utf-8")))
+    except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds. Raises ConfigError: not JSON, or nested too deep."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not JSON: {_why(error)}") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds. Raises ConfigError: not YAML, nested too deep, or with aliases, which can swell it."""
+    try:
+        return yaml.load(text, _Plain)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"not YAML: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)[:500]
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML as it is written: nothing stands for something else."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            said = f"an alias, *{event.anchor}; write it out"
+            raise yaml.constructor.ConstructorError(None, None, said, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _join(path: str, key: object) -> str:
@@ -225,7 +305,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{path}: {value!r} is not allowed; choose from {', '.join(map(repr, args))}")
+            raise ConfigError(f"{path}: {reprlib.repr(value)} is not allowed; choose from {', '.join(map(repr, args))}")
         return value
     if origin is types.UnionType and type(None) in args:
         return None if value is None else _convert(next(a for a in args if a is not type(None)), value, path)
@@ -237,14 +317,16 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return from_dict(typing.cast(type, hint), value, path)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path}: expected a list, got {value!r}")
+            raise ConfigError(f"{path}: expected a list, got {reprlib.repr(value)}")
         return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{path}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{path}: expected a mapping, got {reprlib.repr(value)}")
         return {_convert(args[0], k, path): _convert(args[1], v, _join(path, k)) for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST:
+        value = float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {reprlib.repr(value)}")
+    if isinstance(value, int | float) and not abs(value) < MOST:  # NaN neither
+        raise ConfigError(f"{path}: {reprlib.repr(value)} is not a finite number of a sane size")
     return value

@@ -19,6 +19,11 @@ def mean_colour(frame: Image) -> tuple[float, float, float]:
     return blue, green, red
 
 
+def resize(frame: Image, width: int, height: int) -> Image:
+    """A whole frame (H, W, 3) at another size, px."""
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def stack_rgb(crops: Sequence[Image]) -> Image:
     """Crops (H, W, 3) BGR of one size as one (N, H, W, 3) RGB array: the order of channels that networks take."""
     rgb = np.empty((len(crops), *crops[0].shape), np.uint8)

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.config import BoxTracking, Confidence, LongTerm
+from tracker.config import BoxTracking, Confidence, ConfigError, LongTerm
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.geometry import Box, bounded
-from tracker.target import EVIDENCE, Found, Reference, Target
+from tracker.target import EVIDENCE, VERIFIED, Found, Reference, Target
 
 _PATCH = 24  # px, side of the patch whose colours are counted
 _Y, _X = np.mgrid[:_PATCH, :_PATCH] - (_PATCH - 1) / 2
@@ -31,6 +31,10 @@ class Judge:
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.confidence, self.rules = engine, confidence, confidence.rules or LongTerm()
+        for name, wanted in (("following", EVIDENCE), ("verified", VERIFIED)):
+            given = len(getattr(confidence, name).weights)
+            if given != len(wanted):
+                raise ConfigError(f"confidence.{name}: {given} weights for {len(wanted)} kinds of evidence")
 
     def reference(self, frame: Image, box: Box, sought: Appearance) -> Reference:
         """The reference of a target that was seen once, in `box`, frame px."""

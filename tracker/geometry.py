@@ -6,6 +6,7 @@ Suffixes name the frame of reference: `_frame` (frame px), `_search` / `_crop` (
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,6 +30,10 @@ class Box(NamedTuple):
         """(x, y) of the centre, px."""
         return self.x + self.w / 2, self.y + self.h / 2
 
+    def scaled(self, across: float, down: float) -> Box:
+        """The same box in a frame that is `across` times as wide and `down` times as high."""
+        return Box(self.x * across, self.y * down, self.w * across, self.h * down)
+
     @staticmethod
     def from_centre(cx: float, cy: float, w: float, h: float) -> Box:
         """The box of size (w, h) whose centre is (cx, cy)."""
@@ -39,13 +44,16 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
     """Return `box` as a Box, or say what is wrong with it.
 
     box: x, y, w, h in frame px. Part of it may lie outside the frame, not all of it.
-    Raises ValueError: not four finite numbers, no positive size, wholly outside the frame, or more than ten times as
-    wide or as high as it.
+    Raises ValueError: not four finite numbers in one row (two corners are no box, nor is text), no positive size,
+    wholly outside the frame, or more than ten times as wide or as high as it.
     """
-    values = np.asarray(box, dtype=np.float64).reshape(-1)
-    if values.shape != (4,) or not np.isfinite(values).all():
-        raise ValueError(f"box must be four finite numbers x, y, w, h; got {box!r}")
-    x, y, w, h = values.tolist()
+    try:
+        values = np.asarray(box)
+    except (TypeError, ValueError, RuntimeError):  # rows of two lengths; tensors of a GPU
+        values = np.empty(0)
+    if values.shape != (4,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise ValueError(f"box must be four finite numbers x, y, w, h; got {reprlib.repr(box)}")
+    x, y, w, h = values.astype(np.float64).tolist()
     if w <= 0 or h <= 0:
         raise ValueError(f"box must have a positive width and height; got w={w:g}, h={h:g}")
     if x >= frame_w or y >= frame_h or x + w <= 0 or y + h <= 0:

@@ -6,6 +6,8 @@ Compiled ahead of the first frame by `warm_up` and cached on disk, so that no fr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,7 +17,18 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True)
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile, and keep the machine code on disk where there is a place for it: a container may have none.
+
+    A temporary folder is none: who else may write there could plant code.
+    """
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # "cannot cache function: no locator available"
+        return njit(nogil=True)(function)
+
+
+@compiled
 def decode_peaks(
     logits: F32,
     box_map: F32,
@@ -83,31 +96,31 @@ def decode_peaks(
     return peaks[:found]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sigmoid(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-np.float64(logit)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _iou(ax: float, ay: float, aw: float, ah: float, bx: float, by: float, bw: float, bh: float) -> float:
     w = min(ax + aw, bx + bw) - max(ax, bx)
     h = min(ay + ah, by + bh) - max(ay, by)
     return w * h / (aw * ah + bw * bh - w * h) if w > 0.0 and h > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _penalty(w: float, h: float, last_w: float, last_h: float, penalty_k: float) -> float:
     ratio, size = w / h * last_h / last_w, _overall(w, h) / _overall(last_w, last_h)
     return math.exp(-penalty_k * (max(ratio, 1.0 / ratio) * max(size, 1.0 / size) - 1.0))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _overall(w: float, h: float) -> float:
     pad = (w + h) / 2
     return math.sqrt((w + pad) * (h + pad))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cubic_weights(cells: int, factor: int) -> tuple[NDArray[np.int64], F64]:
     """Bicubic up-sampling of `cells` by `factor` along one axis (Keys 1981, a = -0.75), borders repeated.
 
@@ -130,7 +143,7 @@ def cubic_weights(cells: int, factor: int) -> tuple[NDArray[np.int64], F64]:
     return index, weight
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _upsample(response: F32, index: NDArray[np.int64], weight: F64) -> F64:
     cells, fine = response.shape[0], index.shape[0]
     rows = np.empty((cells, fine))
@@ -149,7 +162,7 @@ def _upsample(response: F32, index: NDArray[np.int64], weight: F64) -> F64:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pyramid_peak(
     response: F32,
     window: F64,
@@ -204,7 +217,7 @@ def pyramid_peak(
     return best_scale, dx, dy, best_map[best_v, best_u]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def parabola(before: float, peak: float, after: float) -> float:
     """Where the parabola through three neighbours has its top, in [-0.5, 0.5] cells from the middle one."""
     curvature = before - 2.0 * peak + after

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tracker.backbones import AlexNet, FBNet, MobileNetV3
-from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, to_dict
+from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, parse_json, to_dict
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
@@ -179,12 +179,20 @@ def average(nets: Sequence[SiameseNet]) -> SiameseNet:
 
 def fill_weights(net: nn.Module, state: dict[str, Tensor], complaint: str) -> None:
     """Put the weights `state` into `net`. Raises CheckpointError, which begins with `complaint`, if they do not fit."""
+    check_shapes(net, state, complaint)
+    broken = [k for k, v in state.items() if not torch.isfinite(v).all()]
+    if broken:
+        raise CheckpointError(f"{complaint}: {broken[0]!r} holds values that are no numbers")
+    net.float().load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+
+
+def check_shapes(net: nn.Module, state: dict[str, Tensor], complaint: str) -> None:
+    """Raise CheckpointError, which begins with `complaint`, if the weights `state` do not fit into `net`."""
     expected = {k: v.shape for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     found = {k: v.shape for k, v in state.items()}
     wrong = [k for k in expected if found.get(k) != expected[k]] + [k for k in found if k not in expected]
     if wrong:
         raise CheckpointError(f"{complaint}: {len(wrong)} entries differ, first {wrong[0]!r}")
-    net.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 
 
 def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
@@ -195,8 +203,8 @@ def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         if "config" not in meta:
             raise CheckpointError(f"{path}: a safetensors file without a siamtrack config")
-        return from_dict(cls, json.loads(meta["config"])), state
-    except (SafetensorError, json.JSONDecodeError, ConfigError) as error:
+        return from_dict(cls, parse_json(meta["config"])), state
+    except (SafetensorError, ConfigError) as error:
         raise CheckpointError(f"{path}: truncated or foreign weight file: {error}") from None
 
 

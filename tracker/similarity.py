@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2
-from tracker.config import ConfigError
+from tracker.config import ConfigError, Range, check_ranges
 from tracker.crop import Image
 from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
 from tracker.footage.video import SourceWarning
-from tracker.network import fill_weights, read_safetensors
+from tracker.network import check_shapes, fill_weights, read_safetensors
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
 
@@ -57,17 +57,18 @@ class SimilarityConfig:
     widths: tuple[int, ...]
     two_stream: bool
     pyramid: tuple[int, ...]
-    size: int
+    size: Annotated[int, Range(1, 2000)]
     channels: Literal[1, 3]
     standardise: bool
-    embedding: int
+    embedding: Annotated[int, Range(1, 100_000)]
     normalise: bool
     reader: Literal["euclidean", "manhattan", "cosine", "logistic", "network"]
     dropout: float = 0.0
-    context_amount: float = 0.0
+    context_amount: Annotated[float, Range(0, 10)] = 0.0
     threshold: float | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.pairing == "two-channel" and (self.reader != "network" or self.normalise):
             raise ConfigError("pairing two-channel has no embeddings to compare: reader network, normalise false")
         if self.trunk != "conv" and (self.two_stream or self.pyramid):
@@ -84,10 +85,10 @@ class SimilarityConfig:
             raise ConfigError(f"widths: trunk {self.trunk} needs at least one")
         if min((*self.widths, *self.pyramid, self.embedding)) < 1:
             raise ConfigError("widths, pyramid levels and embedding must be >= 1")
+        if max((*self.widths, *self.pyramid)) > 100_000 or len(self.widths) > 10 or len(self.pyramid) > 10:
+            raise ConfigError("widths and pyramid levels: ten at most, none above 100000")
         if not 0 <= self.dropout < 1 or (self.dropout and self.trunk != "mlp"):
             raise ConfigError(f"dropout: in [0, 1), and 0 unless trunk is mlp; got {self.dropout:g}")
-        if self.context_amount < 0:
-            raise ConfigError(f"context_amount: must be >= 0, got {self.context_amount:g}")
         least = self.smallest
         if self.size < least:
             raise ConfigError(f"size: these layers need at least {least} px, got {self.size}")
@@ -305,8 +306,11 @@ def load_similarity(file: str | Path = "verifier") -> SimilarityNet:
     if not path.is_file():
         raise FileNotFoundError(f"no weight file {path}")
     config, state = read_safetensors(path, SimilarityConfig)
+    complaint = f"{path}: not the weights of a {config.pairing} {config.trunk} network"
+    with torch.device("meta"):  # before there is memory for what the config asks for
+        check_shapes(SimilarityNet(config), state, complaint)
     net = SimilarityNet(config)
-    fill_weights(net, state, f"{path}: not the weights of a {config.pairing} {config.trunk} network")
+    fill_weights(net, state, complaint)
     return net.eval()
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.crop import Image
+from tracker.crop import Image, resize
 from tracker.engine import Appearance
 from tracker.geometry import Box
 
@@ -146,11 +146,13 @@ class Target:
     in this frame; reserved: those of them that are for a look back; meeting: for the kept frame. What there are none
     left for is done in the next one: waiting: candidates; owed: a look back. yields: the last look back was for what
     is followed.
+    frame_size: width and height of the frames that its boxes lie in.
     """
 
     box: Box
     appearance: Appearance = field(repr=False)
     followed: Track
+    frame_size: tuple[int, int]
     reference: Reference | None = field(default=None, repr=False)
     state: State = "tracking"
     distractors: list[Track] = field(default_factory=list)
@@ -163,6 +165,19 @@ class Target:
     waiting: tuple[Box, ...] = ()
     owed: bool = False
     yields: bool = False
+
+    def rescale(self, width: int, height: int) -> None:
+        """Bring its boxes to frames that show the same at another size, px; mutates it."""
+        across, down = width / self.frame_size[0], height / self.frame_size[1]
+        self.frame_size = width, height
+        self.box = self.box.scaled(across, down)
+        self.followed, *self.distractors = (
+            replace(track, box=track.box.scaled(across, down)) for track in (self.followed, *self.distractors)
+        )
+        self.waiting = tuple(box.scaled(across, down) for box in self.waiting)
+        if self.kept:
+            frame = resize(self.kept.frame, width, height)
+            self.kept = replace(self.kept, frame=frame, box=self.kept.box.scaled(across, down))
 
     def put(self, track: Track) -> None:
         """Believe that the target is where `track` is; mutates it."""

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker import graphs
-from tracker.config import BoxTracking, ModelConfig, PyramidTracking
+from tracker.config import BoxTracking, ConfigError, ModelConfig, PyramidTracking
 from tracker.crop import Image
-from tracker.engine import Engine, View
-from tracker.geometry import CropWindow, check_box
+from tracker.engine import MIN_SIZE, Engine, View, keep_inside
+from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
 from tracker.runner import EngineName
 from tracker.search import LEAST
@@ -116,21 +116,28 @@ class Tracker:
         if opened:
             return cls(opened, "cpu", threads, tracking, engine, budget_ms)
         try:
-            from tracker.network import load_network
+            from tracker.network import CheckpointError, load_network
         except ImportError as error:
             raise ImportError(f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs") from None
-        return cls(load_network(path), device, threads, tracking, engine, budget_ms)
+        net = load_network(path)
+        try:
+            return cls(net, device, threads, tracking, engine, budget_ms)
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
 
-        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside.
+        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside;
+        one of less than `engine.MIN_SIZE` px is widened to it.
         Returns the new target: hold it to follow several. Raises ValueError or TypeError: see `check_frame`,
         `geometry.check_box`.
         """
         frame = check_frame(frame)
-        checked = check_box(box, frame.shape[1], frame.shape[0])
-        target = Target(checked, self.engine.appearance(frame, checked), Track(checked))
+        height, width = frame.shape[:2]
+        checked = check_box(box, width, height)
+        checked = Box.from_centre(*checked.centre, max(checked.w, MIN_SIZE), max(checked.h, MIN_SIZE))
+        target = Target(checked, self.engine.appearance(frame, checked), Track(checked), (width, height))
         self.policy.begin(frame, target)
         self.target = target
         return target
@@ -138,7 +145,9 @@ class Tracker:
     def update(self, frame: NDArray[np.uint8], target: Target | None = None) -> Result:
         """Follow `target` (by default that of the last `init`) into `frame`; mutates the target.
 
-        frame: as for `init`; its size may differ from the last one. Raises RuntimeError before the first `init`.
+        frame: as for `init`; its size may differ from the last one. One that shows the same at another size scales
+        the target along; one that is too small for the target is not looked at: uncertain, and nothing is learnt.
+        Raises RuntimeError before the first `init`.
         """
         target = self.target if target is None else target
         if target is None:
@@ -155,12 +164,17 @@ class Tracker:
             return []
         clock = self.engine.clock
         clock.restart()
-        shares = zip(targets, self._shares(targets), strict=True)
-        asked = [(target.appearance, self.policy.windows(frame, target, passes)) for target, passes in shares]
-        seen = self.engine.look(frame, asked)
-        results = self.policy.update(frame, targets, seen)
+        fits = [_fit(target, frame) for target in targets]
+        shown = [target for target, fit in zip(targets, fits, strict=True) if fit]
+        found: list[Result] = []
+        if shown:
+            shares = zip(shown, self._shares(shown), strict=True)
+            asked = [(target.appearance, self.policy.windows(frame, target, passes)) for target, passes in shares]
+            found = self.policy.update(frame, shown, self.engine.look(frame, asked))
+        rest = iter(found)
+        results = [next(rest) if fit else _guess(target) for target, fit in zip(targets, fits, strict=True)]
         clock.lap("post_ms")
-        return [replace(result, **clock.ms) for result in results]  # type: ignore[arg-type]
+        return [replace(result, box=_shown(result, frame), **clock.ms) for result in results]  # type: ignore[arg-type]
 
     def _check_targets(self, targets: Iterable[Target]) -> list[Target]:
         """A list of `targets`, each of which `init` of a tracker like this one has made."""
@@ -201,6 +215,34 @@ class Tracker:
             times.append(1e3 * (time.perf_counter() - begin))
         self.target = None
         return min(times)
+
+
+def _fit(target: Target, frame: Image) -> bool:
+    """Bring a target to the size of a frame, if that has changed; mutates it. False: the frame is too small for it."""
+    height, width = frame.shape[:2]
+    before = target.frame_size
+    if (width, height) == before:
+        return True
+    across, down = width / before[0], height / before[1]
+    if abs(across - down) * max(before) < 2:  # one shape, but for sides in whole px: the same picture, scaled
+        if min(target.box.w * across, target.box.h * down) < MIN_SIZE:
+            return False
+        target.rescale(width, height)
+        return True
+    if target.box.w > width or target.box.h > height:
+        return False
+    target.frame_size = width, height
+    return True
+
+
+def _guess(target: Target) -> Result:
+    """What is said of a target that the frame is too small for."""
+    return Result(target.followed.box, 0.0, state="lost" if target.state == "lost" else "uncertain")
+
+
+def _shown(result: Result, frame: Image) -> Box:
+    """The box of a result; a guess may lie anywhere, and is brought into the frame."""
+    return result.box if result.state == "tracking" else keep_inside(result.box, frame)
 
 
 def choose_policy(engine: Engine, config: ModelConfig) -> Policy:

@@ -80,7 +80,7 @@ class OurMember:
 
     def look(self, frame: Image, known: Any, around: Box) -> Said:
         """See `Member`."""
-        target = Target(around, known, Track(around))
+        target = Target(around, known, Track(around), (frame.shape[1], frame.shape[0]))
         window = self._engine.config.search_window(around)
         view = self._engine.look_once(frame, known, window)
         (result,) = self._policy.update(frame, [target], [[view]])

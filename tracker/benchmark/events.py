@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tracker.config import parse_json
 from tracker.crop import Image
 from tracker.footage.decoder import ClipFrame
-from tracker.footage.files import DataError, present
+from tracker.footage.files import DataError, inside, present
 from tracker.footage.layouts import load_folder
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
@@ -150,10 +151,10 @@ def write_events(events: list[Event], folder: Path, quiet: bool = False) -> None
     is kept, a half-written one made again; nothing else in the folder is touched.
     """
     for event in tqdm(events, "events", unit="event", disable=quiet, mininterval=1):
-        place = folder / event.name
+        place = inside(folder, event.name)
         if place.is_dir():
             continue
-        partial = folder / f".{event.name}.partial"
+        partial = place.with_name(f".{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "img").mkdir(parents=True)
         painter = Painter(event.sequence)
@@ -189,7 +190,7 @@ def load_events(folder: Path) -> list[Written]:
     for sequence in load_folder(folder, one_based=False):
         path = folder / sequence.name / "event.json"
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = parse_json(path.read_text(encoding="utf-8"))
             copies = np.array(about["copies"], np.float64).reshape(-1, 4)
             kind, start, stop = about["kind"], int(about["start"]), int(about["stop"])
             fps = float(about["fps"])

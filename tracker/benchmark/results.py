@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.benchmark.protocols import Part
+from tracker.config import parse_json
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
 TRACKED, STARTED, FAILED, SKIPPED, LOST, CUT = 0, 1, 2, 3, 4, 5
@@ -103,7 +104,7 @@ def load(path: Path) -> tuple[Run, dict[str, Any]]:
     """Read what `save` wrote; ValueError names a file that is not one."""
     try:
         first, names, *lines = path.read_text(encoding="utf-8").splitlines()
-        about = json.loads(first.removeprefix("# "))
+        about = parse_json(first.removeprefix("# "))
         rows = np.array([[float(word) for word in line.split(",")] for line in lines])
         if names != ",".join(COLUMNS) or rows.shape[1:] != (len(COLUMNS),):
             raise ValueError("other columns")

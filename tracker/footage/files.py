@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tracker.config import ConfigError, parse_json
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -108,6 +109,14 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: not XML: {error}") from None
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of what is called `name` in a folder; ValueError: the name leads out of it."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
+        raise ValueError(f"{name!r} is no name for a file in {folder}: it leads out of it")
+    return path
+
+
 def posix(name: str) -> str:
     """The name of a file as written on any system, with slashes."""
     return name.replace("\\", "/")
@@ -115,9 +124,9 @@ def posix(name: str) -> str:
 
 def read_json(file: Path) -> dict[str, Any]:
     try:
-        data = json.loads(read_text(file))
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON: {error}") from None
+        data = parse_json(read_text(file))
+    except ConfigError as error:
+        raise DataError(f"{file}: {error}") from None
     if not isinstance(data, dict):
         raise DataError(f"{file}: expected an object, got {type(data).__name__}")
     return data

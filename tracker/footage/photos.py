@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from tracker.config import ConfigError, parse_yaml
 from tracker.footage.clip import Clip, Mask, Tally, Target
 from tracker.footage.files import (
     IMAGE_SUFFIXES,
@@ -203,11 +203,13 @@ def _yolo_names(root: Path) -> tuple[dict[str, str], bool]:
             if file.suffix == ".txt":
                 return {str(i): name for i, name in enumerate(read_text(file).split("\n"))}, False
             try:
-                data = yaml.safe_load(read_text(file))
-            except yaml.YAMLError as error:
-                raise DataError(f"{file}: not YAML: {error}") from None
+                data = parse_yaml(read_text(file))
+            except ConfigError as error:
+                raise DataError(f"{file}: {error}") from None
             data = data if isinstance(data, dict) else {}
-            names = data.get("names")
-            pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
+            names = data.get("names") or []
+            if not isinstance(names, dict | list):
+                raise DataError(f"{file}: names is neither a list nor a mapping")
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
             return {str(i): str(name) for i, name in pairs}, "kpt_shape" in data
     return {}, False

@@ -455,9 +455,9 @@ def _read_vot_regions(path: Path, one_based: bool) -> NDArray[np.float64]:
             continue
         try:
             left, top, width, height, *runs = (int(word) for word in line[1:].split(","))
+            rows.append(mask_box(decode_runs(runs, width, height), left, top))
         except ValueError:
             raise DataError(f"{path}, line {number}: not a mask m<x>,<y>,<w>,<h>,<runs>: {line[:60]!r}") from None
-        rows.append(mask_box(decode_runs(runs, width, height), left, top))
     return np.array(rows, dtype=np.float64)  # masks are 0-based by definition
 
 

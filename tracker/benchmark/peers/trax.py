@@ -81,7 +81,7 @@ def read_region(text: str) -> Box:
             left, top, width, height, *runs = (int(value) for value in values)
             x, y, w, h = mask_box(decode_runs(runs, width, height), left, top)
             return Box(x, y, w, h)
-    except ValueError:
+    except (ValueError, OverflowError):
         values = []
     if len(values) == 1:
         return Box(*[float("nan")] * 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tracker.benchmark.judge.fates import BINS, Knowledge
-from tracker.benchmark.report.pictures import need_matplotlib, render
+from tracker.benchmark.report.pictures import need_matplotlib, plain, render
 from tracker.benchmark.results import write_bytes, write_text
 
 MEASURES = {  # key: title and form
@@ -50,7 +50,7 @@ def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
         filled = [b for b in range(BINS) if (place == b).any()]
         axes.bar([(b + 0.5) / BINS for b in filled], [right[place == b].mean() for b in filled], 0.9 / BINS, alpha=0.35)
         axes.plot([scores[place == b].mean() for b in filled], [right[place == b].mean() for b in filled], "o-")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", title=f"{name}, error {one.summary['ece']:.3f}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", title=f"{plain(name)}, error {one.summary['ece']:.3f}")
     every[0][0].set_ylabel("share of boxes with IoU ≥ 0.5")
     figure.tight_layout()
     return {kind: render(figure, kind) for kind in ("png", "svg")}

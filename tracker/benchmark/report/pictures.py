@@ -40,6 +40,11 @@ def need_matplotlib() -> Any:
     return Figure
 
 
+def plain(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: between dollars it would see a formula, behind "_" nothing."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def pick_colours(names: list[str]) -> dict[str, str]:
     """Return a colour for each tracker; after twelve they repeat."""
     return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
@@ -66,7 +71,7 @@ def draw_plots(
 
     def line(axis: Any, score: TrackerScore, x: Any, y: Any, value: float) -> None:
         style = {"color": colours[score.name], "linestyle": "--" if score.name in dashed else "-"}
-        axis.plot(x, y, label=f"{score.name} [{value:.3f}]", linewidth=1.6, **style)
+        axis.plot(x, y, label=f"{plain(score.name)} [{value:.3f}]", linewidth=1.6, **style)
 
     kinds = (
         ("success", f"Success ({protocol}, {rule.name})", "overlap threshold", metrics.SUCCESS_THRESHOLDS,
@@ -118,9 +123,9 @@ def draw_attributes(
             rows = rows[np.isfinite(rows).all(axis=1)]
             if len(rows):
                 mean = rows.mean(axis=0)
-                label = f"{score.name} [{mean.mean():.3f}]"
+                label = f"{plain(score.name)} [{mean.mean():.3f}]"
                 axis.plot(metrics.SUCCESS_THRESHOLDS, mean, color=colours[score.name], linewidth=1.2, label=label)
-        axis.set(title=f"{name} ({len(having)})", xlim=(0, 1), ylim=(0, 1))
+        axis.set(title=f"{plain(name)} ({len(having)})", xlim=(0, 1), ylim=(0, 1))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=5, loc="lower left")
     return {"attributes": figure}
@@ -143,7 +148,7 @@ def _draw_speed(
             axis.scatter([x], [offline[name]], marker="_", color=colours[name], s=60, zorder=3)
         arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6} if place - y > 0.01 else None
         text = {"va": "center", "fontsize": 7, "color": colours[name]}
-        axis.annotate(name, (x, y), xytext=(x * 1.18, place), arrowprops=arrow, **text)
+        axis.annotate(plain(name), (x, y), xytext=(x * 1.18, place), arrowprops=arrow, **text)
     if points:
         axis.set_xscale("log")
         axis.set_xlim(min(x for _, x, _ in points) / 1.6, max(x for _, x, _ in points) * 6)

@@ -20,7 +20,7 @@ import numpy as np
 
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import FAILED, SKIPPED, STARTED, Run, Runs, write_bytes, write_text
-from tracker.footage.files import Floats, present
+from tracker.footage.files import Floats, inside, present
 
 Kind = Literal["got10k", "trackingnet", "lasot", "otb", "vot"]
 ZIPPED = ("got10k", "trackingnet")
@@ -43,13 +43,13 @@ def export(out: Path, kind: Kind, runs: Runs, protocol: Protocol, one_based: boo
     one_based: the data set counts its first pixel as 1. ValueError: see `check_kind`.
     """
     check_kind(kind, protocol)
-    folder = out / "submissions" / kind / runs.name
+    folder = inside(out / "submissions" / kind, runs.name)
     files: dict[str, str] = {}
     for name, parts in runs.by_sequence.items():
         for part, run in parts:
             files |= dict(_files(kind, name, part, run, protocol, one_based))
     for name, text in files.items():
-        write_text(folder / name, text)
+        write_text(inside(folder, name), text)
     if kind not in ZIPPED:
         return folder
     path = folder.with_suffix(".zip")

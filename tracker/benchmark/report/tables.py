@@ -240,8 +240,19 @@ def sequences_csv(scores: list[TrackerScore]) -> str:
 
 def _csv(rows: list[list[Any]]) -> str:
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    csv.writer(file, lineterminator="\n").writerows([harmless(cell) for cell in row] for row in rows)
     return file.getvalue()
+
+
+def harmless(cell: str) -> str:
+    """A cell that a spreadsheet takes for text, where it begins as a formula does and is no number."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _cell(value: Any) -> str:

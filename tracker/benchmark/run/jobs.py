@@ -29,7 +29,7 @@ def result_path(out: Path, protocol: str, tracker: str, sequence: str, label: st
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.@+-]", "_", text)
+    return re.sub(r"^\.+|[^\w.@+-]", "_", text)  # no hidden file, nor the folder above
 
 
 def run_all(

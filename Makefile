@@ -24,6 +24,13 @@ mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count 
 graphs: .venv/dev.stamp ## write the shipped networks as graphs anew, after their weights changed
 	for name in swift swift-nano; do $(BIN)/siamtrack export $$name --out tracker/weights/$$name --force || exit 1; done
 
+fuzz: .venv/dev.stamp ## draw thousands of hostile inputs instead of dozens (half an hour)
+	$(BIN)/python -m pytest -n 0 tests/test_properties.py --hypothesis-profile=campaign
+
+soak: .venv/dev.stamp ## many updates, and many killed runs: does anything grow, is anything lost? (hours)
+	$(BIN)/python tests/bench/soak.py 1000000
+	$(BIN)/python tests/bench/kills.py 100
+
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/latency.py
 
@@ -46,6 +53,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test lint mutants graphs bench clean
+.PHONY: help demo test lint mutants graphs fuzz soak bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

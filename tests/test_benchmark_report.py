@@ -23,7 +23,10 @@ from tracker.benchmark.judge.rules import RULES
 from tracker.benchmark.judge.scores import losses
 from tracker.benchmark.report import pictures
 from tracker.benchmark.report.pictures import PICTURE as SHAPE
-from tracker.benchmark.run.jobs import load_runs, run_all
+from tracker.benchmark.report.pictures import need_matplotlib, plain, render
+from tracker.benchmark.report.tables import harmless
+from tracker.benchmark.run.jobs import load_runs, result_path, run_all
+from tracker.footage.files import inside
 
 pytest.importorskip("matplotlib")
 
@@ -335,3 +338,41 @@ def test_the_numbers_of_a_report_go_into_the_documents(done, tmp_path, capsys):
     for name in ("results.md", "lost.md"):
         real = (path.parent / name).read_text()
         assert real.count(script.BEGIN) == real.count(script.END) == 1
+
+
+# --- names that are more than names
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"), ("-cmd", "'-cmd"), ("+x", "'+x"), ("\tx", "'\tx"),
+     ("-0.25", "-0.25"), ("swift", "swift"), ("", "")],
+)  # fmt: skip
+def test_a_spreadsheet_takes_no_name_for_a_formula(cell, written):
+    assert harmless(cell) == written
+
+
+@pytest.mark.parametrize("name", ["cost$_{5$", "$x", "_hidden", "a$b$c"])
+def test_a_plot_shows_any_name_letter_by_letter(name):
+    figure = need_matplotlib()()
+    axis = figure.add_subplot()
+    axis.plot([0, 1], label=plain(name))
+    axis.set(title=plain(name))
+    axis.legend()
+    assert render(figure, "png")[:4] == b"\x89PNG"  # "$_{5$" alone is an error of the renderer
+    (shown,) = axis.get_legend().get_texts()
+    assert shown.get_text().replace("\\", "").strip("\u200b") == name
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..", ".", ""])
+def test_no_name_leads_out_of_the_folder(tmp_path, name):
+    with pytest.raises(ValueError, match="leads out of it"):
+        inside(tmp_path, name)
+    assert inside(tmp_path, "a/b..c") == tmp_path / "a/b..c"
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc", ".hidden"])
+def test_results_lie_in_out_whatever_a_tracker_is_called(tmp_path, name):
+    path = result_path(tmp_path, "ope", name, name, "")
+    assert path.resolve().is_relative_to((tmp_path / "results" / "ope").resolve())
+    assert len(path.relative_to(tmp_path).parts) == 4

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from types import SimpleNamespace
 
 import cv2
@@ -319,7 +320,7 @@ def test_lost_camera_keeps_what_there_is(clip, tmp_path, loaded, capsys, monkeyp
             time.sleep(0.005)
             return self.capture.read()
 
-    monkeypatch.setattr("tracker.footage.video.frames", lambda *args: CameraReader(Slow(), "camera 0"))
+    monkeypatch.setattr("tracker.footage.video.frames", lambda *args, **options: CameraReader(Slow(), "camera 0"))
     boxes = tmp_path / "b.csv"
     assert run("0", "--boxes", boxes) == 2
     rows = read_csv(boxes)
@@ -337,21 +338,34 @@ def test_dropped_frames_keep_the_time_of_the_video(clip, tmp_path, loaded, monke
             frame = super().__next__()
             return frame if frame.index % 3 == 0 else next(self)
 
-    monkeypatch.setattr("tracker.footage.video.frames", lambda *args: Gaps("camera 0", cv2.VideoCapture(str(clip))))
+    capture = cv2.VideoCapture(str(clip))
+    monkeypatch.setattr("tracker.footage.video.frames", lambda *args, **options: Gaps("camera 0", capture))
     assert run("0", "--save", tmp_path / "out.mp4", "--boxes", tmp_path / "b.csv") == 0
     assert read_csv(tmp_path / "b.csv")[:, 0].tolist() == list(range(0, 40, 3))
     with frames(tmp_path / "out.mp4") as source:
         assert len(list(source)) == 40
 
 
-def test_failure_on_the_way_is_not_hidden(clip, tmp_path, loaded, monkeypatch):
-    stop_after(loaded, monkeypatch, 5, RuntimeError("out of memory"))
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(clip, "--boxes", tmp_path / "b.csv")
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (RuntimeError("no idea"), "siamtrack: internal error: RuntimeError: no idea; --debug shows where"),
+        (KeyError("x"), "siamtrack: internal error: KeyError: 'x'"),
+        (cv2.error("(-215) bad"), "siamtrack: internal error: error: (-215) bad"),
+        (MemoryError("24 TB"), "siamtrack: error: not enough memory 24 TB"),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, Exception) else "",
+)
+def test_a_fault_on_the_way_is_one_line_and_keeps_what_there_is(
+    clip, tmp_path, loaded, monkeypatch, capsys, fault, said
+):
+    stop_after(loaded, monkeypatch, 5, fault)
+    assert run(clip, "--boxes", tmp_path / "b.csv") == 70
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err
     assert len(read_csv(tmp_path / "b.csv")) == 5
-
-
-# --- windows
+    assert run(clip, "--boxes", tmp_path / "b.csv", "--debug") == 2  # the file is there by now
+    assert "Traceback" in (err := capsys.readouterr().err) and "FileExistsError" in err
 
 
 def test_select_and_show(clip, tmp_path, loaded, monkeypatch):
@@ -384,7 +398,7 @@ def test_help_and_version_do_not_wait_for_torch():
         assert ("track" in done.stdout) if option == "--help" else done.stdout == f"siamtrack {__version__}\n"
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_on_a_terminal_it_keeps_whole_files(stop, images, tmp_path):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     source, video, boxes = tmp_path / "long.mp4", tmp_path / "out.mp4", tmp_path / "b.csv"
@@ -470,3 +484,106 @@ def test_targets_come_from_a_table(clip, loaded, tmp_path, capsys):
         assert main(["track", str(clip), "--targets", str(table)]) == 2
         assert said in capsys.readouterr().err
     assert main(["track", str(clip), "--targets", str(tmp_path / "none.csv")]) == 2
+
+
+# --- what a killed run leaves
+
+
+def test_after_kill_9_rows_and_film_can_be_read_and_the_next_run_says_where_they_are(images, tmp_path):
+    source, video, boxes = tmp_path / "long.mp4", tmp_path / "out.webm", tmp_path / "b.csv"
+    with VideoWriter(source, FPS, SIZE) as writer:
+        for t in range(LONG):
+            writer.write(images[COUNT - 1 - abs(t % (2 * COUNT - 2) - COUNT + 1)])
+    words = program("track", source, "--init", "40,90,48,48", "--save", video, "--boxes", boxes, "--quiet")
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    part, film = tmp_path / ".b.part.csv", tmp_path / ".out.part.webm"
+    try:
+        deadline = time.monotonic() + 120
+        while not (film.exists() and film.stat().st_size > 50_000):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        second = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert second.returncode == 2 and "another run is writing this file" in second.stderr
+    finally:
+        process.kill()
+        process.wait()
+    written = len(read_csv(part))
+    assert written > 5 and names(tmp_path) == [".b.part.csv", ".out.part.webm", "long.mp4"]
+    done = subprocess.run([*words, "--stop", "3"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "a run that was killed left b.unfinished.csv" in done.stderr and "out.unfinished.webm" in done.stderr
+    assert len(read_csv(tmp_path / "b.unfinished.csv")) == written and len(read_csv(boxes)) == 3
+    with frames(tmp_path / "out.unfinished.webm") as kept:
+        assert 5 < len(list(kept)) <= written
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "txt"])
+def test_a_full_disk_keeps_the_rows_that_fitted(tmp_path, suffix):
+    path = tmp_path / f"b.{suffix}"
+    code = f"""
+import resource, sys, signal
+from pathlib import Path
+from tracker.footage.boxes import Row, RowWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+table, written = RowWriter(Path({str(path)!r})), 0
+try:
+    for i in range(10_000):
+        table.write([Row(i, i / 25, 0, 1.0, 2.0, 3.0, 4.0, 0.5)])
+        written += 1
+except OSError as error:
+    print(error)
+table.close({{"complete": False, "why": "x" * 500}})
+print(written)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    said, written = done.stdout.splitlines()
+    assert str(path) in said and names(tmp_path) == [path.name]
+    if suffix == "json":
+        data = json.loads(path.read_text())
+        assert 20 < len(data["boxes"]) <= int(written) and data["meta"]["complete"] is False
+    else:
+        lines = path.read_text().splitlines()[suffix == "csv" :]
+        assert len(lines) == int(written) and lines[-1].count(",") == lines[0].count(",")
+
+
+# --- the time of what is saved
+
+
+def test_the_video_of_a_source_of_varying_rate_lasts_as_long_as_it(images, tmp_path, loaded):
+    av = pytest.importorskip("av")
+    source, times = tmp_path / "vfr.mkv", np.cumsum([0, *([1] * 20), *([4] * 19)])  # in frames of 1/25 s
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = SIZE
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
+        for image, at in zip(images, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = int(at), Fraction(1, 25)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    boxes, video = tmp_path / "b.json", tmp_path / "out.mp4"
+    assert run(source, "--boxes", boxes, "--save", video) == 0
+    data = json.loads(boxes.read_text())
+    assert data["meta"]["complete"] is True and data["meta"]["skipped"] == 0 and len(data["boxes"]) == COUNT
+    with frames(video) as saved:
+        assert len(list(saved)) / saved.fps == pytest.approx((times[-1] + 1) / 25, abs=0.05)
+
+
+def test_a_source_faster_than_any_video_is_saved_slower_and_that_is_said(images, tmp_path, loaded, capsys):
+    source = tmp_path / "fast.mp4"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"mp4v"), 5000, SIZE)
+    for image in images[:6]:
+        writer.write(image)
+    writer.release()
+    assert run(source, "--save", tmp_path / "out.mp4") == 0
+    assert "plays 5 times slower than its source" in capsys.readouterr().out
+    with frames(tmp_path / "out.mp4") as saved:
+        assert len(list(saved)) == 6
+
+
+def test_no_password_reaches_a_file(clip, tmp_path, loaded, monkeypatch):
+    monkeypatch.setattr("tracker.footage.video._open_address", lambda *args: frames(clip))
+    address = "rtsp://me:s3cret@cam.local/live?token=s3cret"
+    assert run(address, "--boxes", tmp_path / "b.json", "--stop", 3) == 0
+    assert "s3cret" not in (tmp_path / "b.json").read_text()

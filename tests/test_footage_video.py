@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from tracker.footage.files import SourceError
-from tracker.footage.video import CameraReader, SourceWarning, VideoReader, VideoWriter, check_output, frames
+from tracker.footage.output import check_output
+from tracker.footage.video import CameraReader, SourceWarning, VideoReader, VideoWriter, frames, masked
 
 SIZE = (160, 120)
 _TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8), (0, 0), 1)
@@ -143,7 +145,7 @@ def test_cut_mp4_is_refused(clip, tmp_path):
 
 
 def test_files_that_are_no_video(tmp_path):
-    with pytest.raises(SourceError, match=r"none\.mp4' does not exist; allowed: a video file, a folder"):
+    with pytest.raises(SourceError, match=r"none\.mp4' does not exist; allowed: a video file or pipe, a folder"):
         frames(tmp_path / "none.mp4")
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(SourceError, match="is empty"):
@@ -336,10 +338,13 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
             data = data[begin:]
         self.send_header("Accept-Ranges", "bytes")
-        if self.path == "/live":
+        if self.path == "/drops":  # and comes back
+            self.server.calls += 1
+            first = 10 * (self.server.calls - 1)
+        if self.path in ("/live", "/drops"):
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
-            for i in range(30):
+            for i in range(30) if self.path == "/live" else range(first, first + 10):
                 data = cv2.imencode(".jpg", picture(i))[1].tobytes()
                 self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
                 self.wfile.write(data + b"\r\n")
@@ -360,7 +365,7 @@ def address(clip):
             pass  # the decoder hangs up when it has seen enough
 
     with Quiet(("127.0.0.1", 0), Server) as server:
-        server.clip = clip
+        server.clip, server.calls = clip, 0
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -374,7 +379,10 @@ def test_recording_behind_an_address(address):
 
 def test_live_stream_behind_an_address(address):
     got = []
-    with frames(f"{address}/live") as source, pytest.raises(SourceError, match=r"/live was lost: .* after \d+ frames"):
+    with (
+        frames(f"{address}/live", patience=0) as source,
+        pytest.raises(SourceError, match=r"/live was lost: .* after \d+ frames"),
+    ):
         assert isinstance(source, CameraReader) and source.length is None
         for frame in source:
             assert number_of(frame.image) == frame.index
@@ -537,3 +545,209 @@ def test_a_stack_of_pictures_is_refused_by_name(tmp_path):
     cv2.imwrite(str(tmp_path / "one.tif"), pages[0])
     with frames(tmp_path / "one.tif") as opened:
         assert len(list(opened)) == 1
+
+
+# --- pictures that OpenCV does not show
+
+
+def encode(path, codec, options=None, pixels="yuv420p", images=None, pts=None):
+    """A video by PyAV, with what cv2.VideoWriter has no word for."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as file:
+        try:
+            stream = file.add_stream(codec, rate=25, options=options or {})
+        except (av.FFmpegError, ValueError):
+            pytest.skip(f"this PyAV does not encode {codec}")
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+        stream.codec_context.time_base = Fraction(1, 25)
+        for i in range(12):
+            if images is None:
+                frame = av.VideoFrame.from_ndarray(picture(i), format="bgr24").reformat(format=pixels)
+            else:
+                frame = av.VideoFrame.from_ndarray(images[i], format=pixels)
+            frame.pts, frame.time_base = i if pts is None else pts[i], Fraction(1, 25)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+def test_interlaced_video_is_shown_or_refused_by_name(tmp_path, monkeypatch):
+    path = encode(tmp_path / "tv.mkv", "mpeg2video", {"flags": "+ilme+ildct"})
+    with frames(path) as source:
+        assert numbers(source) == list(range(12))
+    plain = cv2.VideoCapture(str(path))
+    if number_of(plain.read()[1]) == 0 and number_of(plain.read()[1]) == 1:
+        return  # this OpenCV decodes it
+    monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
+    with pytest.raises(SourceError, match=r"tv\.mkv is interlaced video, which this OpenCV .* install PyAV"):
+        frames(path)
+
+
+def test_av1_is_shown_or_refused_by_name(tmp_path, monkeypatch):
+    path = encode(tmp_path / "new.mp4", "libsvtav1", {"preset": "12"})
+    with frames(path) as source:
+        assert numbers(source) == list(range(12))
+    if cv2.VideoCapture(str(path)).read()[0]:
+        return
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match=r"new\.mp4 is AV1 video, which this OpenCV .* does not decode"):
+        frames(path)
+
+
+def test_a_still_video_is_not_taken_for_a_broken_one(tmp_path):
+    path = tmp_path / "still.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE)
+    for _ in range(4):
+        writer.write(picture(5))
+    writer.release()
+    with frames(path) as source:
+        assert numbers(source) == [5] * 4
+
+
+def thermal(i):
+    """16-bit values around 8000 with a warm square that moves."""
+    values = np.full(SIZE[::-1], 7500, np.uint16) + picture(i)[:, :, 0]
+    values[40:80, 20 + 5 * i : 60 + 5 * i] = 8400
+    return values
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "float tif", "video"])
+def test_values_of_more_than_8_bits_are_spread_over_the_range_of_the_first(tmp_path, kind):
+    if kind == "video":
+        path = encode(tmp_path / "t.mkv", "ffv1", pixels="gray16le", images=[thermal(i) for i in range(12)])
+    else:
+        path = tmp_path / "t"
+        path.mkdir()
+        for i in range(12):
+            values = thermal(i) if kind != "float tif" else thermal(i).astype(np.float32) / 1000
+            assert cv2.imwrite(str(path / f"{i}.{kind[-3:]}"), values)
+    with pytest.warns(SourceWarning, match=r"values are (uint16|float32); 7.* is shown from black to white") as said:
+        got = list(frames(path))
+    assert len(said) == 1 and len(got) == 12
+    for i, frame in enumerate(got):
+        assert frame.image.dtype == np.uint8 and frame.image.shape == (120, 160, 3)
+        warm = frame.image[45:75, 25 + 5 * i : 55 + 5 * i]
+        assert warm.min() > 240 and frame.image[90:].mean() < 120 and frame.image[90:].std() > 5
+
+
+# --- what is announced
+
+
+def test_counts_that_are_estimates_are_not_taken_for_facts(tmp_path):
+    varying = encode(tmp_path / "vfr.mkv", "mpeg4", pts=[0, 1, 2, 3, 10, 20, 30, 40, 50, 60, 70, 96])
+    late = encode(tmp_path / "late.mkv", "mpeg4", pts=[2500 + i for i in range(12)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in (varying, late):
+            with frames(path) as source:
+                assert source.count() == 12 and numbers(source) == list(range(12))
+                assert source.skipped == 0 and not source.truncated
+
+
+def test_what_an_edit_list_cuts_away_is_not_missing(clip, tmp_path):
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"elst") + 12  # version and flags, count, then the duration of the first edit
+    whole = int.from_bytes(data[at : at + 4], "big")
+    data[at : at + 4] = (whole * 7 // 10).to_bytes(4, "big")
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with frames(path) as source:
+            got = numbers(source)
+            assert got == list(range(len(got))) and len(got) in (28, 29) and source.count() == len(got)
+
+
+def test_a_cut_mkv_is_told(tmp_path):
+    path = encode(tmp_path / "cut.mkv", "mpeg4", {"g": "1"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with frames(path) as source, pytest.warns(SourceWarning, match=r"ended after \d+ of the 12 frames"):
+        assert 0 < len(numbers(source)) < 12
+    assert source.truncated
+
+
+# --- what is opened, and what is not
+
+
+def test_a_pipe_is_read_as_it_comes(tmp_path):
+    clip, pipe = encode(tmp_path / "a.mkv", "mpeg4"), tmp_path / "pipe.mkv"
+    os.mkfifo(pipe)
+    feeder = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
+    feeder.start()
+    with frames(pipe) as source:
+        assert numbers(source) == list(range(12))
+    feeder.join()
+    code = "from tracker import frames\nprint(len(list(frames('/dev/stdin'))))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdin=subprocess.Popen(["cat", clip], stdout=subprocess.PIPE).stdout,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "12\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "source", ["file:///etc/passwd", "gopher://127.0.0.1/x", "sftp://u:secret@h/x", "concat://a|b"]
+)
+def test_only_what_is_documented_is_opened(source):
+    with pytest.raises(SourceError, match="is not opened; allowed") as error:
+        frames(source)
+    assert "secret" not in str(error.value)
+
+
+def test_other_words_for_a_source():
+    for number in (np.int64(63), np.uint8(63)):
+        with pytest.raises(SourceError, match="camera 63 cannot be opened"):
+            frames(number)
+    for text, message in [("a\0b", "no path"), ("x" * 5000, "cannot be read"), ("concat:a|b", "does not exist")]:
+        with pytest.raises(SourceError, match=message):
+            frames(text)
+    with pytest.raises(TypeError, match="float"):
+        frames(1.0)
+
+
+def test_secrets_of_addresses_are_masked():
+    for text in ("rtsp://me:s3cret@cam/1", "http://cam/x?user=me&pwd=s3cret&w=9", "http://c/?access_token=s3cret#t",
+                 "rtsp://me:p@s3cret@cam/1"):  # fmt: skip
+        assert "s3cret" not in masked(text)
+    assert masked("http://cam/x?pwd=a&w=9") == "http://cam/x?pwd=***&w=9"
+    assert masked("/home/me@work/a.mp4") == "/home/me@work/a.mp4"
+
+
+# --- live sources that come and go
+
+
+def test_a_stream_that_drops_is_opened_again(address):
+    with pytest.warns(SourceWarning, match=r"/drops was lost for \d+\.\d s and is back"):  # noqa: SIM117
+        with frames(f"{address}/drops", stop=25) as source:
+            got = [(frame.index, number_of(frame.image), frame.time) for frame in source]
+    assert source.reconnects >= 2 and got[-1][0] >= 20
+    assert all(index == number for index, number, _ in got)
+    assert (np.diff([seconds for *_, seconds in got]) > 0).all()
+
+
+def test_times_are_those_of_the_capture(clip):
+    with CameraReader(Paced(clip, period=0.005), stop=10) as source:
+        got = list(source)
+    assert len(got) > 3 and [f.time for f in got] == pytest.approx([f.index / 25 for f in got])
+
+
+def test_a_camera_is_asked_for_size_and_rate(clip, monkeypatch):
+    asked = {}
+
+    class Camera(Paced):
+        def __init__(self, device):
+            super().__init__(clip)
+
+        def isOpened(self):
+            return True
+
+        def set(self, prop, value):
+            asked[prop] = value
+            return True
+
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda *args, real=cv2.VideoCapture: Camera(*args) if args == (0,) else real(*args)
+    )
+    with pytest.warns(SourceWarning, match="camera 0 gives 160 x 120 px, not 1280 x 720"):
+        frames(0, camera_size=(1280, 720), camera_fps=60).close()
+    assert asked == {cv2.CAP_PROP_FRAME_WIDTH: 1280, cv2.CAP_PROP_FRAME_HEIGHT: 720, cv2.CAP_PROP_FPS: 60}

@@ -34,7 +34,7 @@ LAYERS = [  # a module may import from earlier lines only
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
     "footage": [
-        {"files"},
+        {"containers", "files", "output", "pyav"},
         {"video"},
         {"decoder", "boxes"},
         {"dataset"},

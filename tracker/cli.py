@@ -6,13 +6,16 @@ import argparse
 import contextlib
 import csv
 import os
+import re
 import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import tracker as package
@@ -20,17 +23,21 @@ import tracker as package
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from tracker import Target, Tracker
-    from tracker.footage.boxes import Row
-    from tracker.footage.video import Frame, Source, VideoWriter
+    from tracker.crop import Image
+    from tracker.footage.boxes import Row, RowWriter
+    from tracker.footage.video import Frame, Source
 
 TRAIL = 30  # centres drawn behind the box
+STILL = 10.0  # seconds that one picture is repeated at most, where the time stamps of a source leap
+INTERNAL = 70  # exit code of a fault of ours, EX_SOFTWARE
 
 
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
-    from tracker.footage.boxes import BOX_SUFFIXES, write_boxes
-    from tracker.footage.video import CODECS, DEFAULT_FPS, VideoWriter, check_output, frames
+    from tracker.footage.boxes import BOX_SUFFIXES, RowWriter
+    from tracker.footage.output import check_output
+    from tracker.footage.video import CODECS, frames, masked
 
     save = check_output(args.save, tuple(CODECS), args.force) if args.save else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
@@ -41,47 +48,60 @@ def track(args: argparse.Namespace) -> int:
         raise ValueError(f"{boxes}: the boxes of several targets need .csv or .json")
     if args.select or args.show:
         check_display()
-    with frames(args.source, args.start, args.stop) as source:
+    options = {"camera_size": args.camera_size, "camera_fps": args.camera_fps, "patience": args.patience}
+    with frames(args.source, args.start, args.stop, **options) as source:
         if not args.quiet:
             _say(f"loading {args.weights} ...")
         engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
         given = init or [select_box(first.image) for _ in range(args.select)]
         targets = [engine.init(first.image, box) for box in given]
-        rows = [_row(first, i, target.box, 1.0) for i, target in enumerate(targets)]
-        writer = VideoWriter(save, source.fps or DEFAULT_FPS, source.size, args.force) if save else None
+        tally = Tally(first, [_row(first, i, target.box, 1.0) for i, target in enumerate(targets)])
+        film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
-            with writer or contextlib.nullcontext():
-                complete = _follow(source, engine, targets, first, rows, writer, args)
+            table = RowWriter(boxes) if boxes else None
+        except BaseException:
+            if film:
+                film.close()
+            raise
+        try:
+            with film or contextlib.nullcontext():
+                complete = _follow(source, engine, targets, tally, film, table, first, args)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
-        seconds, count = time.perf_counter() - begin, len(rows) // len(targets)
-        if boxes:
-            meta = {
-                "source": str(args.source),
-                "weights": str(args.weights),
-                "siamtrack": package.__version__,
-                "coordinates": "x, y, w, h in frame pixels, 0-based: pixel i covers [i, i+1)",
-                "size": list(source.size),
-                "fps": source.fps,
-                "complete": complete and not source.truncated,
-                "skipped": source.skipped,
-                "dropped": source.dropped,
-            }
-            write_boxes(boxes, rows, meta)
-    kept = [str(path) for path in (save if writer and writer.saved else None, boxes) if path]
+        seconds = time.perf_counter() - begin
+        if table:
+            table.close(
+                {
+                    "source": masked(str(args.source)),
+                    "weights": str(args.weights),
+                    "siamtrack": package.__version__,
+                    "coordinates": "x, y, w, h in frame pixels, 0-based: pixel i covers [i, i+1)",
+                    "size": list(source.size),
+                    "fps": source.fps,
+                    "complete": complete and not source.truncated,
+                    "skipped": source.skipped,
+                    "dropped": source.dropped,
+                    "reconnects": source.reconnects,
+                }
+            )
+    kept = [str(path) for path in (save if film and film.saved else None, boxes) if path]
     if ended is not None:
         said = "interrupted" if isinstance(ended, KeyboardInterrupt) else "ended early"
-        _say(f"{said} after {count} frames; kept {' and '.join(kept) or 'nothing'}")
+        _say(f"{said} after {tally.frames} frames; kept {' and '.join(kept) or 'nothing'}")
         if isinstance(ended, KeyboardInterrupt):
             return 130
         raise ended
     if not args.quiet:
-        print(f"{count} frames in {seconds:.1f} s, {count / seconds:.0f} frames/s; {_summary(rows, len(targets))}")
+        print(f"{tally.frames} frames in {seconds:.1f} s, {tally.frames / seconds:.0f} frames/s; {tally.summary()}")
         for path in kept:
             print(f"wrote {path}")
-        if writer and writer.codec == "mp4v":
+        if film and film.slower > 1:
+            print(
+                f"(the video plays {film.slower:.3g} times slower than its source, which has too many frames a second)"
+            )
+        if film and film.codec == "mp4v":
             print("(MPEG-4 part 2: VLC, mpv and ffmpeg play it, browsers do not; they play .webm)")
     return 0
 
@@ -108,14 +128,65 @@ def read_targets(file: str) -> list[tuple[float, float, float, float]]:
     return boxes
 
 
-def _summary(rows: Sequence[Row], targets: int) -> str:
-    """Mean score, and in how many frames each target was lost."""
-    said = f"mean score {sum(row.score for row in rows) / len(rows):.2f}"
-    for i in range(targets):
-        lost = sum(row.state == "lost" for row in rows if row.id == i)
-        if lost:
-            said += f"; {'' if targets == 1 else f'target {i} '}lost in {lost} frames"
-    return said
+class Film:
+    """The video that is saved; it keeps the time of its source.
+
+    The pictures of frames that were skipped or dropped are filled by the one that follows, so are those of a source
+    whose rate varies; where frames come faster than the video goes, the last one of each picture is kept.
+    slower: by how much it plays, where the source has more frames a second than a video may have.
+    """
+
+    def __init__(self, path: Path, source: Source, force: bool) -> None:
+        from tracker.footage.video import DEFAULT_FPS, MOST_FPS, VideoWriter
+
+        self._rate = source.fps or DEFAULT_FPS
+        self.slower = max(self._rate / MOST_FPS, 1.0)
+        self._writer = VideoWriter(path, self._rate / self.slower, source.size, force)
+        self._begin: float | None = None
+        self._most = round(STILL * self._rate)
+        self.close, self.codec = self._writer.close, self._writer.codec
+
+    @property
+    def saved(self) -> bool:
+        """Whether the file is there."""
+        return self._writer.saved
+
+    def show(self, frame: Frame, picture: Image, gap: int) -> None:
+        """Append the picture of a frame. gap: how many frames after the one before it is."""
+        self._begin = frame.time if self._begin is None else self._begin
+        due = round((frame.time - self._begin) * self._rate) + 1 - self._writer.count
+        for _ in range(min(due, max(gap, self._most))):
+            self._writer.write(picture)
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Tally:
+    """What is kept of the rows of a run: the last ones, and their sums."""
+
+    def __init__(self, first: Frame, rows: list[Row]) -> None:
+        self.last, self.rows = first.index, rows
+        self.frames, self._score, self._lost = 1, float(len(rows)), [0] * len(rows)
+
+    def add(self, frame: Frame, rows: list[Row]) -> None:
+        """The rows of one more frame."""
+        self.last, self.rows = frame.index, rows
+        self.frames += 1
+        for row in rows:
+            self._score += row.score
+            self._lost[row.id] += row.state == "lost"
+
+    def summary(self) -> str:
+        """Mean score, and in how many frames each target was lost."""
+        said = f"mean score {self._score / self.frames / len(self.rows):.2f}"
+        for i, lost in enumerate(self._lost):
+            if lost:
+                said += f"; {'' if len(self._lost) == 1 else f'target {i} '}lost in {lost} frames"
+        return said
 
 
 def _row(frame: Frame, number: int, box: Sequence[float], score: float, state: str = "tracking") -> Row:
@@ -129,43 +200,44 @@ def _follow(
     source: Source,
     engine: Tracker,
     targets: Sequence[Target],
+    tally: Tally,
+    film: Film | None,
+    table: RowWriter | None,
     first: Frame,
-    rows: list[Row],
-    writer: VideoWriter | None,
     args: argparse.Namespace,
 ) -> bool:
-    """Track from the frame after the first, which has its rows; mutates rows. False when the user closed the window."""
+    """Track from the frame after the first, whose rows are in the tally. False when the user closed the window."""
     from tracker.draw import Window, draw_results
     from tracker.progress import Progress
 
     trails: list[deque[tuple[float, float]]] = [deque(maxlen=TRAIL) for _ in targets]
     window = Window() if args.show else None
 
-    def out(frame: Frame) -> bool:
-        now = rows[-len(targets) :]
-        for row, trail in zip(now, trails, strict=True):
+    def out(frame: Frame, gap: int) -> bool:
+        if table is not None:
+            table.write(tally.rows)
+        for row, trail in zip(tally.rows, trails, strict=True):
             if row.state == "lost":
                 trail.clear()
             else:
                 trail.append((row.x + row.w / 2, row.y + row.h / 2))
-        if writer is None and window is None:
+        if film is None and window is None:
             return True
-        picture = draw_results(frame.image, now, trails)
-        if writer is not None:
-            # frames that were skipped or dropped are filled, so that the video keeps the time of its source
-            for _ in range(frame.index - rows[0].frame + 1 - writer.count):
-                writer.write(picture)
+        picture = draw_results(frame.image, tally.rows, trails)
+        if film is not None:
+            film.show(frame, picture, gap)
         return window is None or window.show(picture)
 
     with Progress("track", source.length, quiet=args.quiet) as bar:
         bar.update()
-        if not out(first):
+        if not out(first, 1):
             return False
         for frame in source:
             results = engine.update_all(frame.image, targets)
-            bar.update(frame.index - rows[-1].frame)
-            rows += [_row(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)]
-            if not out(frame):
+            gap = frame.index - tally.last
+            bar.update(gap)
+            tally.add(frame, [_row(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)])
+            if not out(frame, gap):
                 return False
     return True
 
@@ -233,11 +305,15 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int] | None = None) -> int:
-    """Run a command line; returns 0, 2 after bad input (one line on stderr), 130 after Ctrl-C or SIGTERM.
+    """Run a command line. Returns 0; after one line on stderr 2 (bad input) or 70 (a fault of ours, or no memory left);
+    130 after Ctrl-C, SIGTERM or SIGHUP. `--debug` anywhere shows where an error was raised.
 
     train: runs the words after `siamtrack train`; it is handed in, because this package does not import that one.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    if debug:
+        argv.remove("--debug")
     # the complaints of decoder and windows would drown the one line that says what was wrong
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -257,19 +333,37 @@ def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int
         except BrokenPipeError:  # who read our output has enough of it, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
             return 0
-        except (ValueError, OSError) as error:
-            _say(f"error: {error}")
-        except ImportError as error:
-            advice = ""
-            if any(name in str(error) for name in ("libGL", "libgthread", "libxcb")):
-                advice = "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
-            _say(f"error: {error}{advice}")
-    return 2
+        except Exception as error:
+            if debug:
+                traceback.print_exception(error)
+            return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line what went wrong; returns the exit code."""
+    if isinstance(error, ImportError):
+        advice = ""
+        if any(name in str(error) for name in ("libGL", "libgthread", "libxcb")):
+            advice = "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
+        _say(f"error: {error}{advice}")
+        return 2
+    if isinstance(error, ValueError | OSError):
+        _say(f"error: {error}")
+        return 2
+    if isinstance(error, MemoryError):
+        _say(f"error: not enough memory {str(error)[:200]}; smaller frames or fewer targets help")
+    else:
+        what = " ".join(str(error).split())[:300]
+        _say(f"internal error: {type(error).__name__}: {what}; --debug shows where; please report it")
+    return INTERNAL
 
 
 @contextlib.contextmanager
 def _stopped_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM (of kill, timeout, docker stop) end the work as Ctrl-C does: what was done is kept."""
+    """Let SIGTERM (of kill, timeout, docker stop) and SIGHUP (of a terminal that closes) end the work as Ctrl-C does.
+
+    What was done is kept. Under nohup SIGHUP goes on being ignored.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -277,11 +371,16 @@ def _stopped_as_by_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone may have handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in ending}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _show_warnings_as_lines() -> None:
@@ -295,7 +394,7 @@ def _show_warnings_as_lines() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if category.__name__ == "SourceWarning":
+        if category.__name__ in ("SourceWarning", "OutputWarning"):
             from tqdm import tqdm
 
             tqdm.write(f"siamtrack: warning: {message}", file=sys.stderr)  # above the progress bar
@@ -317,9 +416,17 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as 1280x720")
+    return int(found[1]), int(found[2])
+
+
 def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
     parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where an error was raised")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     sub = commands.add_parser(
@@ -328,7 +435,9 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         description="Follow objects. Boxes are x,y,w,h in pixels, 0-based. Ctrl-C keeps what was written.",
     )
     sub.add_argument(
-        "source", metavar="SOURCE", help="video file, folder or glob of images, camera index, rtsp or http address"
+        "source",
+        metavar="SOURCE",
+        help="video file or pipe, folder or glob of images, camera index, rtsp or http address",
     )
     given = sub.add_mutually_exclusive_group(required=True)
     given.add_argument(
@@ -357,6 +466,15 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
     sub.add_argument("--start", type=int, default=0, metavar="N", help="first frame, 0-based [0]")
     sub.add_argument("--stop", type=int, metavar="N", help="frame to stop before [the end]")
+    sub.add_argument("--camera-size", type=_size, metavar="WxH", help="ask a camera for frames of this size")
+    sub.add_argument("--camera-fps", type=float, metavar="N", help="ask a camera for so many frames a second")
+    sub.add_argument(
+        "--patience",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds for which a camera or stream that drops is opened again [30]",
+    )
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
     sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 

@@ -17,8 +17,9 @@ from tracker.benchmark.events import Event, Painter
 from tracker.benchmark.judge.metrics import success_auc
 from tracker.draw import Image, draw, draw_results
 from tracker.footage.files import SourceError
+from tracker.footage.output import check_output, partial_path
 from tracker.footage.sequence import Sequence
-from tracker.footage.video import VideoWriter, check_output, frames, partial_path
+from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
 from tracker.progress import Progress
 from tracker.samples import SCENE_SEED, sample

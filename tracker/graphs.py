@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from tracker.config import ModelConfig, from_dict
+from tracker.config import ModelConfig, Range, check_ranges, from_dict, parse_json
 from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
@@ -50,10 +49,13 @@ class About:
     licence: str
     weights: str
     config: ModelConfig
-    cells: int
-    stride: int
-    first: float
+    cells: Annotated[int, Range(1, 200)]
+    stride: Annotated[int, Range(1, 64)]
+    first: Annotated[float, Range(0, 2000)]
     one_by_one: bool
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class Opened(NamedTuple):
@@ -118,7 +120,7 @@ def _open(folder: Path, name: str, threads: int | None) -> tuple[Graph, About]:
     try:
         session = _session(str(file), threads)
         said = session.get_modelmeta().custom_metadata_map[KEY]
-        return _graph(name, session), from_dict(About, json.loads(said))
+        return _graph(name, session), from_dict(About, parse_json(said))
     except KeyError:
         raise GraphError(f"{file}: a graph, but not one of siamtrack") from None
     except Exception as error:  # ONNX Runtime raises kinds of its own

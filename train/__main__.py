@@ -19,7 +19,7 @@ from tracker.config import load_yaml
 from tracker.footage.clip import Tally
 from tracker.footage.files import DataError
 from tracker.footage.layouts import LAYOUTS, detect
-from tracker.footage.video import check_output
+from tracker.footage.output import check_output
 from tracker.network import SiameseNet, average, load_network, save_network
 from train.arguments import minutes, positive, share
 from train.calibrate import calibrate, footage

@@ -17,7 +17,7 @@ from tracker.crop import Image
 from tracker.draw import draw
 from tracker.footage.clip import Clip, Seen, Tally, look
 from tracker.footage.layouts import read
-from tracker.footage.video import partial_path
+from tracker.footage.output import partial_path
 from tracker.geometry import Box
 from tracker.network import SiameseNet
 from train.config import TrainConfig

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import xml.etree.ElementTree as ElementTree
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracker.footage.video import partial_path
+from tracker.footage.output import Unfinished
 from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
+GIVEN_UP = 200  # frames whose rows may make room for the end of a file on a full disk
 
 
 class Row(NamedTuple):
@@ -46,11 +48,6 @@ def as_csv(rows: Iterable[Row]) -> str:
 def as_json(rows: Iterable[Row], meta: dict[str, Any]) -> str:
     """{"meta": {...}, "boxes": [{"frame": ..., ...}]}; 0-based px."""
     return json.dumps({"meta": meta, "boxes": [row._asdict() for row in _rounded(rows)]}, indent=1) + "\n"
-
-
-def as_txt(rows: Sequence[Row]) -> str:
-    """One target: x,y,w,h a line as in OTB, but 0-based; nan for a frame that has no row."""
-    return _frame_lines(_rounded(rows), rows[0].frame, rows[-1].frame + 1, 0)
 
 
 def as_otb(rows: Sequence[Row], length: int) -> str:
@@ -183,25 +180,80 @@ def by_target(rows: Iterable[Row]) -> dict[int, list[Row]]:
     return dict(sorted(found.items()))
 
 
-def write_boxes(path: Path, rows: Sequence[Row], meta: dict[str, Any]) -> None:
-    """Write boxes (0-based frame pixels) whole or not at all, in the format that the suffix names.
+class RowWriter:
+    """A file of boxes (0-based frame pixels), in the format that the suffix names; see `Unfinished` for its name.
 
-    .csv, .json, .txt (one target only): see `as_csv`, `as_json`, `as_txt`. Raises ValueError for another suffix.
+    .csv: header frame,time,id,x,y,w,h,score,state. .json: {"boxes": [{"frame": ..., ...}], "meta": {...}}.
+    .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or
+    dropped.
+
+    Raises ValueError: another suffix. OSError: another run writes the file, or the disk is full; what was written
+    before is kept by `close`.
     """
-    suffix = path.suffix.lower()
-    if suffix not in BOX_SUFFIXES:
-        raise ValueError(f"{path}: suffix {suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
-    write_whole(path, as_csv(rows) if suffix == ".csv" else as_json(rows, meta) if suffix == ".json" else as_txt(rows))
 
+    def __init__(self, path: Path) -> None:
+        self.path, self._kind = path, path.suffix.lower()
+        if self._kind not in BOX_SUFFIXES:
+            raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
+        self._unfinished = Unfinished(path)
+        self._file = open(self._unfinished.part, "wb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows
+        self._last: int | None = None  # frame of the last row
+        self._end = 0
+        try:
+            self._put({".csv": ",".join(Row._fields) + "\n", ".json": '{"boxes": [', ".txt": ""}[self._kind])
+        except OSError:
+            self._file.close()
+            self._unfinished.drop()
+            raise
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    part = partial_path(path)
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append the rows of one frame."""
+        texts = []
+        for row in _rounded(rows):
+            if self._kind == ".csv":
+                texts.append(",".join(map(str, row)) + "\n")
+            elif self._kind == ".json":
+                texts.append(("\n " if self._last is None else ",\n ") + json.dumps(row._asdict()))
+            else:
+                gap = 0 if self._last is None else row.frame - self._last - 1
+                texts.append("nan,nan,nan,nan\n" * gap + ",".join(map(str, row[3:7])) + "\n")
+            self._last = row.frame
+        before = self._end
+        self._put("".join(texts))
+        self._ends.append(before)
+
+    def close(self, meta: dict[str, Any]) -> None:
+        """Finish the file and give it its name. meta: what the file says of itself (.json)."""
+        end = f'\n],\n"meta": {json.dumps(meta, indent=1)}}}\n' if self._kind == ".json" else ""
+        try:
+            self._file.truncate(self._end)  # of half a row, where Ctrl-C came into one
+            while True:
+                try:
+                    self._put(end)
+                    break
+                except OSError:
+                    if not self._ends:
+                        raise
+                    self._end = self._ends.pop()  # of a full disk: the last rows make room
+                    self._file.truncate(self._end)
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+        self._unfinished.keep()
+
+    def _put(self, text: str) -> None:
+        """Write all of a text or nothing of it."""
+        data = memoryview(text.encode())
+        self._file.seek(self._end)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.truncate(self._end)
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+            raise OSError(error.errno, f"{reason}: {self.path}") from None
+        self._end = self._file.tell()
 
 
 def _frame_lines(rows: Iterable[Row], start: int, stop: int, first_pixel: int) -> str:

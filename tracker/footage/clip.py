@@ -179,7 +179,7 @@ def _decode(
             warnings.simplefilter("ignore", SourceWarning)  # counted here
             try:
                 with frames(clip.frames) as source:
-                    total = source.length
+                    total = source.count()
                 if wanted and max(wanted) >= 0:
                     with frames(clip.frames, stop=max(wanted) + 1) as source:
                         for frame in source:

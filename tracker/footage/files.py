@@ -44,22 +44,51 @@ def is_image(path: Path) -> bool:
 def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, turned as its EXIF data say; what else OpenCV makes of it with other `flags`.
 
-    Raises SourceError: missing, or not an image.
+    Values of more than 8 bits are spread: see `spread`. Raises SourceError: missing, or not an image.
     """
+    image = read_values(path, flags)
+    if image.dtype != np.uint8 and flags == cv2.IMREAD_COLOR:
+        return spread(image, value_span(image))
+    return image.astype(np.uint8, copy=False)
+
+
+def read_values(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray:
+    """As `read_image`, but with the values as they are: uint16 of many thermal cameras, float32 of some TIFF files."""
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: {'not a file' if path.exists() else 'no such file'}; wanted: an image")
+    if flags == cv2.IMREAD_COLOR:
+        flags |= cv2.IMREAD_ANYDEPTH
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on Windows
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     try:
         image = cv2.imdecode(data, flags) if data.size else None
+        if image is None and data.size and flags & cv2.IMREAD_ANYDEPTH:  # floats are not made colour
+            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:
         raise SourceError(f"{path}: not a readable image ({', '.join(IMAGE_SUFFIXES)})")
-    return image.astype(np.uint8, copy=False)
+    return np.asarray(image)[..., :3] if image.ndim == 3 else np.asarray(image)
+
+
+def value_span(image: NDArray) -> tuple[float, float]:
+    """Least and greatest value of an image, but for one in a thousand: a few pixels of a sensor are always off."""
+    values = image[np.isfinite(image)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (0.1, 99.9)).tolist()
+    return low, max(high, low + 1e-6)
+
+
+def spread(image: NDArray, span: tuple[float, float]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, `span` from black to white; NaN is black."""
+    low, high = span
+    shown = np.clip((np.nan_to_num(image.astype(np.float32), nan=low) - low) * (255 / (high - low)), 0, 255)
+    grey = np.rint(shown).astype(np.uint8)
+    return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -128,7 +128,7 @@ def read_target(folder: Path, target: str, first: int | None, name: str, one_bas
     boxes = _boxes(path, rows) - np.array([one_based, one_based, 0, 0])
     begin = int(np.flatnonzero(np.isfinite(boxes[:, 0]))[0]) if first is None else first
     with frames(found[0]) as source:
-        rate, count = source.fps or 30.0, source.length
+        rate, count = source.fps or 30.0, source.count()
     if count is not None and len(boxes) > count:
         raise DataError(f"{path}: a box on frame {len(boxes) - 1}, the video has {count} frames")
     pictures = tuple(ClipFrame(found[0], index) for index in range(begin, len(boxes)))

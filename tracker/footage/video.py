@@ -6,28 +6,49 @@ import contextlib
 import glob
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tracker.crop import Image
-from tracker.footage.files import IMAGE_SUFFIXES, SourceError, is_image, natural_key, read_image
+from tracker.extras import how_to_get
+from tracker.footage.containers import counted_share
+from tracker.footage.files import (
+    IMAGE_SUFFIXES,
+    SourceError,
+    is_image,
+    natural_key,
+    read_values,
+    spread,
+    value_span,
+)
+from tracker.footage.output import Unfinished, check_output
+from tracker.footage.pyav import AvCapture
 
 DEFAULT_FPS = 30.0  # the clock of sources that carry none
-ALLOWED = "a video file, a folder or glob of images, a camera index, or an rtsp:// or http:// address"
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt")  # others are not handed to FFmpeg
+ALLOWED = "a video file or pipe, a folder or glob of images, a camera index, or an rtsp:// or http:// address"
+PATIENCE = 30.0  # seconds for which a camera or stream that drops is opened again and again
+LONGEST_WAIT = 8.0  # seconds between two tries
+GREY_16 = int.from_bytes(b"Y1\x00\x10", "little")  # FFmpeg's tag of 16-bit grey
+SECRETS = r"(?i)([?&;][^=&;]*(?:pass|pwd|token|key|secret|auth|sig)[^=&;]*=)[^&;#]*"
 
 
 class SourceWarning(UserWarning):
-    """Frames that a source announced but that could not be read."""
+    """Frames that a source announced but that could not be read, or are not shown as they are."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,11 +66,22 @@ class Frame:
 
 
 class Capture(Protocol):
-    """The part of cv2.VideoCapture that CameraReader uses."""
+    """The part of cv2.VideoCapture that the readers use."""
 
+    def grab(self) -> bool: ...
+    def retrieve(self) -> tuple[bool, Any]: ...
+    def set(self, prop: int, value: float) -> bool: ...
     def read(self) -> tuple[bool, Any]: ...
     def get(self, prop: int) -> float: ...
     def release(self) -> None: ...
+
+
+PTS = getattr(cv2, "CAP_PROP_PTS", -1)  # time stamp in frames; OpenCV before 4.11 has none, and gives 0
+
+
+def _tell_span(name: str, dtype: np.dtype, span: tuple[float, float]) -> None:
+    shown = f"{span[0]:g} to {span[1]:g}, the range of the first image, is shown from black to white"
+    warnings.warn(f"{name}: values are {dtype}; {shown}", SourceWarning, stacklevel=5)
 
 
 class Source:
@@ -62,6 +94,7 @@ class Source:
     skipped: announced frames that could not be read so far
     dropped: live frames that nobody took so far
     truncated: decoding ended before the announced end
+    reconnects: how often a live source was lost and came back
     """
 
     length: int | None = None
@@ -70,6 +103,7 @@ class Source:
     skipped: int = 0
     dropped: int = 0
     truncated: bool = False
+    reconnects: int = 0
 
     def __init__(self, name: str, start: int, stop: int | None) -> None:
         self.name = name
@@ -93,6 +127,10 @@ class Source:
             self.close()
             raise
         self.size = (self._first.image.shape[1], self._first.image.shape[0])
+
+    def count(self) -> int | None:
+        """Frames from start to stop as they are, which may be others than announced; None when unknown."""
+        return self.length
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -125,13 +163,30 @@ class Source:
 
 
 class VideoReader(Source):
-    """Every frame of a video file, or of an address that announces its length, in order."""
+    """Every frame of a video file or pipe, or of an address that announces its length, in order.
 
-    def __init__(self, name: str, capture: cv2.VideoCapture, start: int = 0, stop: int | None = None) -> None:
+    shown: of the frames that are announced, see `containers.counted_share`. path: the file; None: a pipe or an address.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capture: Capture,
+        start: int = 0,
+        stop: int | None = None,
+        shown: float | None = 1.0,
+        path: Path | None = None,
+    ) -> None:
         super().__init__(name, start, stop)
-        self._capture = capture
+        self._capture, self._path = capture, path
         announced, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if 0 < fps < 1e4 else None
+        if announced > 0 and shown is not None and shown < 1 - 0.5 / announced:
+            announced, shown = round(announced * shown), None
+        self._counted = shown is not None
+        self._span: tuple[float, float] | None = None
+        if capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT) == GREY_16:  # OpenCV would show the upper 8 bits alone
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         self._announced = self._end = 0  # unknown
         if 0 < announced < 1e9:
             if start >= announced:
@@ -141,7 +196,18 @@ class VideoReader(Source):
             self._end = self._announced if stop is None else min(self._announced, stop)
             self.length = self._end - start
         self._index, self._time = -1, -1.0
+        self._reached = 0.0  # the end of the last frame by the clock of the stream, in frames
         self._open()
+
+    def count(self) -> int | None:
+        """See `Source.count`; where the container does not count its frames, the file is decoded once more."""
+        if self._counted or self._path is None:
+            return self.length
+        capture, got = _open_capture(self._path), 0
+        while (self._stop is None or got < self._stop) and capture.grab():
+            got += 1
+        capture.release()
+        return max(got - self._start, 0)
 
     def _read(self) -> Frame | None:
         while self._stop is None or self._index + 1 < self._stop:
@@ -153,16 +219,32 @@ class VideoReader(Source):
             if seconds <= self._time:  # none in this stream
                 seconds = self._index / (self.fps or DEFAULT_FPS)
             self._time = max(seconds, 0.0)
+            self._reached = 1 + max(self._time * (self.fps or 0), self._capture.get(PTS))
             if self._index < self._start:  # grabbing is slower than seeking, but exact in every container
                 continue
             ok, image = self._capture.retrieve()
             if ok and image is not None:
-                return Frame(np.asarray(image, np.uint8), self._index, self._time)
+                return Frame(self._picture(np.asarray(image)), self._index, self._time)
             self._skip(self._index, self._index + 1)
         return None
 
+    def _picture(self, image: NDArray) -> Image:
+        """A frame as (H, W, 3) uint8."""
+        if image.dtype == np.uint8:
+            return image
+        if self._span is None:
+            self._span = value_span(image)
+            _tell_span(self.name, image.dtype, self._span)
+        return spread(image, self._span)
+
+    def _complete(self) -> bool:
+        """Whether what was announced is only an estimate, and the clock of the stream has come to its end."""
+        return not self._counted and self._reached >= self._announced - 1
+
     def _recover(self) -> bool:
         """Step over a damaged stretch, at which the decoder stops although the file goes on."""
+        if self._complete():
+            return False
         # AVI has no time stamps to tell where a seek has led, and its decoder goes on by itself
         if not self._announced or self.fps is None or self.name.lower().endswith(".avi"):
             return False
@@ -187,7 +269,7 @@ class VideoReader(Source):
 
     def _report_end(self) -> None:
         got = self._index + 1
-        if self._start < got < self._end:
+        if self._start < got < self._end and not self._complete():
             self.skipped += self._end - got
             self.truncated = True
             warnings.warn(
@@ -210,13 +292,20 @@ class ImageReader(Source):
         self._paths = paths[:stop]
         self.length = len(self._paths) - start
         self._index = start - 1
+        self._span: tuple[float, float] | None = None  # of the values of the first image, if they are no bytes
         self._open()
 
     def _read(self) -> Frame | None:
         while self._index + 1 < len(self._paths):
             self._index += 1
             try:
-                return Frame(read_image(self._paths[self._index]), self._index, self._index / DEFAULT_FPS)
+                image = read_values(self._paths[self._index])
+                if image.dtype != np.uint8:
+                    if self._span is None:
+                        self._span = value_span(image)
+                        _tell_span(self.name, image.dtype, self._span)
+                    image = spread(image, self._span)
+                return Frame(np.asarray(image, np.uint8), self._index, self._index / DEFAULT_FPS)
             except SourceError as error:
                 self.skipped += 1
                 warnings.warn(f"{error}, skipped", SourceWarning, stacklevel=3)
@@ -229,19 +318,32 @@ class CameraReader(Source):
     capture: an opened cv2.VideoCapture or anything with its read, get and release; owned and released by the reader
     start, stop: frames from the opening of the source, half-open
     timeout: seconds without a frame after which the source counts as lost
+    reopen: opens the source again once it is lost, or returns None; None: it is not opened again
+    patience: seconds for which that is tried, after waits that double from half a second to `LONGEST_WAIT`
+
+    Times are those of the capture's clock where it has one, else of the arrival.
     """
 
     def __init__(
-        self, capture: Capture, name: str = "camera", start: int = 0, stop: int | None = None, timeout: float = 10.0
+        self,
+        capture: Capture,
+        name: str = "camera",
+        start: int = 0,
+        stop: int | None = None,
+        timeout: float = 10.0,
+        reopen: Callable[[], Capture | None] | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(name, start, stop)
         self._capture, self._timeout = capture, timeout
+        self._reopen, self._patience = reopen, patience
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if 0 < fps < 1e4 else None
         self._news = threading.Condition()
         self._slot: Frame | None = None
         self._failure: str | None = None
-        self._stopping = False
+        self._returns: list[str] = []  # what is to be said of them
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._pump, name=f"siamtrack {name}", daemon=True)
         self._thread.start()
         self._open()
@@ -254,22 +356,26 @@ class CameraReader(Source):
         return super().__next__()
 
     def _pump(self) -> None:
-        index, begin, failure = 0, 0.0, ""
+        index, clock, failure = 0, _Clock(), ""
         try:
-            while not self._stopping and (self._stop is None or index < self._stop):
-                ok, image = self._capture.read()
-                now = time.monotonic()
+            while not self._stopping.is_set() and (self._stop is None or index < self._stop):
+                ok, image, why = self._next_image()
                 if not ok or image is None:
-                    failure = f"{self.name} was lost: it stopped delivering after {index} frames"
+                    failure = f"{self.name} was lost: it stopped delivering after {index} frames{why}"
+                    if index and self._come_back():
+                        clock.restart()
+                        continue
                     break
-                begin = begin if index else now
+                seconds = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
                 if index >= self._start:
                     with self._news:
                         self.dropped += self._slot is not None
-                        self._slot = Frame(image, index, now - begin)
+                        self._slot = Frame(image, index, seconds)
                         self._news.notify()
                 index += 1
-        except Exception as error:  # of the driver, in a thread that nobody watches: hand it to the reader
+            else:
+                failure = ""
+        except Exception as error:  # in a thread that nobody watches: hand it to the reader
             failure = f"{self.name} was lost after {index} frames: {error}"
         finally:
             self._capture.release()  # here, because releasing under a running read crashes some drivers
@@ -277,51 +383,128 @@ class CameraReader(Source):
                 self._failure = failure
                 self._news.notify()
 
+    def _next_image(self) -> tuple[bool, Any, str]:
+        try:
+            return *self._capture.read(), ""
+        except Exception as error:  # of the driver
+            return False, None, f": {error}"
+
+    def _come_back(self) -> bool:
+        """Open the source again, with longer and longer waits; False when it does not come back."""
+        if self._reopen is None:
+            return False
+        lost, wait = time.monotonic(), 0.5
+        while time.monotonic() - lost < self._patience and not self._stopping.wait(wait):
+            wait = min(2 * wait, LONGEST_WAIT)
+            again = self._reopen()
+            if again is not None:
+                self._capture.release()
+                self._capture = again
+                with self._news:
+                    self.reconnects += 1
+                    self._returns.append(f"{self.name} was lost for {time.monotonic() - lost:.1f} s and is back")
+                return True
+        return False
+
     def _read(self) -> Frame | None:
+        wait = self._timeout + (self._patience + self._timeout if self._reopen else 0)
         with self._news:
-            if not self._news.wait_for(lambda: self._slot or self._failure is not None, self._timeout):
-                raise SourceError(f"{self.name} was lost: no frame for {self._timeout:g} s")
+            if not self._news.wait_for(lambda: self._slot or self._failure is not None, wait):
+                raise SourceError(f"{self.name} was lost: no frame for {wait:g} s")
             frame, self._slot = self._slot, None
-            if frame is None and self._failure:
-                raise SourceError(self._failure)
-            return frame
+            returns, self._returns = self._returns, []
+        for text in returns:
+            warnings.warn(text, SourceWarning, stacklevel=3)
+        if frame is None and self._failure:
+            raise SourceError(self._failure)
+        return frame
 
     def _release(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._thread.join(self._timeout)  # a read that hangs keeps the daemon thread, not the program
 
 
-def frames(source: str | Path | int, start: int = 0, stop: int | None = None) -> Source:
+class _Clock:
+    """Seconds since the first frame: by the time stamps of a capture where they go on, else by the time of arrival."""
+
+    def __init__(self) -> None:
+        self._seconds = self._stamp = self._wall = -1.0
+
+    def restart(self) -> None:
+        """The capture is another one: its time stamps begin anew."""
+        self._stamp = -1.0
+
+    def read(self, stamp: float) -> float:
+        """stamp: of the capture, seconds; 0 where it has none."""
+        now, step = time.monotonic(), stamp - self._stamp
+        passed = now - self._wall
+        if self._seconds < 0:
+            self._seconds = 0.0
+        elif 0 < step < LONGEST_WAIT and self._stamp >= 0:
+            self._seconds += step
+        else:
+            self._seconds += passed
+        self._stamp, self._wall = stamp, now
+        return self._seconds
+
+
+def frames(
+    source: str | Path | int,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    camera_size: tuple[int, int] | None = None,
+    camera_fps: float | None = None,
+    patience: float = PATIENCE,
+) -> Source:
     """Open a source of frames; iterate it once, inside a with statement.
 
-    source: path of a video file, of a folder of images or a glob (both in natural order), camera index (int or digits),
-        or an address such as rtsp://... or http://... Cameras and live streams hand over their newest frame.
+    source: path of a video file or pipe (/dev/stdin too), of a folder of images or a glob (both in natural order),
+        camera index (int or digits), or an address (rtsp, rtmp, http, udp, rtp, srt). What exists is opened, whatever
+        it is called. Cameras and live streams hand over their newest frame.
     start, stop: frame indices, half-open; exact, so the frames before start are decoded
+    camera_size, camera_fps: (width, height) and frames a second that a camera is asked for
+    patience: seconds for which a camera or live stream that drops is opened again and again; 0 gives up at once
 
     Raises SourceError when the source is missing, empty, truncated beyond use or not a video, and ValueError for a bad
     range.
-    Frames in the middle that cannot be read are skipped, counted in .skipped and named in a SourceWarning.
+    Frames in the middle that cannot be read are skipped, counted in .skipped and named in a SourceWarning. So is a
+    stream that came back, and an image of more than 8 bits, which is spread over the range of the first one.
     """
-    if isinstance(source, bool) or not isinstance(source, (str, Path, int)):
+    if isinstance(source, bool) or not isinstance(source, str | Path | Integral):
         raise TypeError(f"source is {type(source).__name__}; allowed: {ALLOWED}")
     if start < 0 or (stop is not None and stop <= start):
         raise ValueError(f"start {start} and stop {stop} must hold 0 <= start < stop")
+    if not 0 <= patience <= 1e6:
+        raise ValueError(f"patience {patience} must be in [0, 1e6] s")
+    if camera_size is not None and not (len(camera_size) == 2 and min(camera_size) > 0):
+        raise ValueError(f"camera_size {camera_size} must be a width and a height above 0")
+    if camera_fps is not None and not 0 < camera_fps <= 1e4:
+        raise ValueError(f"camera_fps {camera_fps} must be in (0, 10000]")
     text = str(source).strip()
     if not text:
         raise SourceError(f"the source is an empty string; allowed: {ALLOWED}")
-    if isinstance(source, int) or (text.isascii() and text.isdigit() and not Path(text).exists()):
-        return _open_camera(int(text), start, stop)
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
-        return _open_address(text, start, stop)
-    path = Path(source)
+    if "\0" in text:
+        raise SourceError(f"{text!r} is no path; allowed: {ALLOWED}")
+    wanted = Wanted(camera_size, camera_fps)
+    path = Path(source) if isinstance(source, str | Path) else None
+    there = path is not None and _exists(path)
+    if path is None or (text.isascii() and text.isdigit() and not there):
+        return _open_camera(int(text), start, stop, wanted, patience)
+    if found := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", text):
+        if found[1].lower() not in SCHEMES:
+            raise SourceError(f"{masked(text)}: {found[1]}:// is not opened; allowed: {ALLOWED}")
+        return _open_address(text, start, stop, patience)
     if path.is_char_device():  # /dev/video0
-        return _open_camera(text, start, stop)
+        return _open_camera(text, start, stop, wanted, patience)
     if path.is_dir():
         paths = [p for p in path.iterdir() if is_image(p)]
         if not paths:
             raise SourceError(f"{path}: a folder without images ({', '.join(IMAGE_SUFFIXES)})")
         return ImageReader(str(path), sorted(paths, key=natural_key), start, stop)
-    if path.exists():
+    if path.is_fifo() or path.is_socket():  # which can be read only once: nothing is looked up in it before
+        return VideoReader(str(path), _decodable(cv2.VideoCapture(str(path)), str(path)), start, stop, None)
+    if there:
         return _open_file(path, start, stop)
     if glob.has_magic(text):
         pattern = glob.escape(str(path.parent)) + os.sep + path.name if path.parent.is_dir() else text
@@ -329,7 +512,19 @@ def frames(source: str | Path | int, start: int = 0, stop: int | None = None) ->
         if not paths:
             raise SourceError(f"{text}: the glob matches no image ({', '.join(IMAGE_SUFFIXES)})")
         return ImageReader(text, sorted(paths, key=natural_key), start, stop)
-    raise SourceError(f"{text!r} does not exist; allowed: {ALLOWED}")
+    raise SourceError(f"{masked(text)!r} does not exist; allowed: {ALLOWED}")
+
+
+def masked(text: str) -> str:
+    """An address without the password and the other secrets in it, which have no place in messages and files."""
+    return re.sub(SECRETS, r"\1***", re.sub(r"//[^/?#]*@", "//", text))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise SourceError(f"{str(path)[:200]} cannot be read: {error.strerror}") from None
 
 
 def _open_file(path: Path, start: int, stop: int | None) -> Source:
@@ -343,56 +538,109 @@ def _open_file(path: Path, start: int, stop: int | None) -> Source:
     pages = cv2.imcount(str(path)) if path.suffix.lower() in IMAGE_SUFFIXES else 1
     if pages > 1:
         raise SourceError(f"{path} holds {pages} pictures; write each into a file of its own and give their folder")
-    capture = cv2.VideoCapture(os.path.abspath(path))  # FFmpeg takes what stands before a colon for a protocol
+    return VideoReader(str(path), _open_capture(path), start, stop, counted_share(path), path)
+
+
+def _open_capture(path: Path) -> Capture:
+    """What decodes a file: OpenCV, or PyAV where OpenCV does not. Raises SourceError: neither."""
+    name = os.path.abspath(path)  # FFmpeg takes what stands before a colon for a protocol
+    capture = _decodable(cv2.VideoCapture(name), str(path))
+    why = ""
+    first, second = capture.read(), capture.read()
+    if not first[0] and _codec(capture) in ("AV01", "av01"):
+        why = "is AV1 video"
+    elif second[0] and np.array_equal(first[1], second[1]) and not _shown(name):
+        why = "is interlaced video"
+    capture.release()
+    if not why:
+        return cv2.VideoCapture(name)
+    try:
+        return AvCapture(name)
+    except ImportError:
+        raise SourceError(
+            f"{path} {why}, which this OpenCV ({cv2.__version__}) does not decode; install PyAV: {how_to_get('video')}"
+            f" or convert the file: ffmpeg -i IN -vf yadif -c:v libx264 OUT.mp4"
+        ) from None
+    except OSError as error:
+        raise SourceError(str(error)) from None
+
+
+def _decodable(capture: cv2.VideoCapture, name: str) -> cv2.VideoCapture:
     if not capture.isOpened():
-        raise SourceError(f"{path} is not a video, or truncated beyond use (an mp4 needs its end); allowed: {ALLOWED}")
-    return VideoReader(str(path), capture, start, stop)
+        raise SourceError(f"{name} is not a video, or truncated beyond use (an mp4 needs its end); allowed: {ALLOWED}")
+    return capture
 
 
-def _open_camera(device: int | str, start: int, stop: int | None) -> Source:
-    if isinstance(device, int) and device < 0:
-        raise SourceError(f"camera {device} does not exist; cameras count from 0")
-    capture = cv2.VideoCapture(device)
-    if not capture.isOpened():
-        raise SourceError(f"camera {device} cannot be opened; is it plugged in, free, and are you allowed to use it?")
-    return CameraReader(capture, f"camera {device}", start, stop)
+def _codec(capture: cv2.VideoCapture) -> str:
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace")
 
 
-def _open_address(address: str, start: int, stop: int | None, timeout: float = 10.0) -> Source:
-    wait = int(timeout * 1000)
-    capture = cv2.VideoCapture(
-        address, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait]
+def _shown(name: str) -> bool:
+    """Whether OpenCV writes the frames of a file into its pictures.
+
+    OpenCV 4.13 and 5.0 fail at interlaced ones, call that success, and hand over the same garbage for every frame.
+    FFmpeg complains, but how much it says is settled once in a process; so another one is asked.
+    """
+    code = "import cv2, sys; cv2.VideoCapture(sys.argv[1]).read()"
+    said = subprocess.run(
+        [sys.executable, "-c", code, name],
+        env={**os.environ, "OPENCV_FFMPEG_LOGLEVEL": "16", "OPENCV_LOG_LEVEL": "ERROR"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
-    name = re.sub(r"//[^/@]*@", "//", address)  # a password has no place in messages
-    if not capture.isOpened():
+    return b"interlaced" not in said.stdout
+
+
+class Wanted(NamedTuple):
+    """What a camera is asked for; None: what it gives by itself."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+
+
+def _open_camera(device: int | str, start: int, stop: int | None, wanted: Wanted, patience: float) -> Source:
+    if isinstance(device, int) and not 0 <= device < 1000:
+        raise SourceError(f"camera {device} does not exist; cameras count from 0")
+
+    def open_it() -> cv2.VideoCapture | None:
+        capture = cv2.VideoCapture(device)
+        if not capture.isOpened():
+            return None
+        if wanted.size:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, wanted.size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.size[1])
+        if wanted.fps:
+            capture.set(cv2.CAP_PROP_FPS, wanted.fps)
+        return capture
+
+    capture = open_it()
+    if capture is None:
+        raise SourceError(f"camera {device} cannot be opened; is it plugged in, free, and are you allowed to use it?")
+    source = CameraReader(capture, f"camera {device}", start, stop, reopen=open_it, patience=patience)
+    if wanted.size and source.size != wanted.size:
+        got = f"{source.size[0]} x {source.size[1]}"
+        asked = f"{wanted.size[0]} x {wanted.size[1]}"
+        warnings.warn(f"camera {device} gives {got} px, not {asked}", SourceWarning, stacklevel=3)
+    return source
+
+
+def _open_address(address: str, start: int, stop: int | None, patience: float, timeout: float = 10.0) -> Source:
+    wait = int(timeout * 1000)
+
+    def open_it() -> cv2.VideoCapture | None:
+        capture = cv2.VideoCapture(
+            address, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, wait, cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait]
+        )
+        return capture if capture.isOpened() else None
+
+    name, capture = masked(address), open_it()
+    if capture is None:
         raise SourceError(f"{name} cannot be opened: no answer within {timeout:g} s, or not a video")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a recording, not a live stream: nothing need be dropped
-        return VideoReader(name, capture, start, stop)
-    return CameraReader(capture, name, start, stop, timeout)
-
-
-def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = False) -> Path:
-    """Return path if a file can be written there; find out before the work, not after it.
-
-    Raises ValueError for another suffix, FileExistsError without force, OSError for a missing or read-only folder.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(suffixes)}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder")
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; remove it, or overwrite it by --force (in Python force=True)")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: the folder {path.parent} is not writable")
-    return path
-
-
-def partial_path(path: Path) -> Path:
-    """A temporary name in the folder of path, with its suffix; to be moved onto path by os.replace when whole."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        counted = Path(urlsplit(address).path).suffix.lower() in (".mp4", ".m4v", ".mov", ".avi")
+        return VideoReader(name, capture, start, stop, 1.0 if counted else None)
+    return CameraReader(capture, name, start, stop, timeout, open_it, patience)
 
 
 @contextlib.contextmanager
@@ -409,16 +657,20 @@ def _hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
+MOST_FPS = 1000.0  # of a video that is written
 CODECS = {".mp4": ("avc1", "mp4v"), ".webm": ("VP80",)}  # the first that this OpenCV can encode
 
 
 class VideoWriter:
     """A video file that appears whole when it is closed, also when the work ends by an exception or Ctrl-C.
 
+    After a kill or a power cut a .webm can be played up to its last seconds, see `output.Unfinished`; an .mp4 cannot,
+    it needs its end.
+
     path: ends in .webm (VP8, which browsers play) or .mp4 (H.264 where this OpenCV can encode it, as that from PyPI on
         Linux cannot; else MPEG-4 part 2, eight times as fast as VP8, but not played by browsers); an existing file is
         refused unless force
-    fps: frames a second, in (0, 1000]
+    fps: frames a second, in (0, `MOST_FPS`]
     size: (width, height), pixels; an odd last column or row is cut off, the codec wants even sizes
 
     codec: the one that was taken, of CODECS
@@ -428,20 +680,21 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int], force: bool = False) -> None:
         self.path = check_output(path, tuple(CODECS), force)
-        if not 0 < fps <= 1000:
-            raise ValueError(f"fps {fps} must be in (0, 1000]")
+        if not 0 < fps <= MOST_FPS:
+            raise ValueError(f"fps {fps} must be in (0, {MOST_FPS:g}]")
         self.size = (int(size[0]), int(size[1]))
         if min(self.size) < 2:
             raise ValueError(f"video size {self.size} must be at least 2 x 2 pixels")
         self.count, self.saved = 0, False
-        self._part = partial_path(self.path)
+        self._unfinished = Unfinished(self.path)
+        self._part = self._unfinished.part
         for codec in CODECS[self.path.suffix.lower()]:
             self.codec, code = codec, cv2.VideoWriter.fourcc(*codec)
             with _hushed():
                 self._writer: cv2.VideoWriter | None = cv2.VideoWriter(str(self._part), code, float(fps), self.size)
             if self._writer.isOpened():
                 return
-        self._part.unlink(missing_ok=True)
+        self._unfinished.drop()
         raise OSError(f"{self.path}: the encoder did not start at {fps:g} fps and {self.size} pixels")
 
     def write(self, image: Image) -> None:
@@ -475,9 +728,9 @@ class VideoWriter:
         capture.release()
         self.saved = 0 < self.count <= written  # one more where Ctrl-C came before it was counted
         if self.saved:
-            os.replace(self._part, self.path)
+            self._unfinished.keep()
             return
-        self._part.unlink(missing_ok=True)
+        self._unfinished.drop()
         if self.count:
             raise OSError(f"{self.path}: the video could not be written whole and was not kept; is the disk full?")
 

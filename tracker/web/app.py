@@ -24,7 +24,7 @@ from tracker.crop import Image
 from tracker.footage import boxes as formats
 from tracker.footage.dataset import WRITTEN
 from tracker.footage.files import DataError
-from tracker.footage.video import partial_path
+from tracker.footage.output import partial_path
 from tracker.samples import sample
 from tracker.tracker import weight_names
 from tracker.web.access import Folders, Guard, check_address, receive_upload

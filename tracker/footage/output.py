@@ -1,0 +1,111 @@
+"""Files that are being written: they appear whole, one run writes each, and what a killed run left is found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, so what a killed run left is not found either
+    fcntl = None  # type: ignore[assignment]
+
+LEAST_FREE = 2**20  # bytes on the disk below which no work is begun
+
+
+class OutputWarning(UserWarning):
+    """What was found where a file is to be written."""
+
+
+def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = False) -> Path:
+    """Return path if a file can be written there; find out before the work, not after it.
+
+    Raises ValueError for another suffix, FileExistsError without force, OSError for a folder that is not there, or not
+    writable, or full.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(suffixes)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; remove it, or overwrite it by --force (in Python force=True)")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: the folder {path.parent} is not writable")
+    if shutil.disk_usage(path.parent).free < LEAST_FREE:
+        raise OSError(f"{path}: the disk of {path.parent.resolve()} is full")
+    return path
+
+
+def partial_path(path: Path) -> Path:
+    """A temporary name in the folder of path, with its suffix; to be moved onto path by os.replace when whole."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+class Unfinished:
+    """A file that gets its name when it is whole. Until then `part` beside it is locked for this process.
+
+    part: .NAME.part.SUFFIX. One that a killed run left gets the name NAME.unfinished.SUFFIX, and an `OutputWarning`
+    says so.
+    Raises OSError: another run writes this file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
+        self._lock: int | None = None
+        while self._lock is None:
+            lock = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._claim(lock)
+            except BaseException:
+                os.close(lock)
+                raise
+
+    def _claim(self, lock: int) -> None:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OSError(f"{self.path}: another run is writing this file") from None
+            if not _is_open_as(self.part, lock):  # whoever held it has just moved it away
+                os.close(lock)
+                return
+            if os.fstat(lock).st_size:
+                self._put_aside()
+                os.close(lock)
+                return
+        self._lock = lock
+
+    def _put_aside(self) -> None:
+        """What a killed run left becomes a file with a name."""
+        stem, suffix = self.path.stem, self.path.suffix
+        names = (self.path.with_name(f"{stem}.unfinished{f'-{n}' if n else ''}{suffix}") for n in range(10**6))
+        free = next(name for name in names if not name.exists())
+        os.replace(self.part, free)
+        warnings.warn(f"a run that was killed left {free.name} beside {self.path}", OutputWarning, stacklevel=4)
+
+    def keep(self) -> None:
+        """All of it is there: give it its name."""
+        os.replace(self.part, self.path)
+        self._unlock()
+
+    def drop(self) -> None:
+        """Leave nothing."""
+        self.part.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _is_open_as(path: Path, number: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(number))
+    except FileNotFoundError:
+        return False

@@ -93,14 +93,17 @@ def saved_at_the_end(save: Callable[[], None], batches: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Says whether Ctrl-C or SIGTERM came, instead of ending the process within a step."""
+    """Says whether Ctrl-C, SIGTERM or SIGHUP came, instead of ending the process within a step."""
     asked = False
 
     def note(*_: object) -> None:
         nonlocal asked
         asked = True
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        ending.append(signal.SIGHUP)
+    before = {s: signal.signal(s, note) for s in ending}
     try:
         yield lambda: asked
     finally:

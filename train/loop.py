@@ -21,6 +21,7 @@ from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.extras import how_to_get
+from tracker.footage.output import only_run
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
@@ -363,7 +364,8 @@ class Run:
         form = "{desc} {n:.1f}% {elapsed}<{remaining} {postfix}"
         silent = not self.processes.first
         progress_bar = partial(tqdm, total=100, desc=self.folder.name, mininterval=10, bar_format=form, disable=silent)
-        with asked_to_stop() as asked, progress_bar() as bar, saved_at_the_end(self._save_and_draw, batches):
+        alone = only_run(self.folder) if self.processes.first else nullcontext()
+        with alone, asked_to_stop() as asked, progress_bar() as bar, saved_at_the_end(self._save_and_draw, batches):
             while not stop:
                 progress = self.seconds / (60 * minutes) if minutes is not None else self.step / optim.steps
                 if progress >= 1 or self.step == stop_at:

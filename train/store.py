@@ -26,6 +26,7 @@ from tracker.crop import mean_colour
 from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, look
 from tracker.footage.files import DataError
 from tracker.footage.layouts import detect, read
+from tracker.footage.output import only_run
 
 MAX_CUTOUT = 224  # px, longest side of a stored cut-out
 CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
@@ -207,7 +208,11 @@ def prepare(sources: Sequence[Path], folder: Path, layout: str | None = None) ->
     Raises DataError for a layout that is not known or when nothing can be used, StoreError when the disk is full.
     """
     known = [(Path(source), layout or detect(Path(source))) for source in sources]
-    folder.mkdir(parents=True, exist_ok=True)
+    with only_run(folder):
+        return _prepare(known, folder)
+
+
+def _prepare(known: list[tuple[Path, str]], folder: Path) -> Tally:
     tally = Tally()
     pixels, index = folder / "pixels.partial.bin", folder / "index.partial.npz"
     try:
@@ -218,7 +223,9 @@ def prepare(sources: Sequence[Path], folder: Path, layout: str | None = None) ->
                     bar.set_postfix_str(clip.name, refresh=False)
                     writer.clip(clip)
         if not writer.tracks:
-            raise DataError("\n".join([f"no usable box in {', '.join(map(str, sources))}", *tally.lines()]))
+            raise DataError(
+                "\n".join([f"no usable box in {', '.join(str(source) for source, _ in known)}", *tally.lines()])
+            )
         writer.index(index)
         (folder / "index.npz").unlink(missing_ok=True)  # from here to the end there is no store
         pixels.replace(folder / "pixels.bin")

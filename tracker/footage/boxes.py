@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracker.footage.output import Unfinished
+from tracker.footage.output import Unfinished, partial_path
 from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
@@ -254,6 +254,16 @@ class RowWriter:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
             raise OSError(error.errno, f"{reason}: {self.path}") from None
         self._end = self._file.tell()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    part = partial_path(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _frame_lines(rows: Iterable[Row], start: int, stop: int, first_pixel: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
@@ -56,29 +58,12 @@ class Unfinished:
 
     def __init__(self, path: Path) -> None:
         self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
-        self._lock: int | None = None
-        while self._lock is None:
-            lock = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                self._claim(lock)
-            except BaseException:
-                os.close(lock)
-                raise
-
-    def _claim(self, lock: int) -> None:
-        if fcntl:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise OSError(f"{self.path}: another run is writing this file") from None
-            if not _is_open_as(self.part, lock):  # whoever held it has just moved it away
-                os.close(lock)
-                return
-            if os.fstat(lock).st_size:
-                self._put_aside()
-                os.close(lock)
-                return
-        self._lock = lock
+        busy = f"{path}: another run is writing this file"
+        self._lock: int | None = _locked(self.part, busy)
+        if fcntl and os.fstat(self._lock).st_size:
+            self._put_aside()
+            os.close(self._lock)
+            self._lock = _locked(self.part, busy)
 
     def _put_aside(self) -> None:
         """What a killed run left becomes a file with a name."""
@@ -102,6 +87,35 @@ class Unfinished:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """While this lasts no other run works in `folder`, which is made. Raises OSError: one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".running"
+    lock = _locked(file, f"{folder}: another run works in this folder; wait for it, or name another one")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked(path: Path, busy: str) -> int:
+    """The number of a file that is open and locked for this process. Raises OSError with the text `busy`."""
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if fcntl is None:
+            return number
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(number)
+            raise OSError(busy) from None
+        if _is_open_as(path, number):
+            return number
+        os.close(number)  # whoever held it has just moved it away
 
 
 def _is_open_as(path: Path, number: int) -> bool:

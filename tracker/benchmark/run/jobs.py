@@ -19,6 +19,7 @@ from tracker.benchmark.run.cluster import run_ray
 from tracker.benchmark.run.machine import load_a_core, processor
 from tracker.benchmark.run.runner import warm_up
 from tracker.benchmark.run.workers import Job, run_job, run_workers
+from tracker.footage.output import only_run
 from tracker.footage.sequence import Sequence
 
 
@@ -81,7 +82,8 @@ def run_all(
     total = sum(len(job.part.sequence) for job in todo)
     often = 0.1 if sys.stderr.isatty() else 30.0  # seconds between lines of progress
     how = {"processor": processor(), "at once": _at_once(workers, len(todo), ray)}  # what its latency depends on
-    with tqdm(total=total, unit="frame", disable=quiet, desc=protocol, mininterval=often) as bar:
+    shown = tqdm(total=total, unit="frame", disable=quiet, desc=protocol, mininterval=often)
+    with only_run(out), shown as bar:
         if ray:
             finished = run_ray(todo, ray, workers, timeout, bar)
         else:

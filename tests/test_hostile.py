@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from tracker import Tracker
-from tracker.config import SIAMFC, LongTerm, to_dict
+from tracker import SiamtrackError, Tracker, frames
+from tracker.config import SIAMFC, LongTerm, ModelConfig, load_yaml, to_dict
 from tracker.geometry import iou
 from tracker.network import CheckpointError, SiameseNet
 from tracker.scene import Scene
@@ -237,3 +237,20 @@ def test_a_cut_weight_file_is_refused(tmp_path, share):
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError, match="truncated or foreign"):
         load_similarity(path)
+
+
+# --- one root for what goes wrong
+
+
+def test_every_kind_of_bad_input_has_one_root_and_is_what_python_calls_it(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"no weights")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    (tmp_path / "a.yaml").write_text("a: 1")
+    for usual, act in [
+        (ValueError, lambda: load_similarity(tmp_path / "a.safetensors")),
+        (OSError, lambda: frames(tmp_path / "a.mp4")),
+        (ValueError, lambda: load_yaml(ModelConfig, tmp_path / "a.yaml")),
+    ]:
+        with pytest.raises(SiamtrackError) as caught:
+            act()
+        assert isinstance(caught.value, usual) and str(tmp_path) in str(caught.value)

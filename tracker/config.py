@@ -19,10 +19,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
+from tracker.errors import SiamtrackError
 from tracker.geometry import Box, CropWindow, bounded, context_side
 
 
-class ConfigError(ValueError):
+class ConfigError(SiamtrackError, ValueError):
     """A config that cannot be used; the message names the key and what is allowed."""
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from tracker.config import ModelConfig, Range, check_ranges, from_dict, parse_json
+from tracker.errors import SiamtrackError
 from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
@@ -33,7 +34,7 @@ KEY = "siamtrack"  # of what a graph says of its network
 Graph = Callable[..., Sequence[Any]]
 
 
-class GraphError(ValueError):
+class GraphError(SiamtrackError, ValueError):
     """A folder of graphs that cannot be used; the message says why."""
 
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from tracker.backbones import AlexNet, FBNet, MobileNetV3
 from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, parse_json, to_dict
+from tracker.errors import SiamtrackError
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
 T = TypeVar("T")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(SiamtrackError, ValueError):
     """A weight file that cannot be used; the message says why."""
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.crop import mean_colour
+from tracker.errors import SiamtrackError
 from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, look
 from tracker.footage.files import DataError
 from tracker.footage.layouts import detect, read
@@ -33,7 +34,7 @@ CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class StoreError(ValueError):
+class StoreError(SiamtrackError, ValueError):
     """Footage or a store that cannot be used; the message says why."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracker.config import ConfigError, parse_json
+from tracker.errors import SiamtrackError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 LOOK = 100  # folders of a level that are searched for the signs of a layout
 
 
-class DataError(OSError):
+class DataError(SiamtrackError, OSError):
     """A data set that is missing, incomplete or inconsistent; the message names the file."""
 
 

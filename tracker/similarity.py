@@ -85,7 +85,7 @@ class SimilarityConfig:
             raise ConfigError(f"widths: trunk {self.trunk} needs at least one")
         if min((*self.widths, *self.pyramid, self.embedding)) < 1:
             raise ConfigError("widths, pyramid levels and embedding must be >= 1")
-        if max((*self.widths, *self.pyramid)) > 100_000 or len(self.widths) > 10 or len(self.pyramid) > 10:
+        if max((*self.widths, *self.pyramid, 0)) > 100_000 or len(self.widths) > 10 or len(self.pyramid) > 10:
             raise ConfigError("widths and pyramid levels: ten at most, none above 100000")
         if not 0 <= self.dropout < 1 or (self.dropout and self.trunk != "mlp"):
             raise ConfigError(f"dropout: in [0, 1), and 0 unless trunk is mlp; got {self.dropout:g}")

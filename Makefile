@@ -32,7 +32,7 @@ soak: .venv/dev.stamp ## many updates, and many killed runs: does anything grow,
 	$(BIN)/python tests/bench/kills.py 100
 
 bench: .venv/dev.stamp ## measure speed on this machine
-	$(BIN)/python tests/bench/latency.py
+	$(BIN)/python tests/bench/speed.py
 
 clean: ## remove .venv and all that was made
 	rm -rf .venv demo_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

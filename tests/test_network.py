@@ -180,7 +180,6 @@ def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
     assert close(got.logits, maps.logits) and (got.box_map is None) == (maps.box_map is None)
     assert got.box_map is None or close(got.box_map, maps.box_map)
     if swift:
-        assert all(close(a, b) for a, b in zip(got.levels, maps.levels, strict=True))
         rows = [0, 0] if batch == 1 else [2, 0, 2, 1]  # any number of boxes of any row
         boxes = torch.rand(len(rows), 4) * 60 + 60
         with torch.no_grad():

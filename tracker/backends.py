@@ -236,7 +236,7 @@ def _frozen(part: Part) -> nn.Module:
 
 def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
     graphs = {name: open_graph(name, exported(name, part), threads) for name, part in parts_of(folded(net)).items()}
-    return runner_of(net.grid, rows_of(net) == 1, graphs)
+    return runner_of(net.grid, graphs)
 
 
 def exported(name: str, part: Part) -> bytes:

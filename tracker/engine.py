@@ -123,7 +123,8 @@ class Engine:
         owners = [one for one, windows in asked for _ in windows]
         logits, sides, levels = self.runner.compare([one.features for one in owners], crops)
         if sides is not None:
-            sides = stretched(sides, np.stack([one.stretch for one in owners]))
+            factors = [one.stretch for one in owners]
+            sides = stretched(sides, factors[0][None] if len(factors) == 1 else np.stack(factors))
         self.clock.lap("network_ms")
         rows = iter(range(len(owners)))
 

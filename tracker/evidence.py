@@ -93,8 +93,8 @@ def examine(
     """
     box = refined.box
     logit, agreement = bounded(float(peaks[chosen, 4]), 8.0), float(peaks[chosen, 6])
-    others = np.delete(peaks[:, 4], chosen)
-    margin = bounded(float(peaks[chosen, 4] - others.max()), 16.0) if len(others) else 16.0
+    other = max((logit for k, logit in enumerate(peaks[:, 4].tolist()) if k != chosen), default=-math.inf)
+    margin = bounded(float(peaks[chosen, 4]) - other, 16.0)
     change = min(abs(math.log(box.w * box.h / (last.w * last.h))) / 2, 1.0)
     seen = colours(frame, box)
     likeness, quality = float(seen @ reference.colours), bounded(refined.quality, 8.0)

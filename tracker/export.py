@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import tracker as package
-from tracker.backends import Part, exported, folded, parts_of, rows_of
+from tracker.backends import Part, exported, folded, parts_of
 from tracker.config import to_dict
 from tracker.extras import how_to_get
 from tracker.graphs import KEY, About, digest, is_network, open_network
@@ -54,7 +54,7 @@ def export(weights: Path, folder: Path, licence: str | None = None, force: bool 
         raise FileExistsError(f"{folder} is there already; --force overwrites it")
     about = About(
         package.__version__, licence or LICENCES[net.config.network], digest(weights), net.config, net.grid.cells,
-        net.grid.stride, net.grid.first, rows_of(net) == 1,
+        net.grid.stride, net.grid.first,
     )  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:

@@ -43,7 +43,7 @@ class About:
     """What a graph says of its network.
 
     version: of siamtrack. weights: SHA-256 of the weight file that the graphs were made of. cells, stride, first: see
-    `geometry.Grid`. one_by_one: the search takes one crop at a time.
+    `geometry.Grid`.
     """
 
     version: str
@@ -53,7 +53,6 @@ class About:
     cells: Annotated[int, Range(1, 200)]
     stride: Annotated[int, Range(1, 64)]
     first: Annotated[float, Range(0, 2000)]
-    one_by_one: bool
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -110,7 +109,7 @@ def open_network(folder: Path, threads: int | None) -> Opened:
     graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads)[0]}
     if (folder / "look.onnx").is_file():
         graphs |= {name: _open(folder, name, threads)[0] for name in REFINER}
-    runner = runner_of(Grid(about.cells, about.stride, about.first), about.one_by_one, graphs)
+    runner = runner_of(Grid(about.cells, about.stride, about.first), graphs)
     return Opened(about.config, runner, about.weights)
 
 
@@ -149,10 +148,11 @@ def _graph(name: str, session: Any) -> Graph:
     return lambda *values: session.run(None, {one: values[k] for k, one in places})
 
 
-def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph]) -> Runner:
-    """A runner of graphs: of exemplar and search, and where there is a refiner of look and refine.
+def runner_of(grid: Grid, graphs: Mapping[str, Graph]) -> Runner:
+    """A runner of graphs: of exemplar and search, and where there is a refiner of look and refine. grid: of the maps.
 
-    grid: of the maps. one_by_one: the graph of search takes one crop at a time.
+    Crops run one by one: on a CPU several at once take no less time each, and from eight on more, and they take memory
+    for all of them.
     """
     exemplar, search = graphs["exemplar"], graphs["search"]
 
@@ -162,12 +162,9 @@ def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph]) -> Runn
         return rows, patches[0] if patches else np.zeros((len(crops), 0), np.float32)
 
     def compare(features: Sequence[Features], crops: Bytes) -> Answer:
-        if len(crops) == 1:
-            return _answer(search(features[0], crops))
-        if not one_by_one:
-            return _answer(search(np.concatenate(features), crops))
         rows = [search(one, crops[i : i + 1]) for i, one in enumerate(features)]
-        return _answer([np.concatenate(maps) for maps in zip(*rows, strict=True)])
+        logits, *sides = (together([row[k] for row in rows]) for k in range(min(len(rows[0]), 2)))
+        return Answer(logits, sides[0] if sides else None, [row[2:] for row in rows])
 
     runner = Runner("onnxruntime", "cpu", grid, embed, compare)
     if "look" not in graphs:
@@ -175,12 +172,13 @@ def runner_of(grid: Grid, one_by_one: bool, graphs: Mapping[str, Graph]) -> Runn
     look, refine = graphs["look"], graphs["refine"]
 
     def run_look(levels: Levels, rows: Sequence[int], boxes: Floats) -> Floats:
-        if len(levels[0]) == 1:
-            return look(*levels, boxes[None])[0]
-        return look(*(level[list(rows)] for level in levels), boxes[:, None])[0]
+        if len(set(rows)) == 1:
+            return look(*levels[rows[0]], boxes[None])[0]
+        return together([look(*levels[row], boxes[k : k + 1][None])[0] for k, row in enumerate(rows)])
 
     return runner._replace(look=run_look, refine=lambda *arrays: refine(*arrays)[0])
 
 
-def _answer(maps: Sequence[Any]) -> Answer:
-    return Answer(maps[0]) if len(maps) == 1 else Answer(maps[0], maps[1], tuple(maps[2:]))
+def together(arrays: Sequence[Floats]) -> Floats:
+    """Their rows as one array."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -13,7 +13,7 @@ from tracker.config import LongTerm
 from tracker.crop import Image
 from tracker.engine import View
 from tracker.evidence import Judge
-from tracker.geometry import Box, CropWindow, bounded, iou
+from tracker.geometry import Box, CropWindow, bounded
 from tracker.target import Found, Kept, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
@@ -160,7 +160,8 @@ class Search:
 
 def overlap(a: Box, b: Box) -> float:
     """IoU of two boxes, [0, 1]."""
-    return float(iou(np.array(a), np.array(b)))
+    w, h = min(a.x + a.w, b.x + b.w) - max(a.x, b.x), min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    return w * h / (a.w * a.h + b.w * b.h - w * h) if w > 0 and h > 0 else 0.0
 
 
 def _between(box: Box, last: Box) -> Box:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tracker.backends import make_runner
 from tracker.config import SWIFT, ConfigError, from_dict, to_dict
 from tracker.crop import patch
 from tracker.footage.files import SourceError, read_image
 from tracker.footage.video import SourceWarning
-from tracker.network import CheckpointError, SiameseNet, load_network, save_network
+from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
     Gallery,
@@ -284,20 +283,6 @@ def test_patch_shows_the_box_with_its_context(photo):
     assert (wide == 200).sum() == 3 * 20 * 20
     with pytest.raises(ValueError, match="wholly outside"):
         patch(flat, (200, 40, 20, 20), 20, 0.0)
-
-
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
-def test_the_verifier_of_a_tracker_is_the_shipped_network_in_every_engine(photo, engine):
-    net = load_similarity()
-    verifier = make_runner(load_network("tracker/weights/swift.safetensors"), "cpu", engine).verifier
-    cuts = [patch(photo, box, verifier.size, verifier.context_amount) for box in ((60, 50, 90, 80), (9, 9, 30, 20))]
-    with torch.no_grad():
-        expected = torch.cat([net.embed(to_pixels(cut, net.config)) for cut in cuts])
-        scores = net.join(expected[:1].expand(2, -1), expected).numpy()
-    both = verifier.embed(np.stack(cuts))
-    assert np.allclose(both, expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
-    assert np.allclose(verifier.embed(cuts[1][None]), both[1:], rtol=1e-3, atol=1e-4 * np.abs(both).max())
-    assert verifier.join(both[:1], both) == pytest.approx(scores, abs=1e-2) and scores[0] > scores[1] + 1
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------

@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Of ImageNet's photos, RGB in [0, 255]: what trunks that were trained on it expect.
-IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float32).view(1, 3, 1, 1) * 255
-IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float32).view(1, 3, 1, 1) * 255
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
+
+
+def _channels(values: tuple[float, ...]) -> Tensor:
+    """(1, 3, 1, 1) a value for each channel of pixels in [0, 255]."""
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) * 255
+
+
+# RGB in [0, 255]: what trunks that were trained on ImageNet expect
+IMAGENET_MEAN, IMAGENET_STD = _channels(MEAN), _channels(STD)
 
 
 class AlexNet(nn.Module):
@@ -83,7 +90,7 @@ class FBNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", IMAGENET_MEAN.clone(), persistent=False)
+        self.register_buffer("mean", _channels(MEAN), persistent=False)
         layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(inplace=True))]
         width = 16
         for expand, outputs, stride, kernel in self.STAGES:
@@ -198,8 +205,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", IMAGENET_MEAN.clone(), persistent=False)
-        self.register_buffer("std", IMAGENET_STD.clone(), persistent=False)
+        self.register_buffer("mean", _channels(MEAN), persistent=False)
+        self.register_buffer("std", _channels(STD), persistent=False)
         layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(inplace=True))]
         width = 32
         for expand, outputs, repeat, stride in self.STAGES:

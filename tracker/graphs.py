@@ -135,6 +135,8 @@ def open_graph(name: str, model: bytes, threads: int | None) -> Graph:
 def _session(model: bytes | str, threads: int | None) -> Any:
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # some builds report their use otherwise
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3

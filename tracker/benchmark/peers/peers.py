@@ -254,6 +254,7 @@ def _session(path: Path, free: bool = False) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ValueError(f"{path.name} needs ONNX Runtime: pip install onnx onnxruntime ({error})") from error
+    onnxruntime.disable_telemetry_events()  # some builds report their use otherwise
     if not path.is_file():
         raise ValueError(f"{path}: no such network file")
     options = onnxruntime.SessionOptions()

@@ -1,6 +1,7 @@
 """Networks as graphs: they say what PyTorch says, they are those of the shipped weights, and they run without it."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -74,7 +75,7 @@ def test_an_export_tracks_as_its_weights_do(tmp_path, scene, capsys):
     (tmp_path / "mine" / "note.txt").write_text("of the user")
     assert export(weights, tmp_path / "mine", force=True).off < MOST_OFF
     assert (tmp_path / "mine" / "note.txt").is_file() and not list(tmp_path.glob(".mine*"))
-    with pytest.raises(ValueError, match=r"graphs run in ONNX Runtime on the cpu; got 'torch'"):
+    with pytest.raises(ValueError, match=r"graphs run on the cpu by onnxruntime, openvino, openvino-bf16; got 'torch'"):
         Tracker.load(tmp_path / "mine", engine="torch")
 
 
@@ -189,3 +190,29 @@ def test_tracking_needs_no_more_than_the_lean_list(tmp_path, scene):
     found = run("-S", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     assert found["missing"] and "without PyTorch only what `siamtrack export` wrote runs" in found["siamfc"]
     same(found, scene)
+
+
+# --- other engines
+
+
+@pytest.mark.parametrize(("engine", "apart"), [("openvino", 1e-4), ("openvino-bf16", 0.06)])
+def test_openvino_says_what_pytorch_says(scene, engine, apart):
+    pytest.importorskip("openvino")
+    net = load_network(weight_file("swift"))
+    assert _compare(net, FOLDERS["swift"], engine) < apart
+    tracker = Tracker.load("swift", engine=engine)
+    assert tracker.engine.runner.engine == engine
+    found = boxes(tracker, scene)
+    theirs = boxes(Tracker.load("swift", device="cpu", engine="torch"), scene)
+    assert np.abs(found - theirs).max() < (3 if engine == "openvino" else 12)
+    mine = Tracker(net, device="cpu", engine=engine)  # exported on the way
+    assert boxes(mine, scene) == pytest.approx(found, abs=0.5)
+
+
+def test_an_engine_that_is_not_installed_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else find(name))
+    with pytest.raises(ValueError, match=r'engine "openvino" wants openvino: .*siamtrack\[openvino\]'):
+        Tracker.load("swift", device="cpu", engine="openvino")
+    with pytest.raises(ValueError, match=r"graphs want openvino"):
+        open_network(FOLDERS["swift"], 1, "openvino")

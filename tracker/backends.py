@@ -6,11 +6,11 @@ All are called alike (`runner.Runner`), for any number of rows, and agree to rou
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import threading
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
-from tracker.graphs import GRAPHS, open_graph, runner_of
+from tracker.graphs import ENGINES, GRAPHS, missing, open_graph, runner_of
 from tracker.heads import NanoHead, Template
 from tracker.network import SiameseNet
 from tracker.runner import Answer, Bytes, EngineName, Features, Floats, Levels, Runner
@@ -89,26 +89,28 @@ def make_runner(net: SiameseNet, device: str = "auto", engine: EngineName = "aut
     """The fastest way to run `net` on `device`.
 
     device: "auto" (cuda, then mps, then cpu), or any of them. engine: "auto" takes ONNX Runtime on a CPU where it is
-    installed (`pip install "siamtrack[fast]"`: a third less time for swift), else PyTorch. threads: of the CPU; those
-    of PyTorch are set for the process, None leaves them.
+    installed (`pip install "siamtrack[fast]"`: a third less time for swift), else PyTorch; "openvino" runs the search
+    by OpenVINO, "openvino-bf16" in bfloat16. threads: of the CPU; those of PyTorch are set for the process, None leaves
+    them.
     May be called from several threads.
     Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
-    if engine not in ("auto", "torch", "onnxruntime"):
-        raise ValueError(f"no engine {engine!r}; there is auto, torch, onnxruntime")
+    if engine not in ("auto", "torch", *ENGINES):
+        raise ValueError(f"no engine {engine!r}; there is auto, torch, {', '.join(ENGINES)}")
     where = pick_device(device)
-    installed = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx"))
-    if engine == "onnxruntime" and not installed:
-        raise ValueError(f'engine "onnxruntime" wants onnxruntime and onnx: {how_to_get("fast")}')
-    if engine == "onnxruntime" and where.type != "cpu":
-        raise ValueError(f'engine "onnxruntime" runs on the cpu; for {where} take "torch"')
-    if engine == "onnxruntime" and net.config.network == "siamfc":
-        raise ValueError('engine "onnxruntime" runs swift and swift-nano; for siamfc take "torch"')
+    wanted = [*missing("onnxruntime" if engine == "auto" else engine), *([] if find_spec("onnx") else ["onnx"])]
+    if engine in ENGINES:
+        if wanted:
+            raise ValueError(f'engine "{engine}" wants {" and ".join(wanted)}: {how_to_get(ENGINES[engine])}')
+        if where.type != "cpu":
+            raise ValueError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
+        if net.config.network == "siamfc":
+            raise ValueError(f'engine "{engine}" runs swift and swift-nano; for siamfc take "torch"')
     if threads is not None:
         torch.set_num_threads(threads)
     with _making:
-        if where.type == "cpu" and engine != "torch" and installed and net.config.network != "siamfc":
-            return _onnxruntime(net, threads)
+        if where.type == "cpu" and engine != "torch" and not wanted and net.config.network != "siamfc":
+            return _graphs(net, threads, "onnxruntime" if engine == "auto" else engine)
         return _torch(net.to(where, torch.float32), where)
 
 
@@ -231,12 +233,12 @@ def _frozen(part: Part) -> nn.Module:
         return torch.jit.freeze(torch.jit.trace(part.module.eval(), part.inputs))
 
 
-# --- ONNX Runtime
+# --- graphs
 
 
-def _onnxruntime(net: SiameseNet, threads: int | None) -> Runner:
-    graphs = {name: open_graph(name, exported(name, part), threads) for name, part in parts_of(folded(net)).items()}
-    return runner_of(net.grid, graphs)
+def _graphs(net: SiameseNet, threads: int | None, engine: str) -> Runner:
+    parts = parts_of(folded(net)).items()
+    return runner_of(net.grid, {k: open_graph(k, exported(k, part), threads, engine) for k, part in parts}, engine)
 
 
 def exported(name: str, part: Part) -> bytes:

@@ -102,10 +102,10 @@ def _described(graph: bytes, about: About) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _compare(net: SiameseNet, folder: Path) -> float:
+def _compare(net: SiameseNet, folder: Path, engine: str = "onnxruntime") -> float:
     """The most that an output of the graphs in a folder differs from PyTorch's, as a share of its largest value."""
     rng, cfg = np.random.default_rng(0), net.config
-    runner = open_network(folder, 1).runner
+    runner = open_network(folder, 1, engine).runner
     off = 0.0
 
     def note(got: NDArray[np.float32], expected: torch.Tensor) -> None:

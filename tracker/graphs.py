@@ -30,6 +30,7 @@ GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes i
     "refine": ("known", "seen", "boxes"),
 }
 REFINER = ("look", "refine")
+ENGINES = {"onnxruntime": "fast", "openvino": "openvino", "openvino-bf16": "openvino"}  # -> the extra that brings it
 KEY = "siamtrack"  # of what a graph says of its network
 Graph = Callable[..., Sequence[Any]]
 
@@ -75,14 +76,20 @@ def digest(file: Path) -> str:
 
 
 def can_run(device: str, engine: str) -> bool:
-    """Whether graphs are the way to run a network here: ONNX Runtime is there, and nothing asks for another.
+    """Whether graphs are the way to run a network here: the engine is there, and nothing asks for PyTorch.
 
     device: "auto" is the CPU unless there is a sign of a GPU that PyTorch could use; PyTorch itself is not asked,
     because it takes seconds to import.
     """
-    if engine not in ("auto", "onnxruntime") or not importlib.util.find_spec("onnxruntime"):
+    if engine == "torch" or missing("onnxruntime" if engine == "auto" else engine):
         return False
     return device == "cpu" or (device == "auto" and not (importlib.util.find_spec("torch") and _may_have_gpu()))
+
+
+def missing(engine: str) -> list[str]:
+    """The packages that an engine wants and that are not installed."""
+    wanted = ["onnxruntime", *(["openvino"] if engine.startswith("openvino") else [])]
+    return [name for name in wanted if not importlib.util.find_spec(name)]
 
 
 def _may_have_gpu() -> bool:
@@ -98,38 +105,66 @@ def is_network(folder: Path) -> bool:
     return (folder / "search.onnx").is_file()
 
 
-def open_network(folder: Path, threads: int | None) -> Opened:
-    """A network of graphs. threads: of the CPU; None: all.
+def open_network(folder: Path, threads: int | None, engine: str = "onnxruntime") -> Opened:
+    """A network of graphs. threads: of the CPU; None: all. engine: one of `ENGINES`; openvino-bf16 rounds to bfloat16.
 
-    Raises GraphError: a graph is missing, broken or not one of ours; ValueError: ONNX Runtime is not installed.
+    Raises GraphError: a graph is missing, broken or not one of ours; ValueError: the engine is not installed.
     """
-    if not importlib.util.find_spec("onnxruntime"):
-        raise ValueError(f"{folder}: graphs want onnxruntime: {how_to_get('fast')}")
-    search, about = _open(folder, "search", threads)
-    graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads)[0]}
+    if missing(engine):
+        raise ValueError(f"{folder}: graphs want {' and '.join(missing(engine))}: {how_to_get(ENGINES[engine])}")
+    search, about = _open(folder, "search", threads, engine)
+    graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads, engine)[0]}
     if (folder / "look.onnx").is_file():
-        graphs |= {name: _open(folder, name, threads)[0] for name in REFINER}
-    runner = runner_of(Grid(about.cells, about.stride, about.first), graphs)
+        graphs |= {name: _open(folder, name, threads, engine)[0] for name in REFINER}
+    runner = runner_of(Grid(about.cells, about.stride, about.first), graphs, engine)
     return Opened(about.config, runner, about.weights)
 
 
-def _open(folder: Path, name: str, threads: int | None) -> tuple[Graph, About]:
+def _open(folder: Path, name: str, threads: int | None, engine: str) -> tuple[Graph, About]:
     file = folder / f"{name}.onnx"
     if not file.is_file():
         raise GraphError(f"{folder}: no {file.name}; `siamtrack export` writes all graphs of a network")
     try:
         session = _session(str(file), threads)
-        said = session.get_modelmeta().custom_metadata_map[KEY]
-        return _graph(name, session), from_dict(About, parse_json(said))
+        about = from_dict(About, parse_json(session.get_modelmeta().custom_metadata_map[KEY]))
+        if engine == "onnxruntime" or name != "search":
+            return _graph(name, session), about
+        return open_graph(name, file.read_bytes(), threads, engine), about
     except KeyError:
         raise GraphError(f"{file}: a graph, but not one of siamtrack") from None
-    except Exception as error:  # ONNX Runtime raises kinds of its own
+    except Exception as error:  # engines raise kinds of their own
         raise GraphError(f"{file}: truncated or foreign graph: {str(error).splitlines()[0]}") from None
 
 
-def open_graph(name: str, model: bytes, threads: int | None) -> Graph:
-    """A graph in ONNX that takes its inputs in the order of `GRAPHS`."""
-    return _graph(name, _session(model, threads))
+def open_graph(name: str, model: bytes, threads: int | None, engine: str = "onnxruntime") -> Graph:
+    """A graph in ONNX that takes its inputs in the order of `GRAPHS`.
+
+    OpenVINO runs the search alone: the other graphs are short, which ONNX Runtime does faster, and hold coordinates,
+    which bfloat16 would round to half a pixel.
+    """
+    if engine == "onnxruntime" or name != "search":
+        return _graph(name, _session(model, threads))
+    import openvino
+
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if engine.endswith("bf16") else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    core = openvino.Core()
+    network = core.read_model(model)
+    network.reshape({one: [1, *(int(str(n)) for n in list(one.partial_shape)[1:])] for one in network.inputs})
+    request = core.compile_model(network, "CPU", options).create_infer_request()
+    places = [GRAPHS[name].index(one.any_name) for one in network.inputs]
+    outputs = range(len(network.outputs))
+
+    def run(*values: Any) -> Sequence[Any]:
+        results = request.infer([values[k] for k in places], share_inputs=True)
+        return [results[k] for k in outputs]
+
+    return run
 
 
 def _session(model: bytes | str, threads: int | None) -> Any:
@@ -150,7 +185,7 @@ def _graph(name: str, session: Any) -> Graph:
     return lambda *values: session.run(None, {one: values[k] for k, one in places})
 
 
-def runner_of(grid: Grid, graphs: Mapping[str, Graph]) -> Runner:
+def runner_of(grid: Grid, graphs: Mapping[str, Graph], engine: str) -> Runner:
     """A runner of graphs: of exemplar and search, and where there is a refiner of look and refine. grid: of the maps.
 
     Crops run one by one: on a CPU several at once take no less time each, and from eight on more, and they take memory
@@ -168,7 +203,7 @@ def runner_of(grid: Grid, graphs: Mapping[str, Graph]) -> Runner:
         logits, *sides = (together([row[k] for row in rows]) for k in range(min(len(rows[0]), 2)))
         return Answer(logits, sides[0] if sides else None, [row[2:] for row in rows])
 
-    runner = Runner("onnxruntime", "cpu", grid, embed, compare)
+    runner = Runner(engine, "cpu", grid, embed, compare)
     if "look" not in graphs:
         return runner
     look, refine = graphs["look"], graphs["refine"]

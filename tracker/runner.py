@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from tracker.geometry import Grid
 
-EngineName = Literal["auto", "torch", "onnxruntime"]  # what runs a network, see `backends.make_runner`
+EngineName = Literal[
+    "auto", "torch", "onnxruntime", "openvino", "openvino-bf16"
+]  # what runs a network, see `backends.make_runner`
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Features = Any  # of one exemplar, as the runner wants them back: an array or a tensor; its first axis has one row

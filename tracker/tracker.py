@@ -106,13 +106,14 @@ class Tracker:
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
-        path = Path(str(weights))
+        path, chosen = Path(str(weights)), "onnxruntime" if engine == "auto" else engine
         if graphs.is_network(path) and str(weights) not in weight_names():
+            ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
-                raise ValueError(f"{path}: graphs run in ONNX Runtime on the cpu; got {engine!r} on {device!r}")
-            return cls(graphs.open_network(path, threads), "cpu", threads, tracking, engine, budget_ms)
+                raise ValueError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
+            return cls(graphs.open_network(path, threads, chosen), "cpu", threads, tracking, engine, budget_ms)
         path = weight_file(str(weights))
-        opened = _graphs_of(path, threads) if graphs.can_run(device, engine) else None
+        opened = _graphs_of(path, threads, chosen) if graphs.can_run(device, engine) else None
         if opened:
             return cls(opened, "cpu", threads, tracking, engine, budget_ms)
         try:
@@ -274,12 +275,12 @@ def check_frame(frame: object) -> Image:
     return np.ascontiguousarray(frame[:, :, :3])
 
 
-def _graphs_of(weights: Path, threads: int | None) -> graphs.Opened | None:
+def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened | None:
     """The network from the graphs beside its weights, unless these are others than the graphs were made of."""
     folder = weights.with_suffix("")
     if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
         return None
-    opened = graphs.open_network(folder, threads)
+    opened = graphs.open_network(folder, threads, engine)
     return opened if opened.weights == graphs.digest(weights) else None
 
 

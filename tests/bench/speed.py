@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from tracker import Tracker
 from tracker.benchmark.peers.peers import Fear, NanoTrack
+from tracker.graphs import missing
 from tracker.scene import Scene
 
 SIZES = {"240p": (426, 240), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
@@ -212,6 +213,10 @@ def main() -> None:
     bare, closer = passes(Tracker.load("swift", device="cpu", threads=1), frames[0])
     runs: dict[str, Run] = {"search pass": bare, "search pass and closer look": closer}
     runs |= {"swift": followed(swift, frames, box), "swift-nano": followed(nano, frames, box)}
+    for engine in ("openvino", "openvino-bf16"):
+        if not missing(engine):
+            tracker = Tracker.load("swift", device="cpu", threads=1, engine=engine)
+            runs[f"swift, {engine}"] = followed(tracker, frames, box)
     if args.peers:
         peers = {"FEAR-XS": lambda: Fear(args.peers)}
         peers |= {f"NanoTrack {v}": lambda v=v: NanoTrack(args.peers, v) for v in ("v1", "v2", "v3")}  # type: ignore[misc]
@@ -232,9 +237,10 @@ def main() -> None:
         f"{a} / {b}": round(typical[a] / typical[b], 3)
         for a, b in (
             ("swift", "search pass"), ("swift", "search pass and closer look"), ("swift", "FEAR-XS"),
+            ("swift, openvino", "FEAR-XS"), ("swift, openvino-bf16", "FEAR-XS"),
             ("swift", "NanoTrack v2"), ("swift-nano", "NanoTrack v2"), ("swift-nano", "NanoTrack v3"),
         )
-        if b in typical
+        if a in typical and b in typical
     }  # fmt: skip
     found["stages"] = dict(zip(("crop", "network", "post"), np.median(stages, 0).round(3).tolist(), strict=True))
     found["floor"] = floor(swift)

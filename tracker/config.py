@@ -114,8 +114,8 @@ class LongTerm:
     Belief is log-odds; scores and probabilities lie in [0, 1]; logits are those of the score map; the rest counts.
     """
 
-    leave: Chance = 0.02  # probability that the target, in view, is gone in the next frame
-    back: Chance = 0.1  # probability that it, gone, is back in the next frame
+    leave: Chance = 0.005  # probability that the target, in view, is gone in the next frame
+    back: Chance = 0.15  # probability that it, gone, is back in the next frame
     doubt: LogOdds = 3.0  # the most that one frame takes from the belief
     uncertain: LogOdds = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
     lost: LogOdds = -4.0  # belief at which it is lost

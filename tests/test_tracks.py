@@ -61,11 +61,11 @@ def test_one_bad_frame_is_forgiven_and_a_good_one_ends_doubt(tracker, monkeypatc
 
 
 def test_while_uncertain_the_box_stays_and_what_may_be_the_target_is_followed(tracker, monkeypatch, scene):
-    results = follow(tracker, monkeypatch, scene, [*[0.15] * 6, 1.0, 1.0])
+    results = follow(tracker, monkeypatch, scene, [*[0.05] * 3, 1.0, 1.0])
     uncertain = [box for _, box, state in results if state == "uncertain"]
     assert len(uncertain) >= 2 and len(set(uncertain)) == 1
     assert "lost" not in [state for *_, state in results] and results[-1][2] == "tracking"
-    assert float(iou(np.array(results[-1][1]), np.array(scene.box(8)))) > 0.5  # it goes on from there
+    assert float(iou(np.array(results[-1][1]), np.array(scene.box(5)))) > 0.5  # it goes on from there
 
 
 def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):

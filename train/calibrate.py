@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -48,6 +47,7 @@ SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
+NEVER = 2.0  # a score that there is not
 EVERYWHERE = 99  # passes: the frame is searched as far as it ever is
 NOTICED = 3  # frames without the target after which a tracker has called it lost
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
@@ -242,7 +242,7 @@ def _gather_all(
 def never_in_doubt(rules: LongTerm | None, told: bool) -> LongTerm:
     """Rules by which no frame takes belief; told: nor does a tracker learn from any by itself."""
     rules = replace(rules or LongTerm(), doubt=0.0)
-    return replace(rules, likely=math.inf) if told else rules
+    return replace(rules, likely=NEVER) if told else rules
 
 
 def _gathered(sequence: Footage, weights: Path, told: bool) -> Gathered:

@@ -1,0 +1,40 @@
+"""Follow and count all that a detector finds: boxes, ids and the MOT file of a clip.
+
+python count.py clip.mp4 out.txt        who walks by, found by OpenCV's people detector in every fifth frame
+Any detector does: give `Crowd.update` what `from_ultralytics`, `from_torchvision`, `from_supervision` or `from_yolo`
+make of its answer.
+"""
+
+import sys
+from pathlib import Path
+
+import cv2
+
+from siamtrack import Tracker, frames
+from tracker.detections import Crowd, from_corners
+from tracker.footage.boxes import Row, as_mot
+
+people = cv2.HOGDescriptor()
+people.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+
+
+def detect(image):
+    boxes, scores = people.detectMultiScale(image, winStride=(8, 8))
+    return from_corners([(x, y, x + w, y + h) for x, y, w, h in boxes], scores, least=0.5)
+
+
+def main(path: str, out: str, every: int = 5) -> None:
+    crowd, rows = Crowd(Tracker.load("swift")), []
+    with frames(path) as source:
+        for frame in source:
+            found = detect(frame.image) if frame.index % every == 0 else None
+            for one in crowd.update(frame.image, found):
+                rows.append(Row(frame.index, frame.time, one.id, *one.result.box, one.result.score, one.result.state))
+    Path(out).write_text(as_mot(rows))
+    print(f"{crowd.count} people in {path}; their boxes are in {out}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:3])

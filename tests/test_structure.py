@@ -21,7 +21,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"network"},
     {"similarity"},
     {"backends"},
-    {"engine", "draw", "scene", "progress"},
+    {"engine", "draw", "scene", "progress", "emit"},
     {"target"},
     {"evidence", "plain"},
     {"search"},

@@ -24,6 +24,7 @@ import tracker as package
 if TYPE_CHECKING:
     from tracker import Target, Tracker
     from tracker.crop import Image
+    from tracker.emit import Emitter
     from tracker.footage.boxes import Row, RowWriter
     from tracker.footage.video import Frame, Source
 
@@ -35,6 +36,7 @@ INTERNAL = 70  # exit code of a fault of ours, EX_SOFTWARE
 def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
+    from tracker.emit import Emitter
     from tracker.footage.boxes import BOX_SUFFIXES, RowWriter
     from tracker.footage.output import check_output
     from tracker.footage.video import CODECS, frames, masked
@@ -60,14 +62,15 @@ def track(args: argparse.Namespace) -> int:
         film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
+            emitter = Emitter(args.emit, source.begun) if args.emit else None
             table = RowWriter(boxes) if boxes else None
         except BaseException:
             if film:
                 film.close()
             raise
         try:
-            with film or contextlib.nullcontext():
-                complete = _follow(source, engine, targets, tally, film, table, first, args)
+            with film or contextlib.nullcontext(), emitter or contextlib.nullcontext():
+                complete = _follow(source, engine, targets, tally, film, table, emitter, first, args)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
         seconds = time.perf_counter() - begin
@@ -203,6 +206,7 @@ def _follow(
     tally: Tally,
     film: Film | None,
     table: RowWriter | None,
+    emitter: Emitter | None,
     first: Frame,
     args: argparse.Namespace,
 ) -> bool:
@@ -214,6 +218,8 @@ def _follow(
     window = Window() if args.show else None
 
     def out(frame: Frame, gap: int) -> bool:
+        if emitter is not None:
+            emitter.send(tally.rows)
         if table is not None:
             table.write(tally.rows)
         for row, trail in zip(tally.rows, trails, strict=True):
@@ -460,6 +466,11 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         "--boxes",
         metavar="OUT",
         help="write boxes: .csv (frame,time,id,x,y,w,h,score,state), .json, or .txt (x,y,w,h as OTB, but 0-based)",
+    )
+    sub.add_argument(
+        "--emit",
+        metavar="WHERE",
+        help="send each result at once as JSON: jsonl:FILE (- is stdout), udp:HOST:PORT, zmq:tcp://*:PORT",
     )
     sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")

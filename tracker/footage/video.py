@@ -95,6 +95,7 @@ class Source:
     dropped: live frames that nobody took so far
     truncated: decoding ended before the announced end
     reconnects: how often a live source was lost and came back
+    begun: UNIX time at which the first frame of a live source came; None: a recording
     """
 
     length: int | None = None
@@ -104,6 +105,7 @@ class Source:
     dropped: int = 0
     truncated: bool = False
     reconnects: int = 0
+    begun: float | None = None
 
     def __init__(self, name: str, start: int, stop: int | None) -> None:
         self.name = name
@@ -367,6 +369,8 @@ class CameraReader(Source):
                         continue
                     break
                 seconds = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+                if index == 0:
+                    self.begun = time.time() - seconds
                 if index >= self._start:
                     with self._news:
                         self.dropped += self._slot is not None

@@ -28,7 +28,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"tracks", "samples"},
     {"tracker"},
     {"benchmark", "export"},
-    {"demo", "label", "detections"},
+    {"demo", "label", "detections", "dropins"},
     {"web"},
     {"cli"},
 ]

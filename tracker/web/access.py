@@ -145,7 +145,7 @@ class Folders:
             path = (base / name).resolve(strict=True)  # with links followed
         except (OSError, ValueError):
             raise PermissionError(f"{name!r} is not in the folder {base.name}") from None
-        if not path.is_relative_to(base) or path.is_char_device():
+        if not path.is_relative_to(base) or not (path.is_file() or path.is_dir()):
             raise PermissionError(f"{name!r} is not in the folder {base.name}")
         return path
 

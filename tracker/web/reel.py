@@ -81,7 +81,7 @@ class Live:
 
 def open_reel(source: str | Path | int, start: int = 0, stop: int | None = None) -> Recording | Live:
     """Open what `frames` opens. Raises SourceError, ValueError: see there."""
-    opened = frames(source, start, stop)
+    opened = frames(source, start, stop, patience=0)  # who watches is told at once, and opens it again
     if isinstance(opened, CameraReader):
         return Live(opened)
     return Recording(opened, str(source), start, stop)

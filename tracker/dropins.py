@@ -45,7 +45,7 @@ def got10k_tracker(tracker: Tracker, name: str = "siamtrack") -> Any:
     """A got10k.trackers.Tracker for its experiments; the frames of that toolkit are RGB, its boxes count from 1."""
     from got10k.trackers import Tracker as Base
 
-    class Adapter(Base):  # type: ignore[misc]
+    class Adapter(Base):
         def init(self, image: Any, box: NDArray[np.float64]) -> None:
             tracker.init(_bgr(image), _from_one(box))
 

@@ -80,8 +80,14 @@ function onMoment(next, picture) {
   const empty = next.open && !next.ids?.length;
   $("hint").hidden = !empty;
   $("hint").textContent = "Draw a box around what to follow";
-  if (next.ready && !next.open && !next.work && choices?.mode === "serve" && !$("chooser").open && !onMoment.asked) { onMoment.asked = true; openChooser(); }
+  offer();
   if (next.open && $("chooser").open && next.title !== openChooser.before) $("chooser").close();
+}
+
+function offer() {  // once, when nothing is open and it is known what there is
+  if (offer.done || !facts.ready || facts.open || facts.work || choices?.mode !== "serve") return;
+  offer.done = true;
+  if (!$("chooser").open) openChooser();
 }
 
 const countRows = (ids) => ids.reduce((sum, id) => sum + (boxes.rows.get(id)?.size ?? 0), 0);
@@ -228,6 +234,7 @@ async function loadChoices() {
   $("drop").hidden = !choices.most;
   $("layout").replaceChildren(...choices.layouts.map((name) => new Option(name === "boxes" ? "boxes.csv" : name.toUpperCase(), name)));
   $("open").hidden = choices.mode === "label";
+  offer();
 }
 
 function openChooser() {

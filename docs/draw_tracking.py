@@ -39,7 +39,7 @@ def main(out: str | None = None) -> int:
     window = engine.config.search_window(before, velocity=target.followed.velocity)
     view = engine.look_once(image, target.appearance, window)
     peak = engine.peaks(view, before, 1)[0]
-    taken = engine.refine(target.appearance, view, peak).box
+    taken = engine.refine(target.appearance, [(view, peak)])[0].box
 
     whole = image.copy()
     cv2.rectangle(whole, *corners((window.x, window.y, window.w, window.h)), WHITE, 2, cv2.LINE_AA)

@@ -1,7 +1,10 @@
 """What README promises runs as it stands."""
 
 import re
+import runpy
 from pathlib import Path
+
+import cv2
 
 from tracker.geometry import iou
 from tracker.scene import Scene
@@ -49,3 +52,9 @@ def test_every_named_command_exists(capsys):
     assert len(named) > 8
     for words in named:
         assert main([*words, "--help"]) == 0, words
+
+
+def test_the_picture_of_the_guide_can_be_drawn(tmp_path):
+    namespace = runpy.run_path(str(ROOT / "docs" / "draw_tracking.py"))
+    assert namespace["main"](str(tmp_path / "tracking.webp")) == 0
+    assert cv2.imread(str(tmp_path / "tracking.webp")).shape[0] == namespace["HEIGHT"]

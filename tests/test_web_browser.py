@@ -1,6 +1,7 @@
 """The page in a real browser: open the sample, draw, watch it move, lose it, find it, take the boxes along."""
 
 import csv
+import os
 import re
 import shutil
 import signal
@@ -34,7 +35,10 @@ GREEN = """canvas => {
   return { count: found.length, left: found[Math.floor(found.length / 20)] / width };
 }"""  # the colour of the first target's box
 
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+# Its tear-down was once seen to hang beside other tests in one process, so it is run alone: make browser
+pytestmark = pytest.mark.skipif(
+    not BROWSER or "SIAMTRACK_BROWSER" not in os.environ, reason="no Chromium here, or not asked for: make browser"
+)
 
 
 @pytest.fixture

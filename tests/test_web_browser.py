@@ -35,9 +35,8 @@ GREEN = """canvas => {
   return { count: found.length, left: found[Math.floor(found.length / 20)] / width };
 }"""  # the colour of the first target's box
 
-# Its tear-down was once seen to hang beside other tests in one process, so it is run alone: make browser
 pytestmark = pytest.mark.skipif(
-    not BROWSER or "SIAMTRACK_BROWSER" not in os.environ, reason="no Chromium here, or not asked for: make browser"
+    not BROWSER or "SIAMTRACK_WEB" not in os.environ, reason="no Chromium here, or not asked for: make web"
 )
 
 

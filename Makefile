@@ -12,9 +12,6 @@ demo: .venv/all.stamp ## lose a real target and find it again; videos and a cont
 test: .venv/dev.stamp ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-web: .venv/dev.stamp ## test the page, also in a real Chromium
-	SIAMTRACK_WEB=1 $(BIN)/python -m pytest -n 0 tests/test_web.py tests/test_web_browser.py
-
 lint: .venv/dev.stamp ## check style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +53,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test web lint mutants graphs fuzz soak bench clean
+.PHONY: help demo test lint mutants graphs fuzz soak bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

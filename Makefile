@@ -10,7 +10,7 @@ demo: .venv/all.stamp ## lose a real target and find it again; videos and a cont
 	$(BIN)/siamtrack demo --out demo_out --force
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1
 
 lint: .venv/dev.stamp ## check style, types and spelling
 	$(BIN)/ruff check .

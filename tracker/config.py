@@ -126,7 +126,6 @@ class LongTerm:
     stay: LogOdds = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
     candidate: LogOdds = -2.0  # least logit of what gets a closer look beside the best
     closer: Count = 2  # candidates that get one
-    windows: Count = 3  # of the whole frame that are searched in each frame while lost, beside the last place
     others: LogOdds = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ BESIDE = 0.2  # IoU with the target's box below which a box is beside it
 CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 MOST_ALONG = 60  # windows along a side of the frame
 LOOK_BACK = 2  # passes of the network that it takes to look back
-LEAST = 2 + LOOK_BACK  # passes that a lost target needs: for what is followed, a closer look, a look back
+LEAST = 2 + LOOK_BACK  # passes that a lost target needs: what is followed, a closer look at a candidate, a look back
 
 
 class Search:
@@ -42,20 +42,16 @@ class Search:
     def windows(self, frame: Image, target: Target, passes: int) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan`, and the `passes` it has left.
 
-        While it is lost its last place and windows of the whole frame take turns. Half of what can be searched is left
-        to the kept frame as long as there is some of it to search.
+        While it is lost, its last place and windows of the whole frame take turns; half of what can be searched is left
+        to the kept frame as long as there is some of it to search. While candidates wait, none is searched.
         """
-        target.passes, target.reserved = passes - 1, LOOK_BACK if target.owed or target.waiting else 0
-        target.owed, target.meeting = False, 0
+        target.passes = passes - 1
         yield self.engine.config.search_window(target.followed.box, velocity=target.followed.velocity)
-        if target.state != "lost":
+        if target.state != "lost" or target.waiting:
             return
-        free = target.passes - target.reserved - 1  # one for a closer look
-        if target.kept and not target.kept.searched:
-            target.meeting = free - free // 2
-            free //= 2
+        half = target.passes // 2 if target.kept and not target.kept.searched else 0
         last, *around = self._places(target.box, frame)
-        for _ in range(min(free, 1 + self.rules.windows)):
+        for _ in range(min(target.passes - half, 1 + len(around))):
             yield around[target.scan // 2 % len(around)] if target.scan % 2 else last
             target.scan, target.passes = target.scan + 1, target.passes - 1
 
@@ -66,25 +62,19 @@ class Search:
         around = [CropWindow.around(centre, wide.w, wide.h, wide.size) for centre in tiles]
         return [self.engine.config.search_window(box), *around]
 
-    def candidates(self, target: Target, frame: Image, views: Sequence[View], known: Sequence[Box] = ()) -> list[Found]:
-        """The boxes with the highest logits in all views, each after a closer look, verified; mutates the target.
+    def candidates(self, target: Target, views: Sequence[View], known: Sequence[Box]) -> list[Box]:
+        """The boxes with the highest logits in all views, but those that are `known`."""
+        boxes = [view.box(peak) for view, peak in self._strongest(target, views, self.rules.closer + len(known))]
+        return [box for box in boxes if is_none_of(box, known)][: self.rules.closer]
 
-        known: boxes of those that need none. Candidates for which no pass is left wait for the next frame, in which
-        they come first.
-        """
-        engine, rules, boxes = self.engine, self.rules, list[Box]()
-        places = [view.box(peak) for view, peak in self._strongest(target, views, rules.closer + len(known))]
-        for box in [*target.waiting, *places]:
-            if len(boxes) < rules.closer and all(overlap(box, other) < SAME for other in [*boxes, *known]):
-                boxes.append(box)
-        now = max(target.passes - target.reserved - target.meeting, 0)
-        closer, target.waiting = boxes[:now], tuple(boxes[now:])
-        if not closer:
+    def look_closer(self, target: Target, frame: Image, boxes: Sequence[Box]) -> list[Found]:
+        """What is found in the windows of candidates, each of one's own size, verified; mutates `passes`."""
+        if not boxes:
             return []
-        target.passes -= len(closer)
-        group = [engine.config.search_window(_between(box, target.box)) for box in closer]
-        (looks,) = engine.look(frame, [(target.appearance, group)])
-        asked = [(view, engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
+        target.passes -= len(boxes)
+        group = [self.engine.config.search_window(_between(box, target.box)) for box in boxes]
+        (looks,) = self.engine.look(frame, [(target.appearance, group)])
+        asked = [(view, self.engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
         return [self.judge.verify(target, one) for one in self.judge.examine(target, target.box, asked)]
 
     def _strongest(
@@ -99,7 +89,7 @@ class Search:
         best: list[tuple[View, NDArray[np.float64]]] = []
         for view, peak in sorted(seen, key=lambda one: -one[1][4]):
             box = view.box(peak)
-            if len(best) < most and all(overlap(box, other.box(place)) < SAME for other, place in best):
+            if len(best) < most and is_none_of(box, [other.box(place) for other, place in best]):
                 best.append((view, peak))
         return best
 
@@ -107,11 +97,11 @@ class Search:
 
     def meet(self, target: Target) -> None:
         """See who stood beside the target when it was last sure, in some more windows of that frame; mutates it."""
-        kept, rules = target.kept, self.rules
+        kept = target.kept
         if kept is None or kept.searched or target.passes < 1:
             return
         places = self._places(kept.box, kept.frame)
-        windows = places[kept.scan : kept.scan + min(target.passes, 1 + rules.windows)]
+        windows = places[kept.scan : kept.scan + target.passes]
         (views,) = self.engine.look(kept.frame, [(target.appearance, windows)])
         target.passes -= len(windows)
         met = self._strongest(target, views, MET, kept.box)
@@ -120,20 +110,13 @@ class Search:
         scan = kept.scan + len(windows)
         target.kept = replace(kept, scan=scan, searched=scan >= len(places))
 
-    def may_look_back(self, target: Target) -> bool:
-        """Take the passes to look back, where they are left; if not, the next frame owes it. Mutates the target."""
-        if target.passes - target.meeting < LOOK_BACK:
-            target.owed = True
-            return False
-        target.passes, target.reserved = target.passes - LOOK_BACK, 0
-        return True
-
     def look_back(self, target: Target, found: Found, frame: Image) -> None:
         """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
 
         Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
         """
         kept, fill = target.kept, target.appearance.fill
+        target.passes -= LOOK_BACK
         if kept is None:
             return
         self.engine.clock.lap("post_ms")
@@ -162,6 +145,11 @@ def overlap(a: Box, b: Box) -> float:
     """IoU of two boxes, [0, 1]."""
     w, h = min(a.x + a.w, b.x + b.w) - max(a.x, b.x), min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
     return w * h / (a.w * a.h + b.w * b.h - w * h) if w > 0 and h > 0 else 0.0
+
+
+def is_none_of(box: Box, others: Sequence[Box]) -> bool:
+    """Whether a box shows another thing than all the others."""
+    return all(overlap(box, other) < SAME for other in others)
 
 
 def _between(box: Box, last: Box) -> Box:

@@ -142,10 +142,8 @@ class Target:
     calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
     that is taken for it; until it is believed again its box is another than that of the target. distractors: what
     the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not.
-    kept: see `Kept`. scan: where the search of the whole frame goes on. passes: of the network, that it may still cost
-    in this frame; reserved: those of them that are for a look back; meeting: for the kept frame. What there are none
-    left for is done in the next one: waiting: candidates; owed: a look back. yields: the last look back was for what
-    is followed.
+    kept: see `Kept`. scan: where the search of the whole frame goes on. waiting: boxes that a closer look or a look
+    back is due for, next; passes: of the network, that the target may still cost in this frame.
     frame_size: width and height of the frames that its boxes lie in.
     """
 
@@ -159,12 +157,8 @@ class Target:
     seen: Found | None = field(default=None, repr=False)
     kept: Kept | None = field(default=None, repr=False)
     scan: int = 0
-    passes: int = 0
-    reserved: int = 0
-    meeting: int = 0
     waiting: tuple[Box, ...] = ()
-    owed: bool = False
-    yields: bool = False
+    passes: int = 0
 
     def rescale(self, width: int, height: int) -> None:
         """Bring its boxes to frames that show the same at another size, px; mutates it."""

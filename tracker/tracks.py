@@ -21,7 +21,7 @@ from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.geometry import Box, CropWindow
-from tracker.search import LEAST, PEAKS, SAME, Search, overlap
+from tracker.search import LEAST, LOOK_BACK, PEAKS, Search, is_none_of, overlap
 from tracker.target import Found, Kept, Result, Target, Track
 
 CLAIMED = 0.5  # IoU from which two targets cannot both be right
@@ -137,7 +137,7 @@ class TrackPolicy:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
         else:
             target.followed, target.state, target.scan = Track(box, found.patch), "lost", 0
-            target.waiting, target.owed = (), False
+            target.waiting = ()
         return Result(target.followed.box, p, state=target.state)
 
     def _believe(self, track: Track, odds: float) -> float:
@@ -193,42 +193,59 @@ class TrackPolicy:
     def _recover(self, target: Target, views: list[View], claimed: Sequence[Box] = ()) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
-        claimed: boxes of other targets, which it cannot be. A track is followed with the belief that it has gathered,
-        at first that which was followed when the target was lost. A candidate from elsewhere takes its place when there
-        is more belief in it from the start.
+        Frames in which it is searched and frames in which candidates get a closer look take turns. A track is followed
+        with the belief that it has gathered, at first that which was followed when the target was lost. A candidate
+        from elsewhere takes its place when there is more belief in it from the start.
+        claimed: boxes of other targets, which it cannot be.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
         seen = self.judge.verify(target, self._track(target, views[0]))
-        turn = not (target.yields and target.waiting)  # else a candidate looks back first
-        odds = self._odds(target, seen, frame) if turn else None
+        known, candidates = [seen.box, *claimed], list[Found]()
+        if len(views) > 1:
+            waiting = self.search.candidates(target, views[1:], known)
+        else:
+            waiting = [box for box in target.waiting if is_none_of(box, known)]
+            now = target.passes // (LEAST - 1)
+            looks = self.search.look_closer(target, frame, waiting[:now])
+            candidates, waiting = [found for found in looks if is_none_of(found.box, known)], waiting[now:]
+        own: float | None = -rules.doubt
         if any(overlap(seen.box, other) >= CLAIMED for other in claimed):
-            odds = -rules.doubt
-        belief = before.belief if odds is None else self._believe(before, odds)
+            odds = self._odds(target, candidates, frame)
+        else:
+            own, *odds = self._odds(target, [seen, *candidates], frame)
+        belief = before.belief if own is None else self._believe(before, own)
         followed = before.again(seen.smoothed(before.box), seen.patch, belief)
         target.seen, target.followed = seen, followed
-        target.yields = turn and odds is not None
-        for found in self.search.candidates(target, frame, views[1:], [seen.box, *claimed]):
-            if any(overlap(found.box, other) >= SAME for other in [seen.box, *claimed]):
-                continue
-            odds = self._odds(target, found, frame)
-            if odds is None:
-                target.waiting = (*target.waiting, found.box)
-            elif odds > max(target.followed.belief, rules.uncertain):
-                target.seen, target.followed = found, Track(found.box, found.patch, min(odds, rules.strongest))
+        for found, said in zip(candidates, odds, strict=True):
+            if said is not None and said > max(target.followed.belief, rules.uncertain):
+                target.seen, own = found, said
+                target.followed = Track(found.box, found.patch, min(said, rules.strongest))
+        asked_again = own is None or own > 0  # belief in it grows, so this ends soon
+        target.waiting = (target.followed.box, *waiting) if asked_again else tuple(waiting)
         if target.followed is followed and followed.belief >= rules.adopt:
             target.put(followed)
         self.search.meet(target)
         return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
 
-    def _odds(self, target: Target, found: Found, frame: Image) -> float | None:
-        """The log-odds that a candidate is the lost target: what speaks for it, less what it has of others.
+    def _odds(self, target: Target, found: Sequence[Found], frame: Image) -> list[float | None]:
+        """The log-odds that each candidate is the lost target: what speaks for it, less what it has of others.
 
-        None: there are no passes left to look back for it.
+        The best look back as long as there are passes left for it; None: one for which there were none left.
         """
-        odds = self.judge.odds(found)
-        if odds > self.rules.uncertain:
-            if not self.search.may_look_back(target):
-                return None
-            self.search.look_back(target, found, frame)
-            odds -= self.rules.others * self.search.like_others(target, found)
-        return max(odds, -self.rules.doubt)
+
+        def less_others(one: Found) -> float:
+            odds = self.judge.odds(one)
+            if odds > self.rules.uncertain:
+                odds -= self.rules.others * self.search.like_others(target, one)
+            return max(odds, -self.rules.doubt)
+
+        odds: list[float | None] = [less_others(one) for one in found]
+        for k in sorted(range(len(found)), key=lambda k: -(odds[k] or 0.0)):
+            if (odds[k] or 0.0) <= self.rules.uncertain:
+                continue
+            if target.passes < LOOK_BACK:
+                odds[k] = None
+            else:
+                self.search.look_back(target, found[k], frame)
+                odds[k] = less_others(found[k])
+        return odds

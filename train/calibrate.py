@@ -140,7 +140,8 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
             searching.state, searching.followed, searching.scan = "lost", Track(searching.box), index // SEARCH_EVERY
             windows = policy.windows(frame, searching, EVERYWHERE)
             (views,) = tracker.engine.look(frame, [(searching.appearance, windows)])
-            for found in policy.search.candidates(searching, frame, views):
+            boxes = policy.search.candidates(searching, views, ())
+            for found in policy.search.look_closer(searching, frame, boxes):
                 note(found, truth, "candidate")
         tracker.update(frame, target)
         assert target.seen and target.reference

@@ -126,8 +126,20 @@ def test_a_lost_target_costs_no_more_than_it_may_and_what_is_left_goes_on(tracke
         frame, _ = twins(t, True)
         windows = tracker.policy.windows(frame, target, passes)
         tracker.policy.update(frame, [target], engine.look(frame, [(target.appearance, windows)]))
-    assert max(spent) <= passes and np.mean(spent) > 0.8 * LEAST  # none is wasted
+    assert max(spent) <= passes and np.mean(spent) > 0.8 * LEAST  # few are left over
     assert target.kept.searched and target.scan > 8  # both frames were searched all over
+
+
+def test_what_is_known_takes_no_place_among_the_candidates(tracker, monkeypatch):
+    frame, box = twins(0, True)
+    target = tracker.init(frame, box)
+    other = Box(400 - box.w / 2, 270 - box.h / 2, box.w, box.h)
+    windows = [tracker.config.search_window(place) for place in (box, other)]
+    (views,) = tracker.engine.look(frame, [(target.appearance, windows)])
+    monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, closer=1))
+    (best,) = tracker.policy.search.candidates(target, views, [])
+    (next_best,) = tracker.policy.search.candidates(target, views, [best])
+    assert overlap(best, box) > 0.5 and overlap(next_best, other) > 0.5
 
 
 def test_what_is_likely_the_target_is_asked_frame_by_frame_until_it_is_believed(tracker, monkeypatch, scene):
@@ -139,6 +151,7 @@ def test_what_is_likely_the_target_is_asked_frame_by_frame_until_it_is_believed(
     target.state, target.followed = "lost", Track(target.box, belief=rules.lost)
     states = [tracker.update(scene.render(t), target).state for t in range(2, 12)]
     assert states.index("tracking") <= 6 and rules.adopt > 1  # though one such frame says little
+    assert not target.waiting  # when it is lost again, the search begins anew
 
 
 def test_a_candidate_from_elsewhere_is_tried_when_it_is_not_too_doubtful(tracker, monkeypatch, scene):

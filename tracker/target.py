@@ -175,4 +175,4 @@ class Target:
 
     def put(self, track: Track) -> None:
         """Believe that the target is where `track` is; mutates it."""
-        self.box, self.followed, self.state = track.box, track, "tracking"
+        self.box, self.followed, self.state, self.waiting = track.box, track, "tracking", ()

@@ -137,7 +137,6 @@ class TrackPolicy:
             target.followed, target.state = track.again(box, found.patch, belief), "uncertain"
         else:
             target.followed, target.state, target.scan = Track(box, found.patch), "lost", 0
-            target.waiting = ()
         return Result(target.followed.box, p, state=target.state)
 
     def _believe(self, track: Track, odds: float) -> float:
@@ -239,10 +238,11 @@ class TrackPolicy:
                 odds -= self.rules.others * self.search.like_others(target, one)
             return max(odds, -self.rules.doubt)
 
-        odds: list[float | None] = [less_others(one) for one in found]
-        for k in sorted(range(len(found)), key=lambda k: -(odds[k] or 0.0)):
-            if (odds[k] or 0.0) <= self.rules.uncertain:
-                continue
+        first = [less_others(one) for one in found]
+        odds: list[float | None] = [*first]
+        for k in sorted(range(len(found)), key=lambda k: -first[k]):
+            if first[k] <= self.rules.uncertain:
+                break
             if target.passes < LOOK_BACK:
                 odds[k] = None
             else:

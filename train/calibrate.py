@@ -48,7 +48,6 @@ LONGEST = 150  # frames of a clip that are used
 SEARCH_EVERY = 3  # frames between searches of the whole frame
 GONE = (3, 10, 30, 90)  # frames for which a target is taken to have been out of sight when it is searched
 NEVER = 2.0  # a score that there is not
-EVERYWHERE = 99  # passes: the frame is searched as far as it ever is
 NOTICED = 3  # frames without the target after which a tracker has called it lost
 PATIENCE = 6  # frames on a wrong thing after which the target is put back
 
@@ -137,8 +136,9 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         if not told and index % SEARCH_EVERY == 0:
             gone = GONE[index // SEARCH_EVERY % len(GONE)]
             searching = copy.copy(known[max(index - gone, 0)])
-            searching.state, searching.followed, searching.scan = "lost", Track(searching.box), index // SEARCH_EVERY
-            windows = policy.windows(frame, searching, EVERYWHERE)
+            searching.put(Track(searching.box))
+            searching.state, searching.scan = "lost", index // SEARCH_EVERY
+            windows = policy.windows(frame, searching)
             (views,) = tracker.engine.look(frame, [(searching.appearance, windows)])
             boxes = policy.search.candidates(searching, views, ())
             for found in policy.search.look_closer(searching, frame, boxes):

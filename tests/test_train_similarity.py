@@ -29,8 +29,10 @@ from train.similarity.data import (
     ImageSet,
     away,
     collect,
+    fingerprint,
     folder,
     jittered,
+    never_seen,
     omniglot,
     omniglot_runs,
     read,
@@ -104,6 +106,7 @@ def test_losses_are_their_formulas():
     cases = [
         (losses.contrastive(a, y, 1.2), twin_contrastive(d, same, 1.2)),
         (losses.triplet(a, b, 0.2), [max(p - n + 0.2, 0) for p, n in zip(d, far, strict=True)]),
+        (losses.squared_triplet(a, b, 0.2), [max(p**2 - n**2 + 0.2, 0) for p, n in zip(d, far, strict=True)]),
         (losses.bce(s, y), [-np.log(p if t else 1 - p) for p, t in zip(1 / (1 + np.exp(-o)), same, strict=True)]),
         (losses.hinge(s, 2 * y - 1), [max(1 - (1 if t else -1) * x, 0) for x, t in zip(o, same, strict=True)]),
     ]
@@ -349,9 +352,12 @@ def test_published_runs_are_scored(archives):
     runs = omniglot_runs(archives / "runs.zip")
     assert [list(run.answers) for run in runs] == [[2, 1, 0], [2, 1, 0]]
     config = replace(CONV, size=105)
-    assert one_shot_runs(PixelDistance(config), runs) == 1.0  # queries are copies of their references
+    assert one_shot_runs(PixelDistance(config), runs) == [1.0, 1.0]  # queries are copies of their references
     swapped = [run._replace(answers=np.array([0, 1, 2])) for run in runs]
-    assert one_shot_runs(PixelDistance(config), swapped) == pytest.approx(1 / 3)
+    assert one_shot_runs(PixelDistance(config), swapped) == pytest.approx([1 / 3, 1 / 3])
+    figures, _ = evaluate(PixelDistance(config), None, 0, [], 0, runs=[runs[0], swapped[1]])
+    assert figures["one_shot_runs"] == pytest.approx(2 / 3)
+    assert figures["one_shot_runs_95"] == pytest.approx([1 / 3, 1])
 
 
 def test_class_folders(tmp_path, letters):
@@ -671,6 +677,7 @@ KINDS = {  # model, loss, mining, steps
     "contrastive": (replace(CONV, reader="euclidean", normalise=True), "contrastive", "all", 45),
     "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
     "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
+    "squared triplet": (replace(CONV, reader="euclidean", normalise=True), "squared-triplet", "semi-hard", 45),
     "n-way": (replace(CONV, reader="logistic"), "n-way", "all", 45),
     "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),
     "mlp": (
@@ -684,7 +691,7 @@ KINDS = {  # model, loss, mining, steps
 
 def config_of(name):
     model, loss, mining, steps = KINDS[name]
-    margin = 0.2 if loss == "triplet" else 1.0
+    margin = 0.2 if loss.endswith("triplet") else 1.0
     optim = replace(CONFIG.optim, steps=steps)
     if name.endswith("asgd"):
         optim = replace(optim, optimiser="asgd", lr=1.0, lr_end=0.1, conv_l2=5e-4, dense_l2=5e-4, clip=0.5)
@@ -1008,6 +1015,54 @@ def test_fit_then_evaluate(tmp_path, letters, capsys):
     }  # fmt: skip
     for name in ("roc", "scores", "one-shot"):
         assert cv2.imread(str(tmp_path / "figures" / f"{name}.png")).std() > 5
+
+
+def test_what_was_trained_on_is_left_out_of_the_test(tmp_path, archives, capsys):
+    data = replace(CONFIG.data, reader="omniglot", hold_out="groups", validation=0.0, test=0.5)
+    optim = replace(CONFIG.optim, steps=1)
+    recipes = [write_yaml(tmp_path / f"{s}.yaml", replace(CONFIG, data=data, optim=optim, seed=s)) for s in range(6)]
+    both = ["--data", str(archives / "one.zip"), str(archives / "two.zip")]
+    assert main(["fit", "--config", str(recipes[0]), *both, "--out", str(tmp_path / "run")]) == 0
+    file = tmp_path / "run" / "last.safetensors"
+    net = load_similarity(file)
+    assert net.config.seen and net.config.held_out and not set(net.config.seen) & set(net.config.held_out)
+    net.config = replace(net.config, threshold=0.0)
+    save_network(net, file)
+    capsys.readouterr()
+    tested = set()
+    for recipe in recipes:  # other seeds hold out other alphabets
+        assert main(
+            ["evaluate", "--config", str(recipe), *both, "--weights", str(file), "--pairs", "8", "--trials", "2"]
+        ) in (0, 2)
+        out, err = capsys.readouterr()
+        said = out.startswith("left out, as trained on") + ("nothing is left to test on" in err)
+        tested.add(said)
+        assert not said or set(net.config.seen) & {word.strip(",") for word in (out + err).split()}
+    assert tested == {0, 1}
+
+
+def test_a_split_that_is_not_the_one_trained_by_is_refused(letters):
+    one, other = (
+        letters.keep(np.arange(len(letters.images)) % 2 == 0),
+        letters.keep(np.arange(len(letters.images)) % 2 > 0),
+    )
+    mark = fingerprint(one, None)
+    assert mark == fingerprint(one, None) != fingerprint(other, None)
+    net = replace(CONV, seen=one.group_names[:1], data_print=mark)
+    assert never_seen(other, {"net": net}, "images", mark) is other
+    with pytest.raises(DataError, match="net was trained on another split"):
+        never_seen(other, {"net": net}, "images", fingerprint(other, None))
+
+
+def test_evaluate_asks_for_no_more_ways_than_there_are_classes(tmp_path, capsys):
+    data = replace(CONFIG.data, reader="digits", hold_out="images", validation=0.1, test=0.2, per_class=20)
+    cfg = replace(CONFIG, data=data, optim=replace(CONFIG.optim, steps=1))
+    recipe = ["--config", str(write_yaml(tmp_path / "recipe.yaml", cfg))]
+    assert main(["fit", *recipe, "--out", str(tmp_path / "run")]) == 0
+    words = ["evaluate", *recipe, "--weights", str(tmp_path / "run" / "best.safetensors"), "--pairs", "8"]
+    assert main([*words, "--trials", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "10-way" in out and "20-way" not in out and "no record" not in out
 
 
 def test_sweep(tmp_path, letters, capsys):

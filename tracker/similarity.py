@@ -50,6 +50,8 @@ class SimilarityConfig:
     dropout: share of the hidden units of an mlp that are dropped in training.
     context_amount: of patches cut from frames, see `geometry.context_side`.
     threshold: raw score from which two images count as the same; None before it is chosen on validation data.
+    seen, held_out: names of the groups (alphabets, clips, classes of a folder) that the weights were fitted on or
+    chosen by, and of those kept for the test; data_print: fingerprint of the images seen. A recipe leaves them out.
     """
 
     pairing: Literal["siamese", "pseudo-siamese", "two-channel"]
@@ -66,6 +68,9 @@ class SimilarityConfig:
     dropout: float = 0.0
     context_amount: Annotated[float, Range(0, 10)] = 0.0
     threshold: float | None = None
+    seen: tuple[str, ...] | None = None
+    held_out: tuple[str, ...] | None = None
+    data_print: str | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self)

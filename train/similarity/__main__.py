@@ -16,9 +16,11 @@ from tracker.config import load_yaml
 from tracker.similarity import load_similarity
 from train.arguments import minutes, positive
 from train.similarity.config import TrainConfig
-from train.similarity.data import omniglot_runs, read, split
+from train.similarity.data import fingerprint, never_seen, omniglot_runs, read, split
 from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
 from train.similarity.loop import Run
+
+WAYS = (2, 5, 10, 20)
 
 
 def command_fit(args: argparse.Namespace) -> None:
@@ -27,7 +29,7 @@ def command_fit(args: argparse.Namespace) -> None:
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     for name, part in (("training", training), ("validation", validation), ("test", test)):
         print(f"{name:10s} {part or 'none'}")
-    run = Run(cfg, training, validation, args.out, args.begin, args.trunk)
+    run = Run(cfg, training, validation, args.out, args.begin, args.trunk, test)
     if run.step:
         print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
     best = run.train(args.minutes)
@@ -41,19 +43,24 @@ def command_evaluate(args: argparse.Namespace) -> None:
         need_matplotlib()
         args.out.mkdir(parents=True, exist_ok=True)
     cfg = load_yaml(TrainConfig, args.config)
-    training, _, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+    training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     if args.test:
         test = read(args.test, cfg.data, cfg.model)
         if cfg.data.hold_out != "images":
             test = test.without_groups(training.used_groups())
     if test is None and not args.runs:
         raise ValueError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
-    print(f"test: {test}")
     runs = omniglot_runs(args.runs) if args.runs else []
     nets: dict[str, Net] = {}
     for path in args.weights:
         name = path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
         nets[name if name not in nets else str(path)] = load_similarity(path)
+    if test is not None:
+        own = "" if args.test else fingerprint(training, validation)
+        test = never_seen(test, {name: net.config for name, net in nets.items()}, cfg.data.hold_out, own)
+    print(f"test: {test}")
+    if args.ways is None:  # as many as there are classes to choose from
+        args.ways = [n for n in WAYS if test is not None and n <= len(test.names)]
     nets["pixels"] = PixelDistance(cfg.model)
     found, kept = {}, {}
     for name, net in nets.items():
@@ -81,11 +88,12 @@ def command_sweep(args: argparse.Namespace) -> None:
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
             folder = args.out / f"{path.stem}-{length}"
-            run = Run(one, training, validation, folder)
+            run = Run(one, training, validation, folder, test=test)
             run.train()
             if run.step < optim.steps:
                 raise KeyboardInterrupt
-            figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, args.ways, args.trials)
+            ways = args.ways or [n for n in WAYS if n <= len(test.names)]
+            figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, ways, args.trials)
             found.setdefault(path.stem, {})[length] = figures["one_shot"]
     print(table({f"{name} {n}": {"one_shot": v} for name, own in found.items() for n, v in own.items()}))
     write_json(args.out / "sweep.json", found)
@@ -112,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
         p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
-            p.add_argument("--ways", type=int, nargs="+", default=[2, 5, 10, 20], help="N of N-way [2 5 10 20]")
+            p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
             p.add_argument("--trials", type=positive, default=400, help="one-shot trials for each N [400]")
     p = added["fit"]
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")

@@ -70,13 +70,14 @@ class BatchConfig:
 class LossConfig:
     """The loss; see train/similarity/losses.py.
 
-    margin, margin_end: of contrastive and triplet, at the begin and the end of the run.
-    kind: n-way is a choice among all images of a batch, no decision about a pair: the scores get no common zero.
+    margin, margin_end: of contrastive and the triplet losses, at the begin and the end of the run.
+    kind: triplet compares distances, squared-triplet their squares. n-way is a choice among all images of a batch, no
+    decision about a pair: the scores get no common zero.
     mining: which negatives are compared: random (as many as positives), all, the hardest, or the hardest that are
     farther than the positive (semi-hard).
     """
 
-    kind: Literal["contrastive", "triplet", "bce", "hinge", "n-way"]
+    kind: Literal["contrastive", "triplet", "squared-triplet", "bce", "hinge", "n-way"]
     margin: float
     margin_end: float
     mining: Literal["random", "all", "semi-hard", "hard"]
@@ -138,9 +139,9 @@ class TrainConfig:
         if loss.kind == "n-way":
             if loss.mining != "all":
                 raise ConfigError(f"loss.kind n-way compares with the whole batch: mining all, not {loss.mining}")
-        elif (loss.kind in ("contrastive", "triplet")) != (model.reader in DISTANCES):
+        elif (loss.kind in ("contrastive", "triplet", "squared-triplet")) != (model.reader in DISTANCES):
             raise ConfigError(
-                f"loss.kind {loss.kind} does not fit model.reader {model.reader}: contrastive and triplet take a"
+                f"loss.kind {loss.kind} does not fit model.reader {model.reader}: contrastive and the triplets take a"
                 f" distance ({', '.join(DISTANCES)}), bce and hinge take logistic or network"
             )
         if model.pairing == "two-channel" and (loss.kind == "n-way" or loss.mining in ("semi-hard", "hard")):

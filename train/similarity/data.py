@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -92,6 +93,46 @@ class ImageSet:
 
     def __str__(self) -> str:
         return f"{len(self.images)} images, {len(self.names)} classes, {len(np.unique(self.groups))} groups"
+
+
+def seen_groups(training: ImageSet, validation: ImageSet | None) -> tuple[str, ...]:
+    """Names of the groups that a network is fitted on or chosen by, sorted."""
+    return tuple(sorted({name for part in (training, validation) if part for name in part.used_groups()}))
+
+
+def fingerprint(training: ImageSet, validation: ImageSet | None) -> str:
+    """A hash of the images, with their classes, that a network is fitted on or chosen by; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in (training, validation) if validation else (training,):
+        for image, label in zip(part.images, part.labels.tolist(), strict=True):
+            digest.update(f"{part.names[label]} {image.shape} ".encode() + np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def never_seen(test: ImageSet, nets: dict[str, SimilarityConfig], hold_out: str, own_print: str) -> ImageSet:
+    """The part of `test` that none of the networks was fitted on or chosen by; says what is left out.
+
+    nets: their configs, by name. own_print: the fingerprint of the split that `test` is the rest of; a network with
+    the same one has seen nothing of `test`. Raises DataError: nothing is left, or (hold_out images) none can tell.
+    """
+    seen: set[str] = set()
+    for name, net in nets.items():
+        if net.data_print is None:
+            print(f"{name}: no record of what it was trained on; its figures hold if it was trained by this recipe")
+        elif net.data_print != own_print:
+            if hold_out == "images" and own_print:
+                raise DataError(
+                    f"{name} was trained on another split than the recipe makes of these images, so it may have seen"
+                    " those of the test: give the seed, shares and data it was trained with, or other images by --test"
+                )
+            seen |= set(net.seen or ()) if hold_out != "images" else set()
+    if not (both := sorted(seen & set(test.used_groups()))):
+        return test
+    rest = test.without_groups(both)
+    if len(rest.names) < 2:
+        raise DataError(f"nothing is left to test on: the networks were trained on {', '.join(both)}")
+    print(f"left out, as trained on: {', '.join(both)}")
+    return rest
 
 
 def trim(image: Image, margin: int) -> Image:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tracker.benchmark.judge.certainty import interval, mean_of
 from tracker.extras import how_to_get
 from tracker.similarity import SimilarityConfig, SimilarityNet, to_pixels
 from train.similarity.data import ImageSet, OneShotRun
@@ -190,14 +191,14 @@ def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.
     return _share_won(scores, np.zeros(trials, np.int64))
 
 
-def one_shot_runs(net: Net, runs: Sequence[OneShotRun]) -> float:
-    """Accuracy over all queries of published runs."""
+def one_shot_runs(net: Net, runs: Sequence[OneShotRun]) -> list[float]:
+    """Accuracy over the queries of each published run."""
     shares = []
     for queries, references, answers in runs:
         a, b = embed_all(net, queries), embed_all(net, references, second=True)
         i, j = np.divmod(np.arange(len(queries) * len(references)), len(references))
         shares.append(_share_won(join_all(net, a, b, i, j).reshape(len(queries), -1), answers))
-    return float(np.mean(shares))
+    return shares
 
 
 def _share_won(scores: Scores, answers: Index) -> float:
@@ -249,7 +250,9 @@ def evaluate(
             str(n): one_shot(net, images, n, trials, np.random.default_rng((seed, 3, n))) for n in ways
         }
     if runs:
-        found["one_shot_runs"] = one_shot_runs(net, runs)
+        shares = one_shot_runs(net, runs)
+        found["one_shot_runs"] = float(np.mean(shares))
+        found["one_shot_runs_95"] = list(interval(mean_of(shares), len(shares)))
     return found, kept
 
 
@@ -327,7 +330,10 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, one-shot accuracies, in %."""
+    """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, one-shot accuracies, in %.
+
+    from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew.
+    """
     rows = [{"": name} | {k: f"{100 * v:.1f}" for k, v in _flat(values).items()} for name, values in found.items()]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns] + [[row.get(c, "-") for c in columns] for row in rows]
@@ -343,4 +349,7 @@ def _flat(values: dict[str, Any]) -> dict[str, float]:
     named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
-    return out | ({"published runs": values["one_shot_runs"]} if "one_shot_runs" in values else {})
+    if "one_shot_runs" in values:
+        low, high = values["one_shot_runs_95"]
+        out |= {"published runs": values["one_shot_runs"], "from": low, "to": high}
+    return out

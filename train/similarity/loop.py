@@ -24,7 +24,7 @@ from train.log import Log
 from train.loop import prefetch
 from train.similarity import losses
 from train.similarity.config import OptimConfig, TrainConfig
-from train.similarity.data import ImageSet
+from train.similarity.data import ImageSet, fingerprint, seen_groups
 from train.similarity.evaluate import auc, best_threshold, draw_pairs, one_shot, roc, score_pairs
 from train.similarity.sampling import make_batch, pairs, triplets
 from train.similarity.widen import begin_from
@@ -132,9 +132,10 @@ def batch_loss(
         with torch.no_grad():
             distances = -every_score(net, a, b).numpy()
     margin = losses.growing(loss.margin, loss.margin_end, progress)
-    if loss.kind == "triplet":
+    if loss.kind in ("triplet", "squared-triplet"):
         x, p, n = map(torch.from_numpy, triplets(labels, loss.mining, rng, distances))
-        return losses.triplet(-net.join(a[x], b[p]), -net.join(a[x], b[n]), margin).mean()
+        of_triplets = losses.triplet if loss.kind == "triplet" else losses.squared_triplet
+        return of_triplets(-net.join(a[x], b[p]), -net.join(a[x], b[n]), margin).mean()
     i, j, y = map(torch.from_numpy, pairs(labels, loss.mining, rng, distances))
     scores = net.join(a[i], b[j])
     if loss.kind == "contrastive":
@@ -152,7 +153,7 @@ class Run:
     cfg: with `begin` and `trunk`, everything that decides the result. training, validation: images; without validation
     no threshold is chosen and no best weights are kept. folder: last.pt (state of the run), last.safetensors,
     best.safetensors, log.csv. begin: weights that a new run begins with, see `widen.begin_from`. trunk: ImageNet
-    weights for a mobilenet trunk, see `load_trunks`.
+    weights for a mobilenet trunk, see `load_trunks`. test: what is kept for the test, to be named in the weights.
     Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged, and
     what `widen.begin_from` and `load_trunks` raise.
     """
@@ -165,6 +166,7 @@ class Run:
         folder: Path,
         begin: Path | None = None,
         trunk: Path | None = None,
+        test: ImageSet | None = None,
     ) -> None:
         torch.manual_seed(cfg.seed)
         self.cfg, self.training, self.validation, self.folder = cfg, training, validation, folder
@@ -178,6 +180,12 @@ class Run:
                 load_trunks(self.net, trunk)
             if begin:
                 begin_from(self.net, begin, cfg.seed)
+        self.net.config = dataclasses.replace(
+            cfg.model,
+            seen=seen_groups(training, validation),
+            held_out=tuple(test.used_groups()) if test else (),
+            data_print=fingerprint(training, validation),
+        )
         freeze(self.net, cfg.optim.frozen_stages or 0)
         self.optimiser = make_optimiser(self.net, cfg.optim)
         self.step = 0
@@ -196,7 +204,7 @@ class Run:
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self.net.config = dataclasses.replace(self.cfg.model, threshold=state["threshold"])
+        self.net.config = dataclasses.replace(self.net.config, threshold=state["threshold"])
 
     def save(self) -> None:
         """Write the state of the run and the weights, each whole or not at all.

@@ -16,8 +16,19 @@ def contrastive(distance: Tensor, same: Tensor, margin: float) -> Tensor:
 
 
 def triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """max(d(a, p) - d(a, n) + m, 0) (Schroff et al. 2015). positive, negative: (N,) distances from the anchors."""
+    """max(d(a, p) - d(a, n) + m, 0) (Weinberger & Saul 2009, with plain distances).
+
+    positive, negative: (N,) distances from the anchors.
+    """
     return (positive - negative + margin).clamp(min=0)
+
+
+def squared_triplet(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """max(d(a, p)^2 - d(a, n)^2 + m, 0) (Schroff et al. 2015, equation 3; there m = 0.2).
+
+    positive, negative: (N,) distances from the anchors.
+    """
+    return (positive.square() - negative.square() + margin).clamp(min=0)
 
 
 def bce(logits: Tensor, same: Tensor) -> Tensor:

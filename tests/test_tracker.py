@@ -333,13 +333,13 @@ def test_swift_nano_is_small_and_follows_a_scene():
 
 def test_a_budget_is_shared_by_the_targets_that_are_lost():
     tracker = Tracker.load("swift", device="cpu", engine="torch", budget_ms=1e5)
-    assert tracker._passes > 100
+    assert tracker.passes > 100
     targets = [tracker.init(FRAME, (20 * k, 20, 30, 30)) for k in range(4)]
     for passes, shares in (
         (100, [[1, 1, 1, 1]]),
         (None, [[1, 1, 1, 1]]),
     ):
-        tracker._passes = passes
+        tracker.passes = passes
         assert [tracker._shares(targets) for _ in shares] == shares
     targets[1].state = targets[3].state = "lost"
     for passes, shares in (
@@ -349,7 +349,7 @@ def test_a_budget_is_shared_by_the_targets_that_are_lost():
         (7, [[1, 4, 1, 1], [1, 1, 1, 4], [1, 4, 1, 1]]),  # in turn
         (1, [[1, 4, 1, 1], [1, 1, 1, 4]]),  # too little for any: one of them
     ):
-        tracker._passes, tracker._turn = passes, 0
+        tracker.passes, tracker._turn = passes, 0
         assert [tracker._shares(targets) for _ in shares] == shares
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tracker.emit import Emitter
     from tracker.footage.boxes import Row, RowWriter
     from tracker.footage.video import Frame, Source
+    from tracker.recorder import Recorder
 
 TRAIL = 30  # centres drawn behind the box
 STILL = 10.0  # seconds that one picture is repeated at most, where the time stamps of a source leap
@@ -37,12 +38,16 @@ def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
     from tracker.emit import Emitter
-    from tracker.footage.boxes import BOX_SUFFIXES, RowWriter
+    from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter
     from tracker.footage.output import check_output
     from tracker.footage.video import CODECS, frames, masked
+    from tracker.recorder import SUFFIX, Recorder
 
     save = check_output(args.save, tuple(CODECS), args.force) if args.save else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
+    record = check_output(args.record, (SUFFIX,), args.force) if args.record else None
+    if args.thumbnails and not record:
+        raise ValueError("--thumbnails go into the log of --record")
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
         raise ValueError(f"{save} is the source; save to another file")
     init = read_targets(args.targets) if args.targets else args.init or []
@@ -58,19 +63,21 @@ def track(args: argparse.Namespace) -> int:
         first = next(source)
         given = init or [select_box(first.image) for _ in range(args.select)]
         targets = [engine.init(first.image, box) for box in given]
-        tally = Tally(first, [_row(first, i, target.box, 1.0) for i, target in enumerate(targets)])
+        tally = Tally(first, [Row.of(first, i, target.box) for i, target in enumerate(targets)])
         film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
             emitter = Emitter(args.emit, source.begun) if args.emit else None
+            recorder = Recorder(record, engine, source, args.thumbnails, args.force) if record else None
             table = RowWriter(boxes) if boxes else None
         except BaseException:
             if film:
                 film.close()
             raise
         try:
-            with film or contextlib.nullcontext(), emitter or contextlib.nullcontext():
-                complete = _follow(source, engine, targets, tally, film, table, emitter, first, args)
+            nothing = contextlib.nullcontext()
+            with film or nothing, emitter or nothing, recorder or nothing:
+                complete = _follow(source, engine, targets, given, tally, film, table, emitter, recorder, first, args)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
         seconds = time.perf_counter() - begin
@@ -89,7 +96,7 @@ def track(args: argparse.Namespace) -> int:
                     "reconnects": source.reconnects,
                 }
             )
-    kept = [str(path) for path in (save if film and film.saved else None, boxes) if path]
+    kept = [str(path) for path in (save if film and film.saved else None, boxes, record) if path]
     if ended is not None:
         said = "interrupted" if isinstance(ended, KeyboardInterrupt) else "ended early"
         _say(f"{said} after {tally.frames} frames; kept {' and '.join(kept) or 'nothing'}")
@@ -192,26 +199,22 @@ class Tally:
         return said
 
 
-def _row(frame: Frame, number: int, box: Sequence[float], score: float, state: str = "tracking") -> Row:
-    from tracker.footage.boxes import Row
-
-    x, y, w, h = map(float, box)
-    return Row(frame.index, frame.time, number, x, y, w, h, float(score), state)
-
-
 def _follow(
     source: Source,
     engine: Tracker,
     targets: Sequence[Target],
+    given: Sequence[Sequence[float]],
     tally: Tally,
     film: Film | None,
     table: RowWriter | None,
     emitter: Emitter | None,
+    recorder: Recorder | None,
     first: Frame,
     args: argparse.Namespace,
 ) -> bool:
     """Track from the frame after the first, whose rows are in the tally. False when the user closed the window."""
     from tracker.draw import Window, draw_results
+    from tracker.footage.boxes import Row
     from tracker.progress import Progress
 
     trails: list[deque[tuple[float, float]]] = [deque(maxlen=TRAIL) for _ in targets]
@@ -236,16 +239,27 @@ def _follow(
 
     with Progress("track", source.length, quiet=args.quiet) as bar:
         bar.update()
+        if recorder is not None:
+            recorder.write(first, {}, dict(enumerate(given)))
         if not out(first, 1):
             return False
         for frame in source:
             results = engine.update_all(frame.image, targets)
+            if recorder is not None:
+                recorder.write(frame, dict(enumerate(results)))
             gap = frame.index - tally.last
             bar.update(gap)
-            tally.add(frame, [_row(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)])
+            tally.add(frame, [Row.of(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)])
             if not out(frame, gap):
                 return False
     return True
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Show what `track --record` wrote, compare two runs, or do one again."""
+    from tracker import replay as command
+
+    return command.replay(args)
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -300,6 +314,7 @@ def export(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
+    "replay": replay,
     "serve": serve,
     "label": label,
     "demo": demo,
@@ -472,6 +487,14 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         metavar="WHERE",
         help="send each result at once as JSON: jsonl:FILE (- is stdout), udp:HOST:PORT, zmq:tcp://*:PORT",
     )
+    sub.add_argument(
+        "--record",
+        metavar="RUN.siamlog",
+        help="keep all that the run depends on and gives, unrounded, for `siamtrack replay`",
+    )
+    sub.add_argument(
+        "--thumbnails", type=int, default=0, metavar="N", help="put a small picture of every Nth frame into the log"
+    )
     sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
@@ -488,6 +511,12 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     )
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
     sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+    sub = commands.add_parser("replay", help="what `track --record` wrote: show it, compare two runs, do one again")
+    if argv[:1] == ["replay"]:
+        from tracker.replay import add_arguments
+
+        add_arguments(sub)
 
     sub = commands.add_parser("serve", help="follow objects in a web page: draw boxes, watch, correct, download")
     if argv[:1] == ["serve"]:

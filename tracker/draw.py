@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.crop import Image
+from tracker.crop import Image, resize
 
 Color = tuple[int, int, int]
 
@@ -123,6 +123,21 @@ def show(frame: Any, results: Shown | Sequence[Shown]) -> Picture:
     """
     found = list(results) if isinstance(results, Sequence) else [results]
     return Picture(draw_results(getattr(frame, "image", frame), found))
+
+
+def as_jpeg(image: Image, width: int, quality: int = 80) -> bytes:
+    """JPEG of an (H, W, 3) uint8 BGR image, scaled down to `width` px where it is wider."""
+    if image.shape[1] > width:
+        image = resize(image, width, max(1, round(image.shape[0] * width / image.shape[1])))
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def from_jpeg(data: bytes) -> Image:
+    """(H, W, 3) uint8 BGR. Raises ValueError: no picture."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise ValueError("not a picture")
+    return np.asarray(image, np.uint8)
 
 
 def _score_color(score: float | None) -> Color:

@@ -80,14 +80,15 @@ class Tracker:
 
             runner = make_runner(net, device, engine, threads)
         self.engine = Engine(runner, self.config)
-        self.device = self.engine.runner.device
+        self.device, self.threads = self.engine.runner.device, threads
+        self.weights: Path | None = None  # the file or folder that `load` took
         self.policy = choose_policy(self.engine, self.config)
         self.target: Target | None = None
-        self._passes: int | None = None  # that an update may cost; None: as many as all targets ask for
+        self.passes: int | None = None  # that an update may cost; None: as many as all targets ask for
         self._turn = 0
         update_ms = self._warm_up()
         if budget_ms is not None:
-            self._passes = int(budget_ms / update_ms)
+            self.passes = int(budget_ms / update_ms)
 
     @classmethod
     def load(
@@ -107,24 +108,29 @@ class Tracker:
         needed and not installed.
         """
         path, chosen = Path(str(weights)), "onnxruntime" if engine == "auto" else engine
+        opened: graphs.Opened | None
         if graphs.is_network(path) and str(weights) not in weight_names():
             ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
                 raise ValueError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
-            return cls(graphs.open_network(path, threads, chosen), "cpu", threads, tracking, engine, budget_ms)
-        path = weight_file(str(weights))
-        opened = _graphs_of(path, threads, chosen) if graphs.can_run(device, engine) else None
+            opened = graphs.open_network(path, threads, chosen)
+        else:
+            path = weight_file(str(weights))
+            opened = _graphs_of(path, threads, chosen) if graphs.can_run(device, engine) else None
         if opened:
-            return cls(opened, "cpu", threads, tracking, engine, budget_ms)
-        try:
-            from tracker.network import CheckpointError, load_network
-        except ImportError as error:
-            raise ImportError(f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs") from None
-        net = load_network(path)
-        try:
-            return cls(net, device, threads, tracking, engine, budget_ms)
-        except ConfigError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            tracker = cls(opened, "cpu", threads, tracking, engine, budget_ms)
+        else:
+            try:
+                from tracker.network import CheckpointError, load_network
+            except ImportError as error:
+                text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
+                raise ImportError(text) from None
+            try:
+                tracker = cls(load_network(path), device, threads, tracking, engine, budget_ms)
+            except ConfigError as error:
+                raise CheckpointError(f"{path}: {error}") from None
+        tracker.weights = path
+        return tracker
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
@@ -193,9 +199,9 @@ class Tracker:
         """How many passes of the network each target may cost in this frame; lost ones get what is left, in turn."""
         lost = [k for k, target in enumerate(targets) if target.state == "lost"]
         shares = [LEAST if target.state == "lost" else 1 for target in targets]
-        if self._passes is None or not lost:
+        if self.passes is None or not lost:
             return shares
-        spare = self._passes - len(targets)
+        spare = self.passes - len(targets)
         served = min(len(lost), max(spare // (LEAST - 1), 1))
         for k in lost:
             shares[k] = 1

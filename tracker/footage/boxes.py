@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import xml.etree.ElementTree as ElementTree
@@ -11,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracker.footage.output import Unfinished, partial_path
+from tracker.footage.output import Appended, Unfinished, partial_path
+from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
@@ -33,6 +33,12 @@ class Row(NamedTuple):
     h: float
     score: float
     state: str = "tracking"  # uncertain; lost: then the box is a guess
+
+    @classmethod
+    def of(cls, frame: Frame, id: int, box: Sequence[float], score: float = 1.0, state: str = "tracking") -> Row:
+        """The box of a target in a frame."""
+        x, y, w, h = map(float, box)
+        return cls(frame.index, frame.time, id, x, y, w, h, float(score), state)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -196,12 +202,11 @@ class RowWriter:
         if self._kind not in BOX_SUFFIXES:
             raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
         self._unfinished = Unfinished(path)
-        self._file = open(self._unfinished.part, "wb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._file = Appended(self._unfinished.part)
         self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows
         self._last: int | None = None  # frame of the last row
-        self._end = 0
         try:
-            self._put({".csv": ",".join(Row._fields) + "\n", ".json": '{"boxes": [', ".txt": ""}[self._kind])
+            self._file.put({".csv": ",".join(Row._fields) + "\n", ".json": '{"boxes": [', ".txt": ""}[self._kind])
         except OSError:
             self._file.close()
             self._unfinished.drop()
@@ -219,41 +224,26 @@ class RowWriter:
                 gap = 0 if self._last is None else row.frame - self._last - 1
                 texts.append("nan,nan,nan,nan\n" * gap + ",".join(map(str, row[3:7])) + "\n")
             self._last = row.frame
-        before = self._end
-        self._put("".join(texts))
+        before = self._file.end
+        self._file.put("".join(texts))
         self._ends.append(before)
 
     def close(self, meta: dict[str, Any]) -> None:
         """Finish the file and give it its name. meta: what the file says of itself (.json)."""
         end = f'\n],\n"meta": {json.dumps(meta, indent=1)}}}\n' if self._kind == ".json" else ""
         try:
-            self._file.truncate(self._end)  # of half a row, where Ctrl-C came into one
+            self._file.cut(self._file.end)  # of half a row, where Ctrl-C came into one
             while True:
                 try:
-                    self._put(end)
+                    self._file.put(end)
                     break
                 except OSError:
                     if not self._ends:
                         raise
-                    self._end = self._ends.pop()  # of a full disk: the last rows make room
-                    self._file.truncate(self._end)
-            os.fsync(self._file.fileno())
+                    self._file.cut(self._ends.pop())  # of a full disk: the last rows make room
         finally:
             self._file.close()
         self._unfinished.keep()
-
-    def _put(self, text: str) -> None:
-        """Write all of a text or nothing of it."""
-        data = memoryview(text.encode())
-        self._file.seek(self._end)
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            self._file.truncate(self._end)
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise OSError(error.errno, f"{reason}: {self.path}") from None
-        self._end = self._file.tell()
 
 
 def write_whole(path: Path, text: str) -> None:

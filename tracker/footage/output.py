@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import warnings
@@ -59,11 +60,11 @@ class Unfinished:
     def __init__(self, path: Path) -> None:
         self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
         busy = f"{path}: another run is writing this file"
-        self._lock: int | None = _locked(self.part, busy)
+        self._lock: int | None = locked_file(self.part, busy)
         if fcntl and os.fstat(self._lock).st_size:
             self._put_aside()
             os.close(self._lock)
-            self._lock = _locked(self.part, busy)
+            self._lock = locked_file(self.part, busy)
 
     def _put_aside(self) -> None:
         """What a killed run left becomes a file with a name."""
@@ -89,12 +90,48 @@ class Unfinished:
             self._lock = None
 
 
+class Appended:
+    """A file that grows by texts, each of which is written at once, and whole or not at all.
+
+    path: made anew. end: bytes that it has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.end = path, 0
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by `close`)
+
+    def put(self, text: str) -> None:
+        """Append a text. Raises OSError: the disk is full; then the file is as it was."""
+        data = memoryview(text.encode())
+        self._file.seek(self.end)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.truncate(self.end)
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+            raise OSError(error.errno, f"{reason}: {self._path}") from None
+        self.end = self._file.tell()
+
+    def cut(self, end: int) -> None:
+        """Take back what comes after `end` bytes; also of a text that Ctrl-C came into."""
+        self.end = end
+        self._file.truncate(end)
+
+    def close(self) -> None:
+        """Hand it to the disk."""
+        try:
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
     """While this lasts no other run works in `folder`, which is made. Raises OSError: one does."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".running"
-    lock = _locked(file, f"{folder}: another run works in this folder; wait for it, or name another one")
+    lock = locked_file(file, f"{folder}: another run works in this folder; wait for it, or name another one")
     try:
         yield
     finally:
@@ -102,7 +139,7 @@ def only_run(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _locked(path: Path, busy: str) -> int:
+def locked_file(path: Path, busy: str) -> int:
     """The number of a file that is open and locked for this process. Raises OSError with the text `busy`."""
     while True:
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from tracker.crop import Image
+from tracker.draw import as_jpeg
 from tracker.footage import boxes as formats
 from tracker.footage.dataset import WRITTEN
 from tracker.footage.files import DataError
@@ -33,7 +32,6 @@ from tracker.web.session import SPEEDS, Moment, Session
 
 STATIC = Path(__file__).parent / "static"
 AHEAD = 2  # moments that a client may have in the post before it has confirmed one
-QUALITY = 80  # of the JPEG pictures that are sent
 WIDTHS = (320, 3840)  # px, least and most that a client may ask for
 WIDTH = 1280
 LONGEST = 64 * 1024  # bytes of a message that a client may send
@@ -84,17 +82,9 @@ class Post:
             return b""
         version, picture = self._pictures.get(width, (-1, None))
         if picture is None or version != moment.version:
-            picture = asyncio.ensure_future(asyncio.to_thread(encode, moment.image, width))
+            picture = asyncio.ensure_future(asyncio.to_thread(as_jpeg, moment.image, width))
             self._pictures[width] = moment.version, picture
         return await picture
-
-
-def encode(image: Image, width: int) -> bytes:
-    """JPEG of an (H, W, 3) uint8 BGR image, scaled down to `width` px where it is wider."""
-    if image.shape[1] > width:
-        height = max(1, round(image.shape[0] * width / image.shape[1]))
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
 def pack(facts: dict[str, Any], picture: bytes) -> bytes:

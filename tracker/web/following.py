@@ -126,8 +126,7 @@ class Following:
 
     def _write(self, frame: Frame, number: int, box: Box, score: float, state: str) -> None:
         rows = self.rows[number]
-        x, y, w, h = map(float, box)
-        rows[frame.index] = Row(frame.index, frame.time, number, x, y, w, h, float(score), state)
+        rows[frame.index] = Row.of(frame, number, box, score, state)
         if self.live and len(rows) > MAX_ROWS:
             for f in list(rows)[: MAX_ROWS // 2]:
                 del rows[f]

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tracker.config import SWIFT, ConfigError, from_dict, to_dict
+from tracker.config import SWIFT, ConfigError, Logistic, from_dict, to_dict
 from tracker.crop import patch
 from tracker.footage.files import SourceError, read_image
 from tracker.footage.video import SourceWarning
 from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
+    DistanceReader,
     Gallery,
     SimilarityConfig,
     SimilarityNet,
@@ -36,6 +37,8 @@ KINDS = {
     "siamese": CONV,
     "siamese logistic": replace(CONV, reader="logistic"),
     **{f"siamese {d}": replace(CONV, reader=d) for d in DISTANCES},
+    "siamese distance to odds": replace(CONV, reader="euclidean", normalise=True, link="sigmoid"),
+    "siamese exp of distance": replace(CONV, reader="manhattan", normalise=True, link="exp"),
     "pseudo-siamese": replace(CONV, pairing="pseudo-siamese"),
     "two-channel": replace(CONV, pairing="two-channel"),
     "two-channel colour": replace(CONV, pairing="two-channel", channels=3),
@@ -85,7 +88,7 @@ def test_scores_are_one_a_pair_and_symmetric_where_promised(name):
         torch.testing.assert_close(there, back)
     else:
         assert (there - back).abs().max() > 1e-3
-    if config.reader in DISTANCES:
+    if config.bare_distance:
         assert (there < 0).all()
         torch.testing.assert_close(net(a, a), torch.zeros(5), atol=1e-6, rtol=0)
 
@@ -106,6 +109,23 @@ def test_distances_are_their_formulas():
     cosine = 1 - (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
     for kind, wanted in zip(DISTANCES, (np.sqrt(((x - y) ** 2).sum(1)), abs(x - y).sum(1), cosine), strict=True):
         np.testing.assert_allclose(distance(a, b, kind).numpy(), wanted, rtol=1e-12)
+
+
+def test_a_distance_becomes_a_probability_by_its_formula():
+    d = torch.tensor([0.0, 1e-3, 0.5, 2.0, 40.0], dtype=torch.float64, requires_grad=True)
+    for link, w, b in (("sigmoid", 2.5, 1.5), ("exp", 0.7, None)):
+        reader = DistanceReader(link).double()
+        reader.log_w.data.fill_(np.log(w))
+        if b is not None:
+            reader.b.data.fill_(b)
+        p = reader(d).sigmoid()
+        x = d.detach().numpy()
+        wanted = 1 / (1 + np.exp(w * x - b)) if b is not None else np.exp(-w * x)
+        np.testing.assert_allclose(p.detach().numpy(), wanted, atol=2e-6)
+        p.log().sum().backward()
+        assert all(v.grad.isfinite().all() for v in (d, *reader.parameters()))
+    with pytest.raises(ConfigError, match="not of reader network"):
+        replace(CONV, link="exp")
 
 
 def test_koch_network_has_the_parameters_and_shapes_of_the_paper():
@@ -195,7 +215,7 @@ def test_smallest_size_goes_in_and_smaller_does_not(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_checkpoint_holds_config_and_weights(name, tmp_path):
-    config = replace(KINDS[name], threshold=-0.25)
+    config = replace(KINDS[name], threshold=-0.25, calibration=Logistic((2.0,), 0.5))
     assert from_dict(SimilarityConfig, json.loads(json.dumps(to_dict(config)))) == config
     net = make(config)
     save_network(net, tmp_path / "net.safetensors", half=False)
@@ -253,6 +273,8 @@ def test_similarity_for_people_rises_with_the_score():
         values = [net.similarity(s) for s in scores]
         assert values == sorted(values)
         assert values[-1] == pytest.approx(top)
+        net.config = replace(net.config, calibration=Logistic((2.0,), -0.5))
+        assert net.similarity(scores) == pytest.approx(1 / (1 + np.exp(0.5 - 2 * np.array(scores))))
 
 
 def test_pixels_are_grey_or_colour_as_the_network_wants(photo):

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from tracker.backbones import MobileNetV2
+from tracker.benchmark.judge.fates import calibration_error
 from tracker.config import ConfigError, load_yaml, to_dict
 from tracker.geometry import Box, iou
 from tracker.network import CheckpointError, save_network
@@ -678,6 +679,8 @@ KINDS = {  # model, loss, mining, steps
     "contrastive manhattan": (replace(CONV, reader="manhattan"), "contrastive", "hard", 45),
     "triplet": (replace(CONV, reader="euclidean", normalise=True), "triplet", "semi-hard", 45),
     "squared triplet": (replace(CONV, reader="euclidean", normalise=True), "squared-triplet", "semi-hard", 45),
+    "distance to odds": (replace(CONV, reader="euclidean", normalise=True, link="sigmoid"), "bce", "semi-hard", 45),
+    "exp of distance": (replace(CONV, reader="euclidean", normalise=True, link="exp"), "bce", "all", 45),
     "n-way": (replace(CONV, reader="logistic"), "n-way", "all", 45),
     "triplet cosine": (replace(CONV, reader="cosine"), "triplet", "hard", 45),
     "mlp": (
@@ -712,6 +715,18 @@ def test_each_kind_learns_to_tell_letters_apart(name, letters, tmp_path):
     after = area(run.net.eval(), glyphs("ACELOXTZ", 8, seed=9))
     assert after > 0.88
     assert 1 - after < (1 - before) / 2
+
+
+@pytest.mark.parametrize("name", ["triplet", "siamese"])
+def test_what_people_see_is_calibrated(name, letters, tmp_path):
+    run = Run(config_of(name), letters, glyphs("BDHKNSUV", 12, seed=4), tmp_path)  # letters never trained on
+    run.train()
+    others, rng = glyphs("FGIJMPRW", 12, seed=5), np.random.default_rng(6)
+    first, second, same = draw_pairs(others, 600, rng)
+    scores = score_pairs(run.net.eval(), others, first, second)
+    error = calibration_error(run.net.similarity(scores), same)
+    run.net.config = replace(run.net.config, calibration=None)
+    assert error < 0.12 and error < calibration_error(run.net.similarity(scores), same) / 1.5
 
 
 def test_koch_network_learns(tmp_path):
@@ -804,7 +819,7 @@ def test_a_resumed_run_does_not_ask_again_for_what_it_began_with(letters, tmp_pa
     assert Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors").step == 2
 
 
-@pytest.mark.parametrize("name", ["mlp", "triplet"])
+@pytest.mark.parametrize("name", ["mlp", "distance to odds"])
 def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     cfg = config_of(name)
     cfg = replace(cfg, optim=replace(cfg.optim, steps=8), validation=replace(cfg.validation, every=4, pairs=40))
@@ -815,12 +830,13 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
         file.write("7,1.0,0.1,0.5,,,,,\n")  # was logged, but killed before the next checkpoint
     rest = Run(cfg, letters, letters, tmp_path / "parts")
     assert rest.step == 5
-    assert rest.best > 0
+    assert rest.best > 0 and rest.net.config.calibration is not None
     rest.train()
     for key, value in whole.net.state_dict().items():
         assert torch.equal(value, rest.net.state_dict()[key]), key
     assert (rest.best, rest.net.config) == (whole.best, whole.net.config)
     assert rest.net.config.threshold is not None
+    assert cv2.imread(str(tmp_path / "parts" / "curves.png")).std() > 5
     for name in ("whole", "parts"):
         assert [row["step"] for row in csv.DictReader((tmp_path / name / "log.csv").open())] == ["4", "8"]
     with pytest.raises(ConfigError, match="another config"):
@@ -952,7 +968,11 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
     [
         ({"loss": replace(CONFIG.loss, kind="triplet")}, "triplet does not fit model.reader network"),
         ({"loss": replace(CONFIG.loss, kind="n-way")}, "n-way compares with the whole batch: mining all, not random"),
-        ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean"),
+        ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean with link None"),
+        (
+            {"model": replace(CONV, reader="euclidean", link="exp"), "loss": LossConfig("triplet", 0.2, 0.2, "all")},
+            "triplet does not fit model.reader euclidean with link exp",
+        ),
         (
             {"model": replace(CONV, pairing="two-channel"), "loss": LossConfig("n-way", 1.0, 1.0, "all")},
             "two-channel network has none",
@@ -1000,7 +1020,7 @@ def test_fit_then_evaluate(tmp_path, letters, capsys):
     assert main(["fit", *common, "--out", str(tmp_path / "run")]) == 0
     assert "step 45" in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "best.safetensors", "last.safetensors", "last.pt", "log.csv"
+        "best.safetensors", "curves.png", "last.safetensors", "last.pt", "log.csv"
     }  # fmt: skip
     best = tmp_path / "run" / "best.safetensors"
     assert load_similarity(best).config.threshold is not None

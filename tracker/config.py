@@ -307,9 +307,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value not in args:
             raise ConfigError(f"{path}: {reprlib.repr(value)} is not allowed; choose from {', '.join(map(repr, args))}")
         return value
-    if origin is types.UnionType and type(None) in args:
+    union = origin in (types.UnionType, typing.Union)  # Literal[...] | None is the latter
+    if union and type(None) in args:
         return None if value is None else _convert(next(a for a in args if a is not type(None)), value, path)
-    if origin is types.UnionType:  # a choice of dataclasses: the one that has these keys
+    if union:  # a choice of dataclasses: the one that has these keys
         keys = set(value) if isinstance(value, dict) else set()
         best = max(args, key=lambda a: len(keys & {f.name for f in dataclasses.fields(a)}))
         return from_dict(best, value, path)

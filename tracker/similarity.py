@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2
-from tracker.config import ConfigError, Range, check_ranges
+from tracker.config import ConfigError, Logistic, Range, check_ranges
 from tracker.crop import Image
 from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
 from tracker.footage.video import SourceWarning
@@ -49,7 +49,10 @@ class SimilarityConfig:
     layers on |f(a) - f(b)| and f(a) f(b) (on the features alone for two-channel).
     dropout: share of the hidden units of an mlp that are dropped in training.
     context_amount: of patches cut from frames, see `geometry.context_side`.
-    threshold: raw score from which two images count as the same; None before it is chosen on validation data.
+    link: how a distance becomes the log-odds of being the same, see `DistanceReader`; None: the raw score of a distance
+    is minus that distance.
+    threshold: raw score from which two images count as the same; calibration: from raw score to the probability of
+    being the same, where half of all pairs are. None before they are fitted on validation data.
     seen, held_out: names of the groups (alphabets, clips, classes of a folder) that the weights were fitted on or
     chosen by, and of those kept for the test; data_print: fingerprint of the images seen. A recipe leaves them out.
     """
@@ -67,7 +70,9 @@ class SimilarityConfig:
     reader: Literal["euclidean", "manhattan", "cosine", "logistic", "network"]
     dropout: float = 0.0
     context_amount: Annotated[float, Range(0, 10)] = 0.0
+    link: Literal["sigmoid", "exp"] | None = None
     threshold: float | None = None
+    calibration: Logistic | None = None
     seen: tuple[str, ...] | None = None
     held_out: tuple[str, ...] | None = None
     data_print: str | None = None
@@ -76,6 +81,8 @@ class SimilarityConfig:
         check_ranges(self)
         if self.pairing == "two-channel" and (self.reader != "network" or self.normalise):
             raise ConfigError("pairing two-channel has no embeddings to compare: reader network, normalise false")
+        if self.link and self.reader not in DISTANCES:
+            raise ConfigError(f"link makes odds of a distance ({', '.join(DISTANCES)}), not of reader {self.reader}")
         if self.trunk != "conv" and (self.two_stream or self.pyramid):
             raise ConfigError(f"two_stream and pyramid need trunk conv, not {self.trunk}")
         together = self.pairing == "two-channel"
@@ -97,6 +104,11 @@ class SimilarityConfig:
         least = self.smallest
         if self.size < least:
             raise ConfigError(f"size: these layers need at least {least} px, got {self.size}")
+
+    @property
+    def bare_distance(self) -> bool:
+        """Whether raw scores are minus a distance; else they are logits."""
+        return self.reader in DISTANCES and not self.link
 
     @property
     def smallest(self) -> int:
@@ -228,6 +240,28 @@ def distance(a: Tensor, b: Tensor, kind: Literal["euclidean", "manhattan", "cosi
     return torch.linalg.vector_norm(a - b, ord=2 if kind == "euclidean" else 1, dim=1)
 
 
+class DistanceReader(nn.Module):
+    """The log-odds ln(p / (1 - p)) of being the same, from a distance d >= 0, with w > 0 and b learnt.
+
+    sigmoid: p = 1 / (1 + exp(w d - b)). exp: p = exp(-w d), so that equal images are surely the same.
+    """
+
+    LEAST = 1e-6  # of w d under exp: the odds of equal images are infinite
+
+    def __init__(self, link: Literal["sigmoid", "exp"]) -> None:
+        super().__init__()
+        self.log_w = nn.Parameter(torch.zeros(()))
+        self.b = nn.Parameter(torch.ones(())) if link == "sigmoid" else None
+
+    def forward(self, d: Tensor) -> Tensor:
+        """(N,) -> (N,)."""
+        scaled = self.log_w.exp() * d
+        if self.b is not None:
+            return self.b - scaled
+        scaled = scaled.clamp(min=self.LEAST)
+        return -scaled - torch.log(-torch.expm1(-scaled))
+
+
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +285,8 @@ class SimilarityNet(nn.Module):
             self.reader = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1))
         elif config.reader == "logistic":
             self.reader = nn.Linear(width, 1)
+        elif config.link:
+            self.reader = DistanceReader(config.link)
 
     def embed(self, images: Tensor, second: bool = False) -> Tensor:
         """Features of images, to be joined. A two-channel network must see both, so its features are the images.
@@ -281,7 +317,8 @@ class SimilarityNet(nn.Module):
         """Raw scores (N,) of features a of the first images and b of the second ones, row by row."""
         reader = self.config.reader
         if reader in DISTANCES:
-            return -distance(a, b, reader)  # type: ignore[arg-type]
+            apart = distance(a, b, reader)  # type: ignore[arg-type]
+            return self.reader(apart) if self.config.link else -apart
         if self.config.pairing == "two-channel":
             size = [max(n, m) for n, m in zip(a.shape[-2:], b.shape[-2:], strict=True)]
             a, b = (F.interpolate(x, size, mode="bilinear") if list(x.shape[-2:]) != size else x for x in (a, b))
@@ -293,11 +330,15 @@ class SimilarityNet(nn.Module):
         """Raw scores (N,) of pairs of images, each (N, channels, H, W) float in [0, 1]."""
         return self.join(self.embed(a), self.embed(b, second=True))
 
-    def similarity(self, score: float) -> float:
-        """A raw score for people: the probability of a logit, the cosine, or 1 / (1 + distance)."""
-        if self.config.reader == "cosine":
-            return 1 + score
-        return 1 / (1 - score) if self.config.reader in DISTANCES else float(torch.tensor(score).double().sigmoid())
+    def similarity(self, score: ArrayLike) -> Any:
+        """Raw scores for people, number by number: the calibrated probability of being the same; without calibration
+        the probability of a logit, the cosine, or 1 / (1 + distance).
+        """
+        score, cfg = np.asarray(score, np.float64), self.config
+        if cfg.calibration is None and cfg.bare_distance:
+            return 1 + score if cfg.reader == "cosine" else 1 / (1 - score)
+        logit = score if cfg.calibration is None else cfg.calibration.weights[0] * score + cfg.calibration.bias
+        return (1 + np.tanh(logit / 2)) / 2
 
 
 def load_similarity(file: str | Path = "verifier") -> SimilarityNet:

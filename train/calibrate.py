@@ -24,7 +24,6 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -42,6 +41,7 @@ from tracker.network import SiameseNet, save_network, write_whole
 from tracker.target import EVIDENCE, VERIFIED, Found, Track
 from tracker.tracker import Tracker
 from tracker.tracks import TrackPolicy
+from train.logistic import fit
 
 SHORTEST = 30  # frames of a track that is used
 LONGEST = 150  # frames of a clip that are used
@@ -157,27 +157,6 @@ def gather(tracker: Tracker, sequence: Footage, told: bool) -> Gathered:
         np.array(rows["followed"]).reshape(-1, len(EVIDENCE)), np.array(right["followed"], bool),
         np.array(rows["candidate"]).reshape(-1, len(VERIFIED)), np.array(right["candidate"], bool),
     )  # fmt: skip
-
-
-def fit(evidence: NDArray[np.float64], right: NDArray[np.bool_], ridge: float = 1e-3) -> Logistic:
-    """Logistic regression of `right` (N,) on `evidence` (N, D), with a ridge on the standardised weights."""
-    mean, deviation = evidence.mean(0), evidence.std(0) + 1e-6
-    x = torch.from_numpy((evidence - mean) / deviation)
-    y = torch.from_numpy(right.astype(np.float64))
-    w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([w], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        logits = x @ w[:-1] + w[-1]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y) + ridge * w[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    weights = w[:-1].detach().numpy() / deviation
-    bias = float(w[-1].detach()) - float(weights @ mean)
-    return Logistic(tuple(round(float(v), 6) for v in weights), round(bias, 6))
 
 
 def calibrate(

@@ -62,12 +62,13 @@ class Log:
                 self._events.add_scalar(name, value, step)
             self._events.flush()
 
-    def draw(self) -> bool:
-        """Write the curves as curves.png, whole or not at all; False when matplotlib is not installed."""
+    def draw(self) -> None:
+        """Write the curves as curves.png, whole or not at all; says what is in the way where it cannot."""
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            return False
+            tqdm.write(f"no curves.png: {how_to_get('plots')}")
+            return
         rows = self.rows()
         figure = Figure(figsize=(9, 6), layout="constrained")
         for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
@@ -85,8 +86,10 @@ class Log:
                 axes.legend(fontsize=8)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=110)
-        write_whole(self.picture, picture.getvalue())
-        return True
+        try:
+            write_whole(self.picture, picture.getvalue())
+        except OSError as error:
+            tqdm.write(f"{self.picture}: {error.strerror}")
 
     def close(self) -> None:
         """Close the event files."""

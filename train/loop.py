@@ -20,7 +20,6 @@ from tqdm import tqdm
 from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
-from tracker.extras import how_to_get
 from tracker.footage.output import only_run
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, save_network, to_input
@@ -404,7 +403,7 @@ class Run:
     def _save_and_draw(self) -> None:
         if self.log:
             self.save()
-            self._draw()
+            self.log.draw()
 
     def _validate(self, validate: Callable[[SiameseNet], float]) -> None:
         if not self.log:
@@ -420,11 +419,3 @@ class Run:
     def _record(self, values: dict[str, float]) -> None:
         if self.log:
             self.log.write(self.step, self.seconds, values)
-
-    def _draw(self) -> None:
-        assert self.log
-        try:
-            if not self.log.draw():
-                tqdm.write(f"no curves.png: {how_to_get('plots')}")
-        except OSError as error:
-            tqdm.write(f"{self.log.picture}: {error.strerror}")

@@ -23,9 +23,16 @@ from train.similarity.loop import Run
 WAYS = (2, 5, 10, 20)
 
 
+def recipe(path: Path, seed: int | None = None, steps: int | None = None) -> TrainConfig:
+    """The config in a YAML, with another seed and number of steps where they are given."""
+    cfg = load_yaml(TrainConfig, path)
+    optim = cfg.optim if steps is None else dataclasses.replace(cfg.optim, steps=steps)
+    return dataclasses.replace(cfg, seed=cfg.seed if seed is None else seed, optim=optim)
+
+
 def command_fit(args: argparse.Namespace) -> None:
     """Train, or go on where the last checkpoint left it."""
-    cfg = load_yaml(TrainConfig, args.config)
+    cfg = recipe(args.config, args.seed, args.steps)
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     for name, part in (("training", training), ("validation", validation), ("test", test)):
         print(f"{name:10s} {part or 'none'}")
@@ -42,7 +49,7 @@ def command_evaluate(args: argparse.Namespace) -> None:
     if args.out:
         need_matplotlib()
         args.out.mkdir(parents=True, exist_ok=True)
-    cfg = load_yaml(TrainConfig, args.config)
+    cfg = recipe(args.config, args.seed)
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     if args.test:
         test = read(args.test, cfg.data, cfg.model)
@@ -79,9 +86,7 @@ def command_sweep(args: argparse.Namespace) -> None:
     need_matplotlib()
     found: dict[str, dict[int, dict[str, float]]] = {}
     for path in args.config:
-        whole = load_yaml(TrainConfig, path)
-        optim = dataclasses.replace(whole.optim, steps=args.steps or whole.optim.steps)
-        cfg = dataclasses.replace(whole, optim=optim)
+        cfg = recipe(path, args.seed, args.steps)
         training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
         if test is None or validation is None:
             raise ValueError(f"{path}: a sweep needs data.validation and data.test above 0")
@@ -90,7 +95,7 @@ def command_sweep(args: argparse.Namespace) -> None:
             folder = args.out / f"{path.stem}-{length}"
             run = Run(one, training, validation, folder, test=test)
             run.train()
-            if run.step < optim.steps:
+            if run.step < cfg.optim.steps:
                 raise KeyboardInterrupt
             ways = args.ways or [n for n in WAYS if n <= len(test.names)]
             figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, ways, args.trials)
@@ -118,6 +123,9 @@ def main(argv: list[str] | None = None) -> int:
         several = {"nargs": "+"} if name == "sweep" else {}
         p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **several)
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
+        p.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
+        if name != "evaluate":
+            p.add_argument("--steps", type=positive, help="in place of optim.steps")
         p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
             p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
@@ -136,7 +144,6 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")
     p = added["sweep"]
     p.add_argument("--embeddings", type=int, nargs="+", required=True, help="lengths of the embedding")
-    p.add_argument("--steps", type=positive, help="in place of optim.steps")
     p.add_argument("--out", type=Path, required=True, help="folder of the runs, sweep.json and sweep.png")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

@@ -139,10 +139,11 @@ class TrainConfig:
         if loss.kind == "n-way":
             if loss.mining != "all":
                 raise ConfigError(f"loss.kind n-way compares with the whole batch: mining all, not {loss.mining}")
-        elif (loss.kind in ("contrastive", "triplet", "squared-triplet")) != (model.reader in DISTANCES):
+        elif (loss.kind in ("contrastive", "triplet", "squared-triplet")) != model.bare_distance:
             raise ConfigError(
-                f"loss.kind {loss.kind} does not fit model.reader {model.reader}: contrastive and the triplets take a"
-                f" distance ({', '.join(DISTANCES)}), bce and hinge take logistic or network"
+                f"loss.kind {loss.kind} does not fit model.reader {model.reader} with link {model.link}: contrastive"
+                f" and the triplets take a distance ({', '.join(DISTANCES)}) without link, bce and hinge take logistic,"
+                " network, or a distance with link sigmoid or exp"
             )
         if model.pairing == "two-channel" and (loss.kind == "n-way" or loss.mining in ("semi-hard", "hard")):
             raise ConfigError("loss.kind n-way and hard mining compare embeddings; a two-channel network has none")

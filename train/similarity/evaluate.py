@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tracker.benchmark.judge.certainty import interval, mean_of
+from tracker.benchmark.judge.fates import calibration_error
 from tracker.extras import how_to_get
 from tracker.similarity import SimilarityConfig, SimilarityNet, to_pixels
 from train.similarity.data import ImageSet, OneShotRun
@@ -246,6 +247,8 @@ def evaluate(
             if net.config.threshold is None:
                 raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")
             found["accuracy"] = accuracy(*kept, net.config.threshold)
+            if net.config.calibration:
+                found["ece"] = calibration_error(net.similarity(kept.scores), same)
         found["one_shot"] = {
             str(n): one_shot(net, images, n, trials, np.random.default_rng((seed, 3, n))) for n in ways
         }
@@ -330,7 +333,8 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, one-shot accuracies, in %.
+    """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, calibration error, one-shot
+    accuracies, in %.
 
     from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew.
     """
@@ -345,7 +349,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _flat(values: dict[str, Any]) -> dict[str, float]:
-    named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95"}
+    named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95", "ece": "ECE"}
     named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}

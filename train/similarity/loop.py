@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tracker.backbones import MobileNetV2
-from tracker.config import ConfigError, to_dict
+from tracker.config import ConfigError, Logistic, from_dict, to_dict
 from tracker.network import save_network
 from tracker.similarity import SimilarityNet
 from train.checkpoint import asked_to_stop, load_state, only_warn, read_imagenet, save_state, saved_at_the_end
 from train.log import Log
+from train.logistic import fit
 from train.loop import prefetch
 from train.similarity import losses
 from train.similarity.config import OptimConfig, TrainConfig
@@ -152,8 +153,9 @@ class Run:
 
     cfg: with `begin` and `trunk`, everything that decides the result. training, validation: images; without validation
     no threshold is chosen and no best weights are kept. folder: last.pt (state of the run), last.safetensors,
-    best.safetensors, log.csv. begin: weights that a new run begins with, see `widen.begin_from`. trunk: ImageNet
-    weights for a mobilenet trunk, see `load_trunks`. test: what is kept for the test, to be named in the weights.
+    best.safetensors, log.csv and its curves.png. begin: weights that a new run begins with, see `widen.begin_from`.
+    trunk: ImageNet weights for a mobilenet trunk, see `load_trunks`. test: what is kept for the test, to be named in
+    the weights.
     Raises ConfigError when the folder holds a run with another config, CheckpointError when its last.pt is damaged, and
     what `widen.begin_from` and `load_trunks` raise.
     """
@@ -204,7 +206,8 @@ class Run:
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self.net.config = dataclasses.replace(self.net.config, threshold=state["threshold"])
+        calibration = state["calibration"] and from_dict(Logistic, state["calibration"])
+        self.net.config = dataclasses.replace(self.net.config, threshold=state["threshold"], calibration=calibration)
 
     def save(self) -> None:
         """Write the state of the run and the weights, each whole or not at all.
@@ -219,8 +222,10 @@ class Run:
             "seconds": self.seconds,
             "best": self.best,
             "threshold": self.net.config.threshold,
+            "calibration": to_dict(self.net.config.calibration) if self.net.config.calibration else None,
         }
         save_state(self.folder, state, self.net)
+        self.log.draw()
 
     def train(self, minutes: float | None = None, stop_at: int | None = None) -> float:
         """Train to the end of the schedule; returns the best validation score (-1 without validation).
@@ -282,7 +287,9 @@ class Run:
         first, second, same = draw_pairs(images, cfg.pairs, rng)
         scores = score_pairs(self.net, images, first, second)
         score = auc(roc(scores, same)) if cfg.by == "auc" else one_shot(self.net, images, cfg.ways, cfg.trials, rng)
-        self.net.config = dataclasses.replace(self.net.config, threshold=best_threshold(scores, same))
+        self.net.config = dataclasses.replace(
+            self.net.config, threshold=best_threshold(scores, same), calibration=fit(scores[:, None], same)
+        )
         self.log.write(self.step, self.seconds, {"validation": score})
         if score > self.best:
             self.best = score

@@ -23,7 +23,7 @@ def begin_from(net: SimilarityNet, file: Path, seed: int = 0) -> None:
     """
     narrow = load_similarity(file)
     own, given = net.config, narrow.config
-    free = ("threshold", "widths", "embedding", "dropout", "seen", "held_out", "data_print")
+    free = ("threshold", "calibration", "widths", "embedding", "dropout", "seen", "held_out", "data_print")
     ours, theirs = to_dict(own), to_dict(given)
     if differ := [key for key in ours if key not in free and ours[key] != theirs[key]]:
         raise ConfigError(f"{file} holds another kind of network: its {', '.join(differ)} differ")

@@ -1,6 +1,7 @@
 # make demo, make test: each sets up all it needs in .venv first. Needs make and Python 3.11 or newer.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+FUZZ ?= 2000
 BIN := .venv/bin
 
 help: ## show this list
@@ -24,8 +25,8 @@ mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count 
 graphs: .venv/dev.stamp ## write the shipped networks as graphs anew, after their weights changed
 	for name in swift swift-nano; do $(BIN)/siamtrack export $$name --out tracker/weights/$$name --force || exit 1; done
 
-fuzz: .venv/dev.stamp ## draw thousands of hostile inputs instead of dozens (half an hour)
-	$(BIN)/python -m pytest -n 0 tests/test_properties.py --hypothesis-profile=campaign
+fuzz: .venv/dev.stamp ## draw thousands of hostile inputs instead of dozens (hours; FUZZ=200 for fewer), and count them
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 0 tests/test_properties.py --hypothesis-profile=campaign --hypothesis-show-statistics
 
 soak: .venv/dev.stamp ## many updates, and many killed runs: does anything grow, is anything lost? (hours)
 	$(BIN)/python tests/bench/soak.py 1000000

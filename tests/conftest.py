@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from footage import make_footage
+from hypothesis import HealthCheck, Phase, settings
 
 from train.store import Store, prepare
 
@@ -17,6 +18,15 @@ torch.set_num_threads(1)
 # A run started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 cv2.setNumThreads(1)
+
+suite = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)  # fmt: skip
+settings.register_profile("suite", suite)
+settings.register_profile("campaign", suite, max_examples=int(os.environ.get("FUZZ", "2000")), derandomize=False)
+settings.load_profile("suite")
 
 
 @pytest.fixture

@@ -241,8 +241,12 @@ def test_every_protocol_runs_and_scores(tmp_path, protocol):
 
 def test_a_vot_report_has_its_own_columns(tmp_path):
     make_sequence(tmp_path / "data", "one", 45)
-    words = [tmp_path / "data", "--trackers", "ncc,identity", "--protocol", "supervised", "--workers", 0]
-    assert bench(*words, "--out", tmp_path / "out") == 0
+    folder = tmp_path / "data" / "one"
+    (folder / "img").rename(folder / "color")
+    (folder / "groundtruth_rect.txt").rename(folder / "groundtruth.txt")
+    (folder / "occlusion.tag").write_text("0\n" * 20 + "1\n" * 25)
+    words = [tmp_path / "data", "--data", "vot", "--trackers", "ncc,identity", "--protocol", "supervised"]
+    assert bench(*words, "--workers", 0, "--out", tmp_path / "out") == 0
     ncc, floor = json.loads((tmp_path / "out" / "report.json").read_text())["trackers"]
     assert (ncc["vot_failures"], ncc["vot_accuracy"]) == (0, pytest.approx(1))
     assert floor["vot_failures"] == 2
@@ -251,6 +255,12 @@ def test_a_vot_report_has_its_own_columns(tmp_path):
     assert ">EAO</th>" in page
     assert ">success AUC</th>" not in page.split("<h2>")[0]
     assert floor["vot_eao"] < 0.5
+    assert ncc["tags"] == {
+        "no tag": {"frames": 10, "overlap": 1, "failures": 0}, "occlusion": {"frames": 25, "overlap": 1, "failures": 0}
+    }  # fmt: skip
+    assert sum(tagged["failures"] for tagged in floor["tags"].values()) == 2
+    assert "| occlusion | 25 | 1.000, 0 |" in (tmp_path / "out" / "tables.md").read_text()
+    assert "<td>occlusion</td><td>25</td><td>1.000, 0</td>" in page
 
 
 def test_bad_input_is_one_line_and_code_two(tmp_path, capsys):

@@ -40,6 +40,19 @@ def test_supervised_by_hand():
     assert never.eao == pytest.approx((14 * 0.5 / 20 + 14 * 0.5 / 21) / 2)  # the failed one goes on with zeros
 
 
+def test_frames_are_pooled_by_tag():
+    boxes = np.array([HERE] * 11 + [HALF] * 2 + [HERE] * 2 + [AWAY], float)
+    states = np.array([1] + [0] * 14 + [2])
+    hidden, moving = np.arange(16) < 12, np.isin(np.arange(16), (12, 15))  # 10, 11 of hidden are not burned in
+    never = np.zeros(16, bool)
+    films = [boxes, boxes], [states] * 2, [np.array([HERE] * 16)] * 2, [SIZE] * 2
+    table = vot.by_tag(*films, [{"hidden": hidden, "moving": moving, "never": never}, {}])
+    assert table["hidden"] == (2, pytest.approx(0.75), 0)
+    assert table["moving"] == (1, pytest.approx(0.5), 1)
+    assert table["no tag"] == (2, 1.0, 0)  # 13, 14; the sequence without tags is left out
+    assert table["never"].frames == 0 and np.isnan(table["never"].overlap)
+
+
 def test_supervised_weights_sequences_by_length():
     long, short = 30, 10
     boxes = [[HALF] * long, [HERE] * short]

@@ -193,6 +193,10 @@ def test_vot_polygons_masks_and_the_sequence_file(tmp_path):
     poly, mask = load(tmp_path, "vot")
     np.testing.assert_array_equal(poly.boxes[0], [1, 2, 7, 7])
     assert poly.attributes == ("occlusion",)
+    assert poly.tags["occlusion"].tolist() == [False, True] and poly.part(1).tags["occlusion"].tolist() == [True]
+    assert poly.backwards(1).tags["occlusion"].tolist() == [True, False]
+    write_text(tmp_path / "poly" / "occlusion.tag", "1\n")  # the toolkit takes what is missing for untagged
+    assert load(tmp_path, "vot")[0].tags["occlusion"].tolist() == [True, False]
     np.testing.assert_array_equal(mask.boxes[0], [6, 7, 2, 2])
     assert np.isnan(mask.boxes[1]).all()
     assert mask.fps == 25

@@ -1,6 +1,6 @@
 """What may come from anywhere ends in the documented error or in a sound answer: no crash, no hang, no changed input.
 
-A few dozen examples of each in the suite, the same every time; `make fuzz` draws thousands of new ones.
+A few dozen examples of each in the suite, the same every time (conftest.py); `make fuzz` draws thousands of new ones.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker import Tracker, frames
@@ -22,16 +22,6 @@ from tracker.network import CheckpointError
 from tracker.similarity import load_similarity
 
 WEIGHTS = Path(__file__).parents[1] / "tracker" / "weights"
-QUICK = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-)  # fmt: skip
-settings.register_profile("suite", QUICK)
-settings.register_profile("campaign", QUICK, max_examples=2000, derandomize=False)
-if settings._current_profile != "campaign":
-    settings.load_profile("suite")
-
 numbers = st.floats(-1e4, 1e4) | st.floats() | st.integers() | st.sampled_from([0, 1e-300, 1e300, 10**400])
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -67,7 +57,7 @@ def tracker(request):
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)  # each is up to ten updates
 @given(
     first=sizes, then=st.lists(sizes, max_size=3), seed=st.integers(0, 9), flat=st.booleans(),
     box=st.tuples(*[st.floats(-120, 120)] * 2, *[st.floats(1e-9, 300)] * 2),

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Sequence:
     polygons: (N, K, 2) corners of a rotated truth (VOT), 0-based px, NaN where it is absent; None where boxes are all.
     absent: frames that are labelled as without the target, where others have no label at all (OxUvA); None: those
         without a box.
+    tags: (N,) bool by name, the frames to which a tag such as "occlusion" applies (VOT); empty where there are none.
     note: what was put right when it was read, or "".
     """
 
@@ -45,6 +47,7 @@ class Sequence:
     category: str = ""
     polygons: NDArray[np.float64] | None = None
     absent: frozenset[int] | None = None
+    tags: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -73,7 +76,9 @@ class Sequence:
     def _of(self, cut: slice) -> "Sequence":
         corners = None if self.polygons is None else self.polygons[cut].copy()
         boxes = self.boxes[cut].copy()
-        return replace(self, frames=self.frames[cut], boxes=boxes, polygons=corners, anchors=(), omitted=frozenset())
+        tags = {name: tagged[cut].copy() for name, tagged in self.tags.items()}
+        empty: dict[str, Any] = {"anchors": (), "omitted": frozenset()}
+        return replace(self, frames=self.frames[cut], boxes=boxes, polygons=corners, tags=tags, **empty)
 
     @property
     def has_truth(self) -> bool:

@@ -424,14 +424,20 @@ def vot(root: Path, one_based: bool) -> Iterator[Entry]:
         truth = folder / "groundtruth.txt"
         boxes = _read_vot_regions(truth, one_based)
         corners = None if _has_masks(truth) else read_corners(truth, one_based)
-        tags = visible(folder, "*.tag")
-        attributes = tuple(p.stem for p in tags if read_numbers(p).any())
+        tags = {path.stem: _tagged(path, len(boxes)) for path in visible(folder, "*.tag")}
+        attributes = tuple(name for name, tagged in tags.items() if tagged.any())
         anchors = _anchors(folder / "anchor.value")
-        return Sequence(folder.name, frames, boxes, attributes, rate, anchors=anchors, polygons=corners)
+        return Sequence(folder.name, frames, boxes, attributes, rate, anchors=anchors, polygons=corners, tags=tags)
 
     names = read_text(root / "list.txt").split() if (root / "list.txt").is_file() else []
     found = [root / name for name in names] or [p.parent for p in visible(root, "*/groundtruth.txt")]
     return _found(build, found, root, "list.txt and <name>/groundtruth.txt")
+
+
+def _tagged(path: Path, count: int) -> NDArray[np.bool_]:
+    """Read 0 or 1 a frame, (count,) bool; frames behind the end of the file are not tagged, as in the toolkit."""
+    values = read_numbers(path).ravel()[:count] > 0
+    return np.pad(values, (0, count - len(values)))
 
 
 def _anchors(path: Path) -> tuple[int, ...]:

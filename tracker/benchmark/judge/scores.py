@@ -57,7 +57,7 @@ class TrackerScore:
     or None. curves: by name, points as `metrics` spaces them; success: the success curve of each sequence. judged:
     sequences with a truth. at_once: how many trackers ran at once when it was timed; load: the highest load a core
     then. best: measures on which it is distinguishable from every other tracker. measures: for any draw of the
-    sequences, see `certainty`.
+    sequences, see `certainty`. tags: by name, what it did in the frames that have a tag (VOT, supervised).
     """
 
     name: str
@@ -72,6 +72,7 @@ class TrackerScore:
     sequences: dict[str, SequenceScore] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     success: dict[str, list[float]] = field(default_factory=dict)
+    tags: dict[str, vot.Tagged] = field(default_factory=dict)
     difference: Difference | None = None
     best: set[str] = field(default_factory=set)
     measures: dict[str, Measure] = field(default_factory=dict, repr=False)
@@ -83,6 +84,7 @@ class TrackerScore:
         found |= found.pop("values")
         found["best"] = sorted(self.best)
         found["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
+        found["tags"] = {name: tagged._asdict() for name, tagged in self.tags.items()}
         found["difference"] = self.difference._asdict() if self.difference else None
         return found
 
@@ -145,6 +147,7 @@ def score_tracker(runs: Runs, protocol: Protocol, rule: Rule, eao: tuple[int, in
         by_sequence,
         {key: value.tolist() for key, value in mean.items()},
         {name: row.tolist() for name, row in zip(by_sequence, curves["success"], strict=True)},
+        tags=_by_tag(runs) if protocol == "supervised" else {},
         measures=measures,
     )
 
@@ -363,6 +366,18 @@ def _presence(runs: Runs) -> dict[str, Measure]:
         return np.sqrt((1 - share) * positive * ((1 - share) * negative + share)).max(axis=0)
 
     return {"tpr": tpr, "tnr": tnr, "max_gm": best_mean}
+
+
+def _by_tag(runs: Runs) -> dict[str, vot.Tagged]:
+    pairs = [parts[0] for parts in runs.by_sequence.values() if parts[0][0].sequence.tags]
+    films = [part.sequence for part, _ in pairs]
+    return vot.by_tag(
+        [run.boxes for _, run in pairs],
+        [run.states for _, run in pairs],
+        [film.regions for film in films],
+        [film.size() for film in films],
+        [film.tags for film in films],
+    )
 
 
 def _vot(runs: Runs, protocol: Protocol, interval: tuple[int, int] | None) -> vot.VotScore | None:

@@ -6,7 +6,8 @@ to 2019) is judged by its polygons, see `polygons`; masks by their upright boxes
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from tracker.benchmark.judge.certainty import Measure, ratio_of
 from tracker.benchmark.judge.metrics import pair
 from tracker.benchmark.judge.polygons import Size
 from tracker.footage.files import Floats, present
+
+BURN_IN = 10  # frames after a start, with it, that the accuracy of supervised runs leaves out
 
 
 def overlaps(predicted: ArrayLike, truth: ArrayLike, size: Size) -> Floats:
@@ -83,7 +86,7 @@ def supervised(
     truths: Sequence[ArrayLike],
     sizes: Sequence[Size],
     interval: tuple[int, int] | None = None,
-    burn_in: int = 10,
+    burn_in: int = BURN_IN,
 ) -> VotScore:
     """Return accuracy, robustness and EAO of supervised runs (VOT 2015 to 2019).
 
@@ -91,7 +94,7 @@ def supervised(
         tracked, 1 started, 2 failed, 3 skipped, 4 tracked and said to be lost.
     interval: first and last fragment length of the EAO, frames, both counted; None takes `eao_interval`. Lengths that
         no fragment reaches are left out, as in the toolkit, unless none reaches any.
-    burn_in: frames after a start, with it, that accuracy leaves out.
+    burn_in: see `BURN_IN`.
     """
     accuracies, counts, weights = [], [], []
     fragments: list[list[tuple[Floats, bool]]] = []
@@ -99,9 +102,7 @@ def supervised(
         codes = np.asarray(state, int)
         found = overlaps(predicted, truth, size)
         starts, fails = np.flatnonzero(codes == 1), np.flatnonzero(codes == 2)
-        counted = np.isin(codes, (0, 4)) & _visible(truth)
-        for start in starts:
-            counted[start : start + burn_in] = False
+        counted = counted_frames(codes, truth, burn_in)
         accuracies.append(float(found[counted].mean()) if counted.any() else 0.0)
         counts.append(len(fails) if len(starts) else 1)  # a tracker that never began has failed at once
         weights.append(len(codes))
@@ -119,6 +120,52 @@ def supervised(
         "per_100": ratio_of(100 * failures, frames),
     }
     return _score(measures, len(weights), sum(counts))
+
+
+def counted_frames(states: ArrayLike, truth: ArrayLike, burn_in: int = BURN_IN) -> NDArray[np.bool_]:
+    """Return the frames of a supervised run over which accuracy is the mean overlap, (N,)."""
+    codes = np.asarray(states, int)
+    counted = np.isin(codes, (0, 4)) & _visible(truth)
+    for start in np.flatnonzero(codes == 1):
+        counted[start : start + burn_in] = False
+    return counted
+
+
+class Tagged(NamedTuple):
+    """The frames to which a tag applies: how many count, their mean overlap, and the failures in them."""
+
+    frames: int
+    overlap: float
+    failures: int
+
+
+UNTAGGED = "no tag"
+
+
+def by_tag(
+    boxes: Sequence[Floats],
+    states: Sequence[NDArray[np.int64]],
+    truths: Sequence[Floats],
+    sizes: Sequence[Size],
+    tags: Sequence[Mapping[str, NDArray[np.bool_]]],
+) -> dict[str, Tagged]:
+    """Pool the counted frames of supervised runs by tag, as VOT's papers do; `UNTAGGED` where a frame has none.
+
+    tags: by name, (N,) bool, for each sequence; those without are left out. The others: as for `supervised`.
+    """
+    found: dict[str, list[tuple[Floats, int]]] = defaultdict(list)
+    for predicted, state, truth, size, named in zip(boxes, states, truths, sizes, tags, strict=True):
+        if named:
+            found_here, counted = overlaps(predicted, truth, size), counted_frames(state, truth)
+            none = ~np.any(list(named.values()), axis=0)
+            for name, where in {**named, UNTAGGED: none}.items():
+                found[name].append((found_here[counted & where], int((where & (state == 2)).sum())))
+    table = {}
+    for name, rows in sorted(found.items()):
+        pooled = np.concatenate([values for values, _ in rows])
+        mean = float(pooled.mean()) if pooled.size else math.nan
+        table[name] = Tagged(len(pooled), mean, sum(failures for _, failures in rows))
+    return table
 
 
 def _score(measures: dict[str, Measure], sequences: int, failures: int) -> VotScore:

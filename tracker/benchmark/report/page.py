@@ -12,10 +12,12 @@ from tracker.benchmark.report.pictures import Strip
 from tracker.benchmark.report.tables import (
     LOADED,
     SEQUENCE_MEASURES,
+    TAG_HEADING,
     Column,
     Measure,
     against,
     by_attribute,
+    by_tag,
     is_vot,
     number,
 )
@@ -129,6 +131,7 @@ decoding.{alone}{busy if loaded else ""} Click a heading to sort, rest on it to 
 {_problems(scores)}
 <h2>By sequence</h2>{_choice("sequence", [_by_sequence(scores, sequences, m, named) for m in SEQUENCE_MEASURES])}
 {_attributes(scores, sequences, named)}
+{_tags(scores, named)}
 <h2>Latency, ms</h2>{_latency(scores, named)}
 {_losses(scores, strips, losses, named)}
 <h2>How this was made</h2>{_facts({**about, **machine})}
@@ -195,6 +198,14 @@ def _attributes(scores: list[TrackerScore], sequences: list[Sequence], named: Na
         tables.append((measure.heading, table(head, rows)))
     known = any(sequence.attributes for sequence in sequences)
     return f"<h2>By attribute, mean over its sequences</h2>{_choice('attribute', tables)}" if known else ""
+
+
+def _tags(scores: list[TrackerScore], named: Named) -> str:
+    rows = [
+        [cell(safe(name)), cell(str(count)), *(cell(text) for text in cells)] for name, count, cells in by_tag(scores)
+    ]
+    head = ["tag", "frames counted, at most", *(named(score.name) for score in scores)]
+    return f"<h2>{TAG_HEADING}</h2>{table(head, rows)}" if rows else ""
 
 
 def _latency(scores: list[TrackerScore], named: Named) -> str:

@@ -271,6 +271,17 @@ def by_attribute(
         yield attribute, len(having), [float(row[np.isfinite(row)].mean()) if row.size else math.nan for row in rows]
 
 
+def by_tag(scores: list[TrackerScore]) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield each tag of frames, how many frames have it, and of each tracker the mean overlap and failures there."""
+    for tag in sorted({name for score in scores for name in score.tags}):
+        found = [score.tags[tag] for score in scores]
+        cells = [f"{number(one.overlap, '.3f')}, {one.failures}" for one in found]
+        yield tag, max(one.frames for one in found), cells
+
+
+TAG_HEADING = "Mean overlap and failures in the frames that have a tag"
+
+
 def markdown(
     scores: list[TrackerScore],
     sequences: list[Sequence],
@@ -304,6 +315,9 @@ def markdown(
     ]
     if rows:
         parts += [f"{measure.heading} by attribute:", _markdown(["attribute", "sequences", *names], rows)]
+    rows = [[name, str(count), *cells] for name, count, cells in by_tag(scores)]
+    if rows:
+        parts += [f"{TAG_HEADING}:", _markdown(["tag", "frames counted, at most", *names], rows)]
     stages = list(STAGES)
     times = [
         [

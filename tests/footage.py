@@ -8,9 +8,17 @@ import cv2
 import numpy as np
 
 from tracker.config import load_yaml
+from tracker.footage.video import VideoWriter
 from train.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
+
+
+def write_film(path, images, fps, size):
+    with VideoWriter(path, fps, size) as writer:
+        for image in images:
+            writer.write(image)
+    return path
 
 
 def write_boxes(path, header, rows):

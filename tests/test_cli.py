@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from footage import write_film
 
 from tracker import Tracker, __version__, frames
 from tracker.cli import main
@@ -50,11 +51,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def clip(images, tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    with VideoWriter(path, FPS, SIZE) as writer:
-        for image in images:
-            writer.write(image)
-    return path
+    return write_film(tmp_path_factory.mktemp("clip") / "clip.mp4", images, FPS, SIZE)
 
 
 @pytest.fixture(scope="module")

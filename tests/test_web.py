@@ -10,12 +10,12 @@ import time
 import cv2
 import numpy as np
 import pytest
+from footage import write_film
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from tracker import Tracker
 from tracker.cli import main
-from tracker.footage.video import VideoWriter
 from tracker.geometry import iou
 from tracker.scene import Scene
 from tracker.web import access
@@ -30,10 +30,7 @@ HERE = "http://127.0.0.1"
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("films") / "scene.mp4"
-    with VideoWriter(path, 200, SCENE.size) as writer:
-        for image in SCENE:
-            writer.write(image)
+    path = write_film(tmp_path_factory.mktemp("films") / "scene.mp4", SCENE, 200, SCENE.size)
     (path.parent / "notes.txt").write_text("secret")
     return path
 

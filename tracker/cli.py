@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import importlib
 import os
 import re
 import signal
@@ -444,6 +445,27 @@ def _size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+SLOW = {  # commands whose options come from modules that are slow to import: what each does, and where they are
+    "replay": ("what `track --record` wrote: show it, compare two runs, do one again", "tracker.replay"),
+    "serve": ("follow objects in a web page: draw boxes, watch, correct, download", "tracker.web.command"),
+    "label": ("boxes for every frame of a clip from a few that you draw, in a web page", "tracker.web.command"),
+    "bench": ("measure trackers and their speed on a data set, with a report", "tracker.benchmark.command"),
+    "trax": ("serve a tracker to the VOT toolkit or another TraX client", "tracker.benchmark.peers.serve"),
+    "compare": ("say whether two images show the same thing, or rank a gallery", "tracker.similarity"),
+    "export": ("write a network as graphs that track without PyTorch", "tracker.export"),
+}
+
+
+def _add_slow(commands: argparse._SubParsersAction, argv: Sequence[str], *names: str) -> None:
+    """Add commands, with the options of the one that is asked for only."""
+    for name in names:
+        does, module = SLOW[name]
+        sub = commands.add_parser(name, help=does)
+        if argv[:1] == [name]:
+            options = "add_label_arguments" if name == "label" else "add_arguments"
+            getattr(importlib.import_module(module), options)(sub)
+
+
 def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
     parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
@@ -512,23 +534,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
     sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
-    sub = commands.add_parser("replay", help="what `track --record` wrote: show it, compare two runs, do one again")
-    if argv[:1] == ["replay"]:
-        from tracker.replay import add_arguments
-
-        add_arguments(sub)
-
-    sub = commands.add_parser("serve", help="follow objects in a web page: draw boxes, watch, correct, download")
-    if argv[:1] == ["serve"]:
-        from tracker.web.command import add_arguments
-
-        add_arguments(sub)
-
-    sub = commands.add_parser("label", help="boxes for every frame of a clip from a few that you draw, in a web page")
-    if argv[:1] == ["label"]:
-        from tracker.web.command import add_label_arguments
-
-        add_label_arguments(sub)
+    _add_slow(commands, argv, "replay", "serve", "label")
 
     sub = commands.add_parser("demo", help="see it work on a real clip and on a rendered scene with known truth")
     sub.add_argument("--out", default="demo_out", metavar="DIR", help="folder for the videos [demo_out]")
@@ -536,26 +542,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
 
-    sub = commands.add_parser("bench", help="measure trackers and their speed on a data set, with a report")
-    if argv[:1] == ["bench"]:  # its options come from modules that are slow to import
-        from tracker.benchmark.command import add_arguments
-
-        add_arguments(sub)
-    sub = commands.add_parser("trax", help="serve a tracker to the VOT toolkit or another TraX client")
-    if argv[:1] == ["trax"]:
-        from tracker.benchmark.peers.serve import add_arguments
-
-        add_arguments(sub)
-    sub = commands.add_parser("compare", help="say whether two images show the same thing, or rank a gallery")
-    if argv[:1] == ["compare"]:
-        from tracker.similarity import add_arguments
-
-        add_arguments(sub)
-    sub = commands.add_parser("export", help="write a network as graphs that track without PyTorch")
-    if argv[:1] == ["export"]:
-        from tracker.export import add_arguments
-
-        add_arguments(sub)
+    _add_slow(commands, argv, "bench", "trax", "compare", "export")
     if trains:
         commands.add_parser("train", help="train networks, or fine-tune one on your own video")
     return parser

@@ -162,23 +162,28 @@ def read_json(file: Path) -> dict[str, Any]:
     return data
 
 
+def numbered_rows(path: Path) -> Iterator[tuple[int, str, list[float]]]:
+    """Yield number, text and numbers of each line of a text file that is not blank; DataError: what is no number."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words = [word for word in re.split(r"[,;\s]+", line) if word]
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            raise DataError(f"{path}, line {number}: not numbers: {line.strip()[:60]!r}") from None
+        if row:
+            yield number, line, row
+
+
 def read_numbers(path: Path) -> NDArray[np.float64]:
     """Read a text file of numbers separated by commas, semicolons, tabs or spaces, (N, K) float64; "nan" is allowed.
 
     DataError: a file that is missing, empty, ragged or not numeric, with the line.
     """
     rows: list[list[float]] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        parts = [part for part in re.split(r"[,;\s]+", line) if part]
+    for number, line, row in numbered_rows(path):
         if len({mark.strip() for mark in re.findall(r"\s*[,;]\s*|\s+", line.strip())}) > 1:
             shown = f"{line.strip()[:60]!r}; decimals take a point"
             raise DataError(f"{path}, line {number}: two kinds of separators: {shown}")
-        if not parts:
-            continue
-        try:
-            row = [float(part) for part in parts]
-        except ValueError:
-            raise DataError(f"{path}, line {number}: not numbers: {line.strip()[:60]!r}") from None
         if rows and len(row) != len(rows[0]):
             raise DataError(f"{path}, line {number}: {len(row)} numbers, the lines before have {len(rows[0])}")
         rows.append(row)

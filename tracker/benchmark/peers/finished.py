@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import CUT, FAILED, SKIPPED, STARTED, TRACKED, Run, new_rows
 from tracker.crop import Image
-from tracker.footage.files import DataError, list_files, present, read_text
+from tracker.footage.files import DataError, list_files, numbered_rows, present, read_text
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
 
@@ -151,18 +151,11 @@ def read_rows(path: Path) -> Rows:
         found = _read_mat(path)
         return Rows(found, np.full(len(found), np.nan), np.full(len(found), TRACKED))
     try:
-        text = read_text(path)
+        lines = list(numbered_rows(path))
     except DataError as error:
         raise ValueError(str(error)) from error
     boxes, scores, states = [], [], []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = [word for word in re.split(r"[,;\s]+", line) if word]
-        if not words:
-            continue
-        try:
-            row = [float(word) for word in words]
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: not numbers: {line.strip()[:60]!r}") from None
+    for number, _, row in lines:
         if len(row) == 1 and row[0] in CODES:
             box, score, state = [np.nan] * 4, np.nan, CODES[int(row[0])]
         elif len(row) in (4, 5):

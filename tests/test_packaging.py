@@ -4,11 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import cv2
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import tracker
 from tracker.scene import Scene
@@ -146,3 +149,19 @@ def test_a_foreign_tracker_that_is_there_first_is_named(installed: Path, tmp_pat
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: another module named tracker is imported already") and str(tmp_path) in last
+
+
+def test_the_minimum_versions_agree() -> None:
+    """configs/oldest.txt tries what pyproject.toml declares, and configs/lean.txt asks for no other."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = versions(sum(project["optional-dependencies"].values(), project["dependencies"]))
+    tried, lean = (versions((ROOT / "configs" / name).read_text().splitlines()) for name in ("oldest.txt", "lean.txt"))
+    assert tried.items() <= declared.items()
+    assert set(versions(project["dependencies"])) <= set(tried)
+    assert {name.removesuffix("-headless"): version for name, version in lean.items()}.items() <= declared.items()
+
+
+def versions(lines: list[str]) -> dict[str, Version | None]:
+    """The one version that each requirement names."""
+    needs = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {need.name: next((Version(one.version) for one in need.specifier), None) for need in needs}

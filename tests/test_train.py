@@ -85,7 +85,7 @@ def test_a_full_disk_leaves_the_old_store(footage, tmp_path):
     assert Store(tmp_path).num_images == 2
 
 
-def test_a_killed_prepare_leaves_no_store(tmp_path):
+def test_a_killed_prepare_leaves_no_store_and_can_be_run_again(tmp_path):
     """The reading of the second image never ends, so that the process is killed in the middle of its work."""
     clip, folder = tmp_path / "clip", tmp_path / "store"
     clip.mkdir()
@@ -106,6 +106,9 @@ s.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]))"""
     assert partial.stat().st_size
     with pytest.raises(StoreError, match="not a finished store"):
         Store(folder)
+    for other in (folder, tmp_path / "never killed"):
+        prepare([clip], other)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in other.iterdir()}
 
 
 # --- pairs

@@ -36,7 +36,7 @@ run.save()
 """
 
 
-def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_last_good_one(store, tmp_path):
+def test_a_kill_in_the_middle_of_a_checkpoint_costs_what_came_after_the_last_good_one(store, tmp_path):
     command = [sys.executable, "-c", KILLED, str(store.folder), str(tmp_path), "2000000"]
     done = subprocess.run(command, cwd=ROOT / "tests", env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGXFSZ and "saved" in done.stdout, done.stderr
@@ -46,6 +46,9 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_last_good_one(store, tm
     assert load_network(tmp_path / "last.safetensors").config == run.cfg.model
     run.train()
     assert run.step == 4 and not list(tmp_path.glob("*.partial"))
+    whole = Run(tiny("swift"), store, tmp_path / "whole")  # nobody kills it
+    whole.train()
+    assert all(torch.equal(value, whole.ema[name]) for name, value in run.ema.items())
 
 
 def test_a_kill_at_any_moment_leaves_a_checkpoint_that_loads(store, tmp_path):

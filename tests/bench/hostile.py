@@ -17,7 +17,7 @@ from tracker.geometry import iou
 from tracker.scene import Scene
 
 LENGTH, AT = 40, 12  # frames; the one at which the bad input comes
-SCENE = Scene((640, 360), LENGTH, seed=3, occlusion=False)
+SCENE = Scene((640, 360), LENGTH, seed=4, occlusion=False)
 FRAMES: dict[str, Callable] = {
     "nothing bad": lambda image: image,
     "a frame of 1 x 1": lambda image: image[:1, :1],

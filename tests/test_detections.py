@@ -12,7 +12,9 @@ from tracker import Tracker
 from tracker.detections import (
     Crowd,
     Detection,
+    from_boxmot,
     from_corners,
+    from_norfair,
     from_supervision,
     from_torchvision,
     from_ultralytics,
@@ -35,6 +37,26 @@ def test_as_ultralytics_says_it():
     )
     assert from_ultralytics(SimpleNamespace(boxes=boxes, names=NAMES)) == WANTED
     assert from_ultralytics(SimpleNamespace(boxes=boxes, names=NAMES), least=0.8) == WANTED[:1]
+
+
+def test_as_norfair_says_it():
+    norfair = pytest.importorskip("norfair", reason="pip install --no-deps norfair filterpy rich")
+    given = [
+        norfair.Detection(np.array([[10, 60], [40, 20]]), scores=np.array([0.8, 1.0]), label="dog"),  # other corners
+        norfair.Detection(np.array([[100, 80], [150, 120]]), scores=np.array([0.75, 0.75]), label="cat"),
+    ]
+    assert from_norfair(given) == WANTED
+    assert from_norfair([norfair.Detection(given[0].points)]) == [Detection(WANTED[0].box)]
+    with pytest.raises(ValueError, match=r"wanted \(2, 2\)"):
+        from_norfair([norfair.Detection(np.array([[1, 2]]))])
+
+
+def test_as_boxmot_takes_it():
+    rows = np.column_stack([CORNERS, [0.9, 0.75], [1, 0]])
+    assert from_boxmot(rows, ["cat", "dog"]) == WANTED
+    assert [one.label for one in from_boxmot(rows)] == ["1", "0"] and from_boxmot(np.empty((0, 6))) == []
+    with pytest.raises(ValueError, match=r"wanted \(N, 6\)"):
+        from_boxmot(rows[:, :5])
 
 
 def test_as_torchvision_says_it():

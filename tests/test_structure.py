@@ -28,8 +28,8 @@ LAYERS = [  # a module may import from earlier lines only
     {"tracks", "samples"},
     {"tracker"},
     {"benchmark", "export"},
-    {"demo", "label", "detections", "dropins", "recorder"},
-    {"web", "replay"},
+    {"demo", "label", "detections", "recorder"},
+    {"web", "replay", "dropins"},
     {"cli"},
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use

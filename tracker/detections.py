@@ -73,6 +73,33 @@ def from_supervision(detections: Any, least: float = 0.0) -> list[Detection]:
     return from_corners(detections.xyxy, detections.confidence, labels, least)
 
 
+def from_norfair(detections: Iterable[Any], least: float = 0.0) -> list[Detection]:
+    """A list of norfair.Detection: points (2, 2), two corners of a box; the mean of its scores, its label.
+
+    Raises ValueError: other points.
+    """
+    given = list(detections)
+    for one in given:
+        if np.shape(one.points) != (2, 2):
+            raise ValueError(f"points of shape {np.shape(one.points)}; wanted (2, 2): two corners of a box")
+    corners = [[*np.min(one.points, 0), *np.max(one.points, 0)] for one in given]
+    scores = [1.0 if one.scores is None else float(np.mean(one.scores)) for one in given]
+    return from_corners(corners, scores, ["" if one.label is None else one.label for one in given], least)
+
+
+def from_boxmot(rows: ArrayLike, names: Sequence[str] = (), least: float = 0.0) -> list[Detection]:
+    """(N, 6) x0, y0, x1, y1, score, class, as boxmot's trackers take them. names: of the classes by number.
+
+    Raises ValueError: another shape.
+    """
+    known = _array(rows)
+    known = known.reshape(0, 6) if known.size == 0 else known
+    if known.ndim != 2 or known.shape[1] != 6:
+        raise ValueError(f"detections of shape {known.shape}; wanted (N, 6): x0, y0, x1, y1, score, class")
+    labels = [names[k] if 0 <= k < len(names) else k for k in known[:, 5].astype(int).tolist()]
+    return from_corners(known[:, :4], known[:, 4], labels, least)
+
+
 def from_yolo(
     output: ArrayLike,
     frame_size: tuple[int, int],

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tracker.crop import Image
+from tracker.detections import MATCH, Crowd, from_boxmot
+from tracker.draw import as_jpeg
+from tracker.extras import how_to_get
 from tracker.footage.boxes import Row
+from tracker.footage.video import Frame
+from tracker.geometry import iou
 from tracker.target import Result
 from tracker.tracker import Tracker
 
@@ -80,6 +85,87 @@ def to_boxmot(results: States, ids: Sequence[int] | None = None) -> NDArray[np.f
         if r.state != "lost"
     ]
     return np.array(rows, np.float32).reshape(-1, 8)
+
+
+class LikeBoxmot:
+    """In the place of boxmot's trackers: update(detections, image) -> rows; between detections targets are followed.
+
+    A target is given from the first detection on, also in frames in which it was not detected, until it is lost.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._crowd = Crowd(tracker, confirm=1)
+
+    def update(self, dets: ArrayLike, img: Image) -> NDArray[np.float32]:
+        """Follow into an image.
+
+        dets: (N, 6) x0, y0, x1, y1, score, class. img: (H, W, 3) uint8 BGR.
+        Returns (M, 8) x0, y0, x1, y1, id, score, class, row of the detection or -1. Raises ValueError: another shape.
+        """
+        rows = np.asarray(dets, float).reshape(-1, np.shape(dets)[-1] if np.size(dets) else 6)
+        followed = [one for one in self._crowd.update(img, from_boxmot(rows)) if one.result]
+        found = np.empty((len(followed), 8), np.float32)
+        boxes = np.column_stack([rows[:, :2], rows[:, 2:4] - rows[:, :2]])
+        for k, one in enumerate(followed):
+            overlap = np.where(rows[:, 5].astype(int) == int(one.label), iou(boxes, one.result.box), 0.0)
+            row = int(np.argmax(overlap)) if overlap.max(initial=0.0) >= MATCH else -1
+            found[k] = *_corners(one.result.box), one.id, one.result.score, int(one.label), row
+        return found
+
+
+def to_norfair(results: States, ids: Sequence[int] | None = None) -> list[Any]:
+    """norfair.Detection of each target that is not lost: points (2, 2), scores (2,), data its id."""
+    import norfair
+
+    numbers = range(len(results)) if ids is None else ids
+    return [
+        norfair.Detection(np.array(_corners(r.box)).reshape(2, 2), np.array([r.score, r.score]), data=n)
+        for n, r in zip(numbers, results, strict=True)
+        if r.state != "lost"
+    ]
+
+
+def log_to_rerun(
+    frame: Frame, results: States, ids: Sequence[int] | None = None, path: str = "camera", recording: Any = None
+) -> None:
+    """Log a frame and what was found in it to Rerun, on the timelines frame and time.
+
+    The picture goes to `path` as JPEG, the boxes of targets that are not lost to path/targets, score and state of each
+    to score/ID and state/ID, the times of an update to ms/crop, ms/network and ms/post. recording: a RecordingStream;
+    None: the one of the process. Raises ImportError: rerun-sdk is not installed.
+    """
+    try:
+        import rerun
+    except ImportError as error:
+        raise ImportError(f"logging to Rerun needs rerun-sdk: {how_to_get('rerun')}") from error
+
+    numbers = list(range(len(results)) if ids is None else ids)
+    shown = [(n, r) for n, r in zip(numbers, results, strict=True) if r.state != "lost"]
+    rerun.set_time("frame", sequence=frame.index, recording=recording)
+    rerun.set_time("time", duration=frame.time, recording=recording)
+
+    def log(where: str, what: Any) -> None:
+        rerun.log(where, what, recording=recording)
+
+    jpeg = as_jpeg(frame.image, frame.image.shape[1])
+    log(path, rerun.EncodedImage(contents=jpeg, media_type="image/jpeg"))
+    if shown:
+        boxes = np.array([r.box for _, r in shown], np.float32)
+        words = [f"{n} {r.score:.2f}" + f" {r.state}" * (r.state != "tracking") for n, r in shown]
+        kinds = [n % 2**16 for n, _ in shown]
+        log(
+            f"{path}/targets",
+            rerun.Boxes2D(array=boxes, array_format=rerun.Box2DFormat.XYWH, labels=words, class_ids=kinds),
+        )
+    else:
+        log(f"{path}/targets", rerun.Clear(recursive=False))
+    for n, r in zip(numbers, results, strict=True):
+        log(f"score/{n}", rerun.Scalars(r.score))
+        log(f"state/{n}", rerun.TextLog(r.state, level="WARN" if r.state == "lost" else "INFO"))
+    timed = next((r for r in results if isinstance(r, Result)), None)
+    if timed is not None:
+        for name in ("crop", "network", "post"):
+            log(f"ms/{name}", rerun.Scalars(getattr(timed, f"{name}_ms")))
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:

@@ -202,7 +202,7 @@ class RowWriter:
         if self._kind not in BOX_SUFFIXES:
             raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
         self._unfinished = Unfinished(path)
-        self._file = Appended(self._unfinished.part)
+        self._file = Appended(self._unfinished.part, path)
         self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows
         self._last: int | None = None  # frame of the last row
         try:

@@ -93,11 +93,11 @@ class Unfinished:
 class Appended:
     """A file that grows by texts, each of which is written at once, and whole or not at all.
 
-    path: made anew. end: bytes that it has.
+    path: made anew. name: what errors call it; None: its path. end: bytes that it has.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.end = path, 0
+    def __init__(self, path: Path, name: Path | None = None) -> None:
+        self._name, self.end = name or path, 0
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by `close`)
 
     def put(self, text: str) -> None:
@@ -110,7 +110,7 @@ class Appended:
         except OSError as error:
             self._file.truncate(self.end)
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise OSError(error.errno, f"{reason}: {self._path}") from None
+            raise OSError(error.errno, f"{reason}: {self._name}") from None
         self.end = self._file.tell()
 
     def cut(self, end: int) -> None:

@@ -85,13 +85,15 @@ class Part(NamedTuple):
     axes: dict[str, dict[int, str]]
 
 
-def make_runner(net: SiameseNet, device: str = "auto", engine: EngineName = "auto", threads: int | None = 1) -> Runner:
+def make_runner(
+    net: SiameseNet, device: str = "auto", engine: EngineName = "auto", threads: int | None = None
+) -> Runner:
     """The fastest way to run `net` on `device`.
 
     device: "auto" (cuda, then mps, then cpu), or any of them. engine: "auto" takes ONNX Runtime on a CPU where it is
     installed (`pip install "siamtrack[fast]"`: a third less time for swift), else PyTorch; "openvino" runs the search
-    by OpenVINO, "openvino-bf16" in bfloat16. threads: of the CPU; those of PyTorch are set for the process, None leaves
-    them.
+    by OpenVINO, "openvino-bf16" in bfloat16. threads: of the CPU. None: one for graphs; those of PyTorch, which are
+    those of the process, stay as they are.
     May be called from several threads.
     Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
@@ -106,11 +108,11 @@ def make_runner(net: SiameseNet, device: str = "auto", engine: EngineName = "aut
             raise ValueError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
         if net.config.network == "siamfc":
             raise ValueError(f'engine "{engine}" runs swift and swift-nano; for siamfc take "torch"')
-    if threads is not None:
-        torch.set_num_threads(threads)
     with _making:
         if where.type == "cpu" and engine != "torch" and not wanted and net.config.network != "siamfc":
-            return _graphs(net, threads, "onnxruntime" if engine == "auto" else engine)
+            return _graphs(net, threads or 1, "onnxruntime" if engine == "auto" else engine)
+        if threads is not None:
+            torch.set_num_threads(threads)
         return _torch(net.to(where, torch.float32), where)
 
 

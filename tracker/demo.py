@@ -80,7 +80,7 @@ class Run:
 def run_demo(
     out_dir: str | Path,
     weights: str | Path = "swift",
-    threads: int | None = 1,
+    threads: int = 1,
     force: bool = False,
     length: int | None = None,
 ) -> list[Run]:
@@ -101,7 +101,7 @@ def run_demo(
         if clip is not None:
             runs.append(_track(tracker, clip, videos[clip.name], force))
     _write_sheet(runs, sheet)
-    print(report(runs, f"{weights}, {tracker.device}, {threads or 'all'} thread{'' if threads == 1 else 's'}"))
+    print(report(runs, f"{weights}, {tracker.device}, {threads} thread{'' if threads == 1 else 's'}"))
     print("\nvideos   " + "  ".join(str(run.video) for run in runs) + f"\nsheet    {sheet}")
     return runs
 

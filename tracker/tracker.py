@@ -51,11 +51,12 @@ class Tracker:
     `siamtrack train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
 
     net: in evaluation mode, or as `graphs.open_network` opens it. device: "auto" (cuda, then mps, then cpu), or any of
-    them. threads: CPU threads, of PyTorch for the whole process; None leaves them as they are. tracking: other
-    constants than those that came with the net. engine: see `backends.make_runner`. budget_ms: the time that an update
-    may take while targets are lost; at first the tracker measures how much it can do in it. What it cannot do goes on
-    in the next frame. None: a lost target costs four passes of the network, about four times as much as one that is
-    tracked. Each target gets one pass whatever the budget is, and a lost one no less than four in its turn.
+    them. threads: of the CPU; by default one for graphs, and PyTorch, whose threads are those of the whole process, is
+    left as it is. tracking: other constants than those that came with the net. engine: see `backends.make_runner`.
+    budget_ms: the time that an update may take while targets are lost; at first the tracker measures how much it can do
+    in it. What it cannot do goes on in the next frame. None: a lost target costs four passes of the network, about four
+    times as much as one that is tracked. Each target gets one pass whatever the budget is, and a lost one no less than
+    four in its turn.
     Raises ValueError: a device or engine that is not there, constants of the other kind of network, no budget.
     """
 
@@ -63,7 +64,7 @@ class Tracker:
         self,
         net: SiameseNet | graphs.Opened,
         device: str = "auto",
-        threads: int | None = 1,
+        threads: int | None = None,
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: EngineName = "auto",
         budget_ms: float | None = None,
@@ -95,7 +96,7 @@ class Tracker:
         cls,
         weights: str | Path = "swift",
         device: str = "auto",
-        threads: int | None = 1,
+        threads: int | None = None,
         tracking: PyramidTracking | BoxTracking | None = None,
         engine: EngineName = "auto",
         budget_ms: float | None = None,
@@ -113,7 +114,7 @@ class Tracker:
             ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
                 raise ValueError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
-            opened = graphs.open_network(path, threads, chosen)
+            opened = graphs.open_network(path, threads or 1, chosen)
         else:
             path = weight_file(str(weights))
             opened = _graphs_of(path, threads, chosen) if graphs.can_run(device, engine) else None
@@ -286,7 +287,7 @@ def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened
     folder = weights.with_suffix("")
     if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
         return None
-    opened = graphs.open_network(folder, threads, engine)
+    opened = graphs.open_network(folder, threads or 1, engine)
     return opened if opened.weights == graphs.digest(weights) else None
 
 

@@ -1,6 +1,7 @@
 """The wheel that users install: what must be inside is inside, what must not be is not, and its command starts."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import tracker
+from tracker.extras import how_to_get
 from tracker.scene import Scene
 
 ROOT = Path(__file__).parents[1]
@@ -165,3 +167,23 @@ def versions(lines: list[str]) -> dict[str, Version | None]:
     """The one version that each requirement names."""
     needs = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {need.name: next((Version(one.version) for one in need.specifier), None) for need in needs}
+
+
+# --- how to get an extra
+
+
+def test_the_command_that_is_printed_for_an_extra_is_one_that_pip_takes(tmp_path: Path) -> None:
+    """siamtrack is on no index: pip must find the extra in what is installed, or in the checkout that runs."""
+    installed = how_to_get("plots")
+    assert installed.startswith(sys.executable)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from tracker.extras import how_to_get; print(how_to_get('plots'))"
+    )
+    bare = subprocess.run(  # -S: without what is installed
+        [sys.executable, "-S", "-c", script, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout.strip()
+    assert bare == f'{sys.executable} -m pip install "{ROOT}[plots]"'
+    for command in (installed, bare):
+        words = [*shlex.split(command), "--dry-run", "--no-index", "--no-build-isolation"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0 and "matplotlib" in done.stdout, done.stdout + done.stderr

@@ -28,7 +28,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"tracks", "samples"},
     {"tracker"},
     {"benchmark", "export"},
-    {"demo", "label", "detections", "recorder"},
+    {"demo", "label", "detections", "recorder", "viewer"},
     {"web", "replay", "dropins"},
     {"cli"},
 ]

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from tracker.footage.boxes import Row, RowWriter
     from tracker.footage.video import Frame, Source
     from tracker.recorder import Recorder
+    from tracker.target import Result
+    from tracker.viewer import Viewer
 
 TRAIL = 30  # centres drawn behind the box
 STILL = 10.0  # seconds that one picture is repeated at most, where the time stamps of a source leap
@@ -39,10 +42,11 @@ def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
     from tracker.emit import Emitter
-    from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter
+    from tracker.footage.boxes import BOX_SUFFIXES, RowWriter
     from tracker.footage.output import check_output
     from tracker.footage.video import CODECS, frames, masked
     from tracker.recorder import SUFFIX, Recorder
+    from tracker.viewer import Viewer
 
     save = check_output(args.save, tuple(CODECS), args.force) if args.save else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
@@ -63,8 +67,8 @@ def track(args: argparse.Namespace) -> int:
         engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
         given = init or [select_box(first.image) for _ in range(args.select)]
-        targets = [engine.init(first.image, box) for box in given]
-        tally = Tally(first, [Row.of(first, i, target.box) for i, target in enumerate(targets)])
+        targets = {number: engine.init(first.image, box) for number, box in enumerate(given)}
+        tally = Tally()
         film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
@@ -75,10 +79,14 @@ def track(args: argparse.Namespace) -> int:
             if film:
                 film.close()
             raise
+        viewer = (
+            Viewer(engine, source.begun is None, 1 if boxes and boxes.suffix == ".txt" else None) if args.show else None
+        )
+        outlets = Outlets(film, table, emitter, recorder, viewer)
         try:
             nothing = contextlib.nullcontext()
             with film or nothing, emitter or nothing, recorder or nothing:
-                complete = _follow(source, engine, targets, given, tally, film, table, emitter, recorder, first, args)
+                complete = _follow(source, engine, targets, given, tally, outlets, first, args.quiet)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
         seconds = time.perf_counter() - begin
@@ -177,83 +185,104 @@ class Film:
 
 
 class Tally:
-    """What is kept of the rows of a run: the last ones, and their sums."""
+    """The sums of the rows of a run."""
 
-    def __init__(self, first: Frame, rows: list[Row]) -> None:
-        self.last, self.rows = first.index, rows
-        self.frames, self._score, self._lost = 1, float(len(rows)), [0] * len(rows)
+    def __init__(self) -> None:
+        self.frames, self._rows, self._score = 0, 0, 0.0
+        self._lost: dict[int, int] = {}
 
-    def add(self, frame: Frame, rows: list[Row]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """The rows of one more frame."""
-        self.last, self.rows = frame.index, rows
         self.frames += 1
         for row in rows:
+            self._rows += 1
             self._score += row.score
-            self._lost[row.id] += row.state == "lost"
+            self._lost[row.id] = self._lost.get(row.id, 0) + (row.state == "lost")
 
     def summary(self) -> str:
         """Mean score, and in how many frames each target was lost."""
-        said = f"mean score {self._score / self.frames / len(self.rows):.2f}"
-        for i, lost in enumerate(self._lost):
+        said = f"mean score {self._score / self._rows:.2f}" if self._rows else "no targets"
+        for i, lost in self._lost.items():
             if lost:
                 said += f"; {'' if len(self._lost) == 1 else f'target {i} '}lost in {lost} frames"
         return said
 
 
+@dataclass
+class Outlets:
+    """Where the results of a run go."""
+
+    film: Film | None
+    table: RowWriter | None
+    emitter: Emitter | None
+    recorder: Recorder | None
+    viewer: Viewer | None
+
+
 def _follow(
     source: Source,
     engine: Tracker,
-    targets: Sequence[Target],
+    targets: dict[int, Target],
     given: Sequence[Sequence[float]],
     tally: Tally,
-    film: Film | None,
-    table: RowWriter | None,
-    emitter: Emitter | None,
-    recorder: Recorder | None,
+    outlets: Outlets,
     first: Frame,
-    args: argparse.Namespace,
+    quiet: bool,
 ) -> bool:
-    """Track from the frame after the first, whose rows are in the tally. False when the user closed the window."""
-    from tracker.draw import Window, draw_results
+    """Track from the first frame on, in which the targets began. False when the user ended it in the window."""
+    from tracker.draw import draw_results
     from tracker.footage.boxes import Row
     from tracker.progress import Progress
 
-    trails: list[deque[tuple[float, float]]] = [deque(maxlen=TRAIL) for _ in targets]
-    window = Window() if args.show else None
-
-    def out(frame: Frame, gap: int) -> bool:
-        if emitter is not None:
-            emitter.send(tally.rows)
-        if table is not None:
-            table.write(tally.rows)
-        for row, trail in zip(tally.rows, trails, strict=True):
-            if row.state == "lost":
-                trail.clear()
-            else:
-                trail.append((row.x + row.w / 2, row.y + row.h / 2))
-        if film is None and window is None:
-            return True
-        picture = draw_results(frame.image, tally.rows, trails)
-        if film is not None:
-            film.show(frame, picture, gap)
-        return window is None or window.show(picture)
-
-    with Progress("track", source.length, quiet=args.quiet) as bar:
-        bar.update()
-        if recorder is not None:
-            recorder.write(first, {}, dict(enumerate(given)))
-        if not out(first, 1):
-            return False
-        for frame in source:
-            results = engine.update_all(frame.image, targets)
-            if recorder is not None:
-                recorder.write(frame, dict(enumerate(results)))
-            gap = frame.index - tally.last
+    trails: dict[int, deque[tuple[float, float]]] = {}
+    born = len(targets)
+    frame, gap = first, 1
+    results: dict[int, Result] = {}
+    started: dict[int, Sequence[float]] = dict(enumerate(given))
+    rows = [Row.of(first, number, target.box) for number, target in targets.items()]
+    with Progress("track", source.length, quiet=quiet) as bar:
+        while True:
             bar.update(gap)
-            tally.add(frame, [Row.of(frame, i, r.box, r.score, r.state) for i, r in enumerate(results)])
-            if not out(frame, gap):
+            if outlets.emitter:
+                outlets.emitter.send(rows)
+            for row in rows:
+                trail = trails.setdefault(row.id, deque(maxlen=TRAIL))
+                trail.clear() if row.state == "lost" else trail.append((row.x + row.w / 2, row.y + row.h / 2))
+            ended = False
+            if outlets.viewer:
+                edits = outlets.viewer.show(frame, rows, trails, targets)
+                ended = edits.ended
+                for box in edits.added:
+                    edits.given[born] = box
+                    born += 1
+                for number in edits.dropped:
+                    del targets[number]
+                for number, box in edits.given.items():
+                    targets[number] = engine.init(frame.image, box)
+                    started[number] = box
+                    trails.pop(number, None)
+                anew = [Row.of(frame, number, targets[number].box) for number in edits.given]
+                rows = sorted([*(row for row in rows if row.id not in edits.given), *anew], key=lambda row: row.id)
+                if outlets.emitter and anew:
+                    outlets.emitter.send(anew)
+            tally.add(rows)
+            if outlets.recorder:
+                outlets.recorder.write(frame, results, started)
+            if outlets.table:
+                outlets.table.write(rows)
+            if outlets.film:
+                numbers = [row.id for row in rows]
+                trailing = [trails.get(number, ()) for number in numbers]
+                outlets.film.show(frame, draw_results(frame.image, rows, trailing, numbers), gap)
+            if ended:
                 return False
-    return True
+            last, after = frame, next(source, None)
+            if after is None:
+                return True
+            frame, gap, started = after, after.index - last.index, {}
+            found = engine.update_all(frame.image, targets.values())
+            results = dict(zip(targets, found, strict=True))
+            rows = [Row.of(frame, number, r.box, r.score, r.state) for number, r in results.items()]
 
 
 def replay(args: argparse.Namespace) -> int:
@@ -517,7 +546,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument(
         "--thumbnails", type=int, default=0, metavar="N", help="put a small picture of every Nth frame into the log"
     )
-    sub.add_argument("--show", action="store_true", help="show a window while tracking; q or Esc ends")
+    sub.add_argument("--show", action="store_true", help="show a window that takes orders by keys; q or Esc ends")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps [auto]")
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
     sub.add_argument("--start", type=int, default=0, metavar="N", help="first frame, 0-based [0]")

@@ -23,6 +23,11 @@ _DARK: Color = (24, 20, 16)
 _LIGHT: Color = (255, 255, 255)
 _RAMP = np.array([(64, 64, 240), (40, 190, 250), (90, 220, 60)], float)  # score 0, 0.5, 1: red, amber, green
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+COLOURS: tuple[Color, ...] = (  # of targets, BGR; those of the page
+    (164, 208, 63), (247, 169, 90), (208, 139, 245), (74, 185, 245),
+    (255, 155, 179), (92, 138, 255), (79, 219, 143), (232, 216, 79),
+)  # fmt: skip
+_HEAT = 0.55  # most of a picture that a map covers
 
 
 def draw(
@@ -79,23 +84,60 @@ class Shown(Protocol):
     def state(self) -> str: ...
 
 
-def draw_results(frame: Image, results: Sequence[Shown], trails: Sequence[ArrayLike] = ()) -> Image:
+def draw_results(
+    frame: Image, results: Sequence[Shown], trails: Sequence[ArrayLike] = (), ids: Sequence[int] | None = None
+) -> Image:
     """A copy of the frame with what was found in it; a tag says who is lost.
 
-    results: of one target or of several, which are numbered. trails: (N, 2) centres of each, as for `draw`.
+    results: of one target, whose colour is that of its score, or of several, which are numbered and each have a colour.
+    trails: (N, 2) centres of each, as for `draw`. ids: their numbers; None: 0, 1, 2 ...
     """
-    several = len(results) > 1
-    for number, result in enumerate(results):
+    numbers = list(range(len(results)) if ids is None else ids)
+    several = len(results) > 1 or numbers not in ([], [0])
+    for place, (number, result) in enumerate(zip(numbers, results, strict=True)):
         if result.state != "lost":
             words = [str(number)] * several + [result.state] * (result.state != "tracking")
-            trail = trails[number] if trails else None
-            frame = draw(frame, result.box, result.score, trail, " ".join(words))
-    lost = [number for number, result in enumerate(results) if result.state == "lost"]
+            trail = trails[place] if trails else None
+            colour = COLOURS[number % len(COLOURS)] if several else None
+            frame = draw(frame, result.box, result.score, trail, " ".join(words), colour)
+    lost = [number for number, result in zip(numbers, results, strict=True) if result.state == "lost"]
     if not lost:
         return frame if results else frame.copy()
     if several:
         return draw(frame, None, label=f"lost: {', '.join(map(str, lost))}")
     return draw(frame, None, results[0].score, label="lost")
+
+
+def draw_heat(frame: Image, values: NDArray, region: Sequence[float]) -> Image:
+    """A copy of the frame, on which a map lies: nothing where it is 0, red where it is 1.
+
+    values: (h, w) in [0, 1]. region: x, y, w, h that the map covers, frame px; may reach beyond the frame.
+    """
+    x, y, w, h = region
+    (rows, columns), (height, width) = values.shape, frame.shape[:2]
+    place = np.array([[w / columns, 0, x + w / columns / 2 - 0.5], [0, h / rows, y + h / rows / 2 - 0.5]])
+    spread = cv2.warpAffine(values.astype(np.float32), place, (width, height), flags=cv2.INTER_LINEAR)
+    share = _HEAT * np.clip(spread, 0, 1)[:, :, None]
+    heat = cv2.applyColorMap(np.uint8(255 * np.clip(spread, 0, 1)), cv2.COLORMAP_JET)  # type: ignore[call-overload]
+    return np.rint(frame * (1 - share) + heat * share).astype(np.uint8)
+
+
+def draw_lines(frame: Image, lines: Sequence[str]) -> Image:
+    """A copy of the frame with lines of text on a dark plate at the bottom."""
+    out = frame.copy()
+    if not lines:
+        return out
+    unit = max(0.6, min(out.shape[:2]) / 360)
+    thick, pad = max(1, round(0.9 * unit)), round(5 * unit)
+    scale = 0.42 * max(unit, 0.8)
+    widest = max(cv2.getTextSize(line, _FONT, scale, thick)[0][0] for line in lines)
+    scale *= min(1.0, (out.shape[1] - 2 * pad) / max(widest, 1))
+    step = cv2.getTextSize("g", _FONT, scale, thick)[0][1] + round(6 * unit)
+    top = max(0, out.shape[0] - step * len(lines) - pad)
+    out[top:] = np.rint(out[top:] * 0.3 + np.array(_DARK) * 0.7).astype(np.uint8)
+    for k, line in enumerate(lines, 1):
+        cv2.putText(out, line, (pad, top + k * step), _FONT, scale, _LIGHT, thick, cv2.LINE_AA)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,20 +273,28 @@ def select_box(image: Image, title: str = "draw a box, press Enter (c: give up)"
 
 
 class Window:
-    """A window that shows one image after another; opens with the first. Needs check_display first."""
+    """A window that shows one image after another; opens with the first. Needs check_display first.
+
+    key: code of the key that was pressed while the last image was shown; -1: none.
+    """
 
     def __init__(self, title: str = "siamtrack") -> None:
         self._title = title
         self._open = False
+        self.key = -1
 
-    def show(self, image: Image) -> bool:
-        """Show an (H, W, 3) uint8 BGR image; False once the user has closed the window or pressed q or Esc."""
+    def show(self, image: Image, wait_ms: int = 1) -> bool:
+        """Show an image for a time, or until a key is pressed; False once the user has closed the window, or ends.
+
+        image: (H, W, 3) uint8 BGR. The keys q and Esc end.
+        """
         if not self._open:
             _open_window(self._title, image)
             self._open = True
         cv2.imshow(self._title, image)
-        pressed = cv2.waitKey(1) & 0xFF
-        return pressed not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) > 0
+        pressed = cv2.waitKey(max(1, wait_ms))
+        self.key = pressed & 0xFF if pressed >= 0 else -1
+        return self.key not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) > 0
 
 
 def _open_window(title: str, image: Image) -> None:

@@ -48,15 +48,16 @@ class Step:
     """One frame of a run.
 
     frame, time: see `video.Frame`. clock: UNIX time at which the results were there. picture: CRC-32 of its pixels,
-    hexadecimal. started: targets that began in it, and the boxes that were given. rows: of all targets by their ids;
-    one that has none any more is not followed further. ms: of crop, network and post-processing. thumbnail: JPEG, or
-    empty.
+    hexadecimal. followed: targets that were followed into it, in this order. started: those that began in it, or were
+    given anew after that, and the boxes that were given. rows: of all targets by their ids; one that has none any more
+    is not followed further. ms: of crop, network and post-processing. thumbnail: JPEG, or empty.
     """
 
     frame: int
     time: float
     clock: float
     picture: str
+    followed: tuple[int, ...]
     started: dict[int, Box]
     rows: dict[int, Row]
     ms: tuple[float, float, float]
@@ -113,8 +114,8 @@ class Recorder:
     ) -> None:
         """Append a frame.
 
-        results: by the id of the target, of those that were followed into it. started: targets that began in it, and
-        the boxes that were given to `init`.
+        results: by the id of the target, of those that were followed into it. started: targets that began in it, after
+        that, or were given anew, and the boxes that `init` got.
         """
         one = next(iter(results.values()), None)
         given = {number: _numbers(box) for number, box in (started or {}).items()}
@@ -125,7 +126,8 @@ class Recorder:
             "time": frame.time,
             "clock": time.time(),
             "picture": checksum(frame.image),
-            "targets": begun | found,
+            "followed": list(found),
+            "targets": found | begun,
             "ms": [one.crop_ms, one.network_ms, one.post_ms] if one is not None else [0.0, 0.0, 0.0],
         }
         if given:
@@ -231,11 +233,11 @@ def _step(values: Any) -> Step:
     frame, seconds = int(values["frame"]), float(values["time"])
     rows = {int(number): _row(frame, seconds, int(number), *row) for number, row in values["targets"].items()}
     started = {int(number): Box(*map(float, box)) for number, box in values.get("started", {}).items()}
+    followed = tuple(map(int, values["followed"]))
     crop, network, post = map(float, values["ms"])
     thumbnail = base64.b64decode(values.get("thumbnail", ""))
-    return Step(
-        frame, seconds, float(values["clock"]), str(values["picture"]), started, rows, (crop, network, post), thumbnail
-    )
+    clock, picture, ms = float(values["clock"]), str(values["picture"]), (crop, network, post)
+    return Step(frame, seconds, clock, picture, followed, started, rows, ms, thumbnail)
 
 
 def _row(frame: int, time: float, number: int, x: float, y: float, w: float, h: float, score: float, state: str) -> Row:

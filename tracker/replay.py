@@ -73,7 +73,9 @@ def described(log: Log) -> Iterator[str]:
     """What a log says, in lines."""
     head = log.head
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(head["recorded"]))
-    threads = "all threads" if head["threads"] is None else f"{head['threads']} thread{'s' * (head['threads'] != 1)}"
+    threads = (
+        "the usual threads" if head["threads"] is None else f"{head['threads']} thread{'s' * (head['threads'] != 1)}"
+    )
     yield f"{log.path}: {when} UTC, siamtrack {head['siamtrack']}"
     yield f"source   {head['source'] or 'unknown'}{' (live)' * head['live']}"
     weights = f"{head['weights']}, SHA-256 {head['sha256'][:12]}" if head["weights"] else "not from a file"
@@ -86,9 +88,9 @@ def described(log: Log) -> Iterator[str]:
         return
     first, last = log.steps[0], log.steps[-1]
     yield f"frames   {len(log.steps)}, from {first.frame} to {last.frame}; {ended}{torn}"
-    total = np.array([sum(step.ms) for step in log.steps if len(step.rows) > len(step.started)])
+    total = np.array([sum(step.ms) for step in log.steps if step.followed])
     if len(total):
-        stages = np.median([step.ms for step in log.steps if len(step.rows) > len(step.started)], axis=0)
+        stages = np.median([step.ms for step in log.steps if step.followed], axis=0)
         parts = ", ".join(f"{name} {ms:.1f}" for name, ms in zip(("crop", "network", "post"), stages, strict=True))
         yield f"update   {np.median(total):.1f} ms in the median ({parts}), 95 % below {np.percentile(total, 95):.1f}"
     if head["begun"] is not None:
@@ -238,6 +240,8 @@ def _difference(step: Step | None, other: Step | None) -> str:
         return f"the picture is another one (CRC-32 {step.picture}, {other.picture})"
     if step.started != other.started:
         return f"targets began in {step.started}, {other.started}"
+    if step.followed != other.followed:
+        return f"targets {step.followed} were followed, {other.followed}"
     for number in sorted(step.rows.keys() | other.rows.keys()):
         mine, yours = step.rows.get(number), other.rows.get(number)
         if mine is None or yours is None:
@@ -272,15 +276,15 @@ def run_again(log: Log, source: str | None = None, weights: str | None = None, b
             step = wanted.get(frame.index)
             if step is None:
                 continue
-            kept = [n for n in step.rows if n in targets and n not in step.started]
-            results = engine.update_all(frame.image, [targets[n] for n in kept])
-            rows = {n: Row.of(frame, n, r.box, r.score, r.state) for n, r in zip(kept, results, strict=True)}
+            results = engine.update_all(frame.image, [targets[n] for n in step.followed])
+            found = zip(step.followed, results, strict=True)
+            rows = {n: Row.of(frame, n, r.box, r.score, r.state) for n, r in found}
             for number, box in step.started.items():
                 targets[number] = engine.init(frame.image, box)
                 rows[number] = Row.of(frame, number, box)
             ms = (results[0].crop_ms, results[0].network_ms, results[0].post_ms) if results else (0.0, 0.0, 0.0)
             picture = checksum(frame.image)
-            steps.append(Step(frame.index, frame.time, time.time(), picture, step.started, rows, ms))
+            steps.append(Step(frame.index, frame.time, time.time(), picture, step.followed, step.started, rows, ms))
             if bar:
                 bar.update()
     return Log(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracker.crop import Image, resize
+from tracker.draw import Picture, show
 from tracker.engine import Appearance
 from tracker.geometry import Box
 
@@ -37,6 +38,10 @@ class Result:
 
     def __bool__(self) -> bool:
         return self.state != "lost"
+
+    def plot(self, frame: Any) -> Picture:
+        """The frame with the box, for notebooks; see `draw.show`."""
+        return show(frame, self)
 
 
 @dataclass(frozen=True)

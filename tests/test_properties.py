@@ -18,8 +18,9 @@ from tracker.config import SIAMFC, SWIFT, ConfigError, ModelConfig, from_dict, p
 from tracker.footage.containers import counted_share
 from tracker.footage.files import DataError, SourceError, read_boxes
 from tracker.geometry import Box, check_box
-from tracker.network import CheckpointError
+from tracker.network import CheckpointError, load_network
 from tracker.similarity import load_similarity
+from train.store import Store, StoreError
 
 WEIGHTS = Path(__file__).parents[1] / "tracker" / "weights"
 numbers = st.floats(-1e4, 1e4) | st.floats() | st.integers() | st.sampled_from([0, 1e-300, 1e300, 10**400])
@@ -128,7 +129,8 @@ def test_text_is_json_or_yaml_or_refused(text):
 
 @given(st.data())
 def test_weights_with_flipped_bits_load_or_are_refused(tmp_path, data):
-    content = bytearray((WEIGHTS / "verifier.safetensors").read_bytes())
+    name, load = data.draw(st.sampled_from([("verifier", load_similarity), ("swift-nano", load_network)]))
+    content = bytearray((WEIGHTS / f"{name}.safetensors").read_bytes())
     head = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, head - 1) | st.integers(0, len(content) - 1))
@@ -136,9 +138,26 @@ def test_weights_with_flipped_bits_load_or_are_refused(tmp_path, data):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
     try:
-        load_similarity(path)
+        load(path)
     except CheckpointError as error:
         assert str(path) in str(error) and len(str(error)) < 2000
+
+
+@given(st.data())
+def test_a_store_with_other_bytes_is_read_or_refused(tmp_path, store, data):
+    for name in ("index.npz", "pixels.bin"):
+        content = bytearray((store.folder / name).read_bytes())
+        for _ in range(data.draw(st.integers(0, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        (tmp_path / name).write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    try:
+        found = Store(tmp_path)
+    except StoreError as error:
+        assert str(tmp_path) in str(error) and len(str(error)) < 2000
+        return
+    for track in found.tracks:
+        assert all(found.image(i).shape[2] == 3 for i in track.images)
+        assert all(found.cutout(i).shape[2] == 4 for i in track.cutouts if i >= 0)
 
 
 # --- labels, messages, videos

@@ -60,6 +60,34 @@ def test_a_half_written_store_is_refused(store, tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("images", lambda rows: np.add(rows, [10**9, 0, 0]), "not end to end"),
+        ("images", lambda rows: rows * [1, -1, -1], "sides that cannot be"),
+        ("images", lambda rows: rows.astype(float), "Cannot cast"),
+        ("images", lambda rows: rows.ravel(), "images: of shape"),
+        ("observed", lambda rows: rows + 99, "observed: not rows of images"),
+        ("observed", lambda rows: rows - 1, "observed: not rows of images"),
+        ("cut", lambda rows: rows + 99, "cut: not rows of cutouts"),
+        ("start", lambda rows: rows[::-1], "not rising"),
+        ("boxes", lambda rows: rows * np.nan, "boxes: not finite"),
+        ("boxes", lambda rows: rows[1:], "not a row for each"),
+        ("means", lambda rows: rows[1:], "means: not one an image"),
+        ("names", lambda text: '["a", "b", "c"]', "names: not pairs"),
+        ("names", lambda text: "[]", "0 names of 3 tracks"),
+    ],
+)
+def test_an_index_that_lies_is_refused(store, tmp_path, name, change, said):
+    with np.load(store.folder / "index.npz") as index:
+        parts = dict(index)
+    parts[name] = change(parts[name])
+    np.savez(tmp_path / "index.npz", **parts)
+    (tmp_path / "pixels.bin").symlink_to(store.folder / "pixels.bin")
+    with pytest.raises(StoreError, match=rf"index\.npz is damaged \(.*{said}"):
+        Store(tmp_path)
+
+
 def test_folders_without_footage_are_refused_and_nothing_is_written(footage, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="in no known layout"):

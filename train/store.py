@@ -10,12 +10,13 @@ import copy
 import errno
 import json
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -32,6 +33,22 @@ from tracker.footage.output import only_run
 MAX_CUTOUT = 224  # px, longest side of a stored cut-out
 CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+# Each array of index.npz: its type and its columns; None: one number a row.
+COLUMNS: dict[str, tuple[type[np.generic], int | None]] = {
+    "images": (np.int64, 3),  # offset in pixels.bin, height, width
+    "means": (np.float64, 3),
+    "cutouts": (np.int64, 3),  # as of images
+    "start": (np.int64, None),  # of each track in the next three, and their end
+    "observed": (np.int64, None),  # index into images
+    "boxes": (np.float32, 4),
+    "cut": (np.int64, None),  # index into cutouts or -1
+}
+LARGEST = 2**16  # px, side of an image
+# What np.load raises for an archive of other bytes.
+UNREADABLE = (
+    ValueError, TypeError, KeyError, EOFError, OSError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 
 
 class StoreError(SiamtrackError, ValueError):
@@ -60,21 +77,21 @@ class Store:
             raise StoreError(f"{self.folder} is not a finished store; {hint}")
         try:
             with np.load(index, allow_pickle=False) as data:
-                self._images, self._cutouts, self._means = data["images"], data["cutouts"], data["means"]
-                start, observed, boxes, cut = data["start"], data["observed"], data["boxes"], data["cut"]
                 names = json.loads(str(data["names"]))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                part = {name: data[name].astype(kind, "C", "same_kind") for name, (kind, _) in COLUMNS.items()}
+            size = _check_index(part, names)
+        except UNREADABLE as error:
             raise StoreError(f"{index} is damaged ({error}); prepare the store again") from None
         pixels = self.folder / "pixels.bin"
-        size = sum(int((part[:, 1] * part[:, 2]).sum()) * n for part, n in ((self._images, 3), (self._cutouts, 4)))
         if not pixels.is_file() or pixels.stat().st_size != size:
             raise StoreError(f"{pixels} does not hold the {size} bytes of its index; prepare the store again")
         self._files = [np.memmap(pixels, np.uint8, "r")]
-        self._images, self._cutouts = (np.insert(part, 0, 0, axis=1) for part in (self._images, self._cutouts))
+        self._images, self._cutouts = (np.insert(part[name], 0, 0, axis=1) for name in ("images", "cutouts"))
+        self._means = part["means"]
         self._set_tracks(
             [
-                Track(source, label, observed[a:b], boxes[a:b], cut[a:b])
-                for (source, label), a, b in zip(names, start[:-1], start[1:], strict=True)
+                Track(source, label, part["observed"][a:b], part["boxes"][a:b], part["cut"][a:b])
+                for (source, label), a, b in zip(names, part["start"][:-1], part["start"][1:], strict=True)
             ]
         )
 
@@ -131,6 +148,37 @@ class Store:
         """(H, W, 4) BGR and coverage, cropped to the mask, read-only."""
         file, offset, h, w = self._cutouts[i]
         return self._files[file][offset : offset + h * w * 4].reshape(h, w, 4)
+
+
+def _check_index(part: dict[str, NDArray[Any]], names: Any) -> int:
+    """The bytes of pixels.bin that an index tells of; ValueError: it says what cannot be."""
+
+    def need(true: bool | np.bool_, what: str) -> None:
+        if not true:
+            raise ValueError(what)
+
+    for name, (_, columns) in COLUMNS.items():
+        shape = part[name].shape
+        need(len(shape) > 0 and shape[1:] == (() if columns is None else (columns,)), f"{name}: of shape {shape}")
+    places = np.concatenate(
+        [np.insert(part[name], 3, depth, axis=1) for name, depth in (("images", 3), ("cutouts", 4))]
+    )
+    need(((places[:, 1:] > 0) & (places[:, 1:] < LARGEST)).all(), "images, cutouts: sides that cannot be")
+    offset, *sides = places[places[:, 0].argsort()].T
+    sizes = np.prod(sides, axis=0)
+    end = sizes.cumsum()
+    need((offset == end - sizes).all(), "images, cutouts: not end to end")
+    tracks, rows = part["start"], len(part["observed"])
+    pairs = isinstance(names, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in names)
+    need(pairs and all(isinstance(text, str) for pair in names for text in pair), "names: not pairs of texts")
+    need(len(tracks) == len(names) + 1, f"{len(names)} names of {len(tracks) - 1} tracks")
+    need(tracks[0] == 0 and tracks[-1] == rows and (np.diff(tracks) > 0).all(), "start: not rising to the last row")
+    need(len(part["boxes"]) == len(part["cut"]) == rows, "boxes, cut: not a row for each in observed")
+    need(len(part["means"]) == len(part["images"]) and np.isfinite(part["means"]).all(), "means: not one an image")
+    need(np.isfinite(part["boxes"]).all() and (part["boxes"][:, 2:] > 0).all(), "boxes: not finite, or without size")
+    for name, least, of in (("observed", 0, "images"), ("cut", -1, "cutouts")):
+        need(((part[name] >= least) & (part[name] < len(part[of]))).all(), f"{name}: not rows of {of}")
+    return int(end[-1]) if len(end) else 0
 
 
 class _Writer:

@@ -38,8 +38,13 @@ def natural_key(path: Path) -> list[Any]:
     return [*parts, str(path)]
 
 
+def _is_file(path: Path) -> bool:
+    """Whether this is a file, or a link that leads nowhere: the frame in it is missing, but has its place."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
 def is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and _is_file(path)
 
 
 def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
@@ -94,7 +99,7 @@ def spread(image: NDArray, span: tuple[float, float]) -> NDArray[np.uint8]:
 
 def list_files(folder: Path) -> list[Path]:
     """Return the files of a folder in natural order, without hidden ones (macOS leaves a ._name beside each)."""
-    return sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_key)
+    return sorted((p for p in folder.iterdir() if _is_file(p) and not p.name.startswith(".")), key=natural_key)
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:

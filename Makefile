@@ -5,7 +5,7 @@ FUZZ ?= 2000
 BIN := .venv/bin
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
 demo: .venv/all.stamp ## lose a real target and find it again; videos and a contact sheet go to demo_out
 	$(BIN)/siamtrack demo --out demo_out --force
@@ -28,9 +28,15 @@ graphs: .venv/dev.stamp ## write the shipped networks as graphs anew, after thei
 fuzz: .venv/dev.stamp ## draw thousands of hostile inputs instead of dozens (hours; FUZZ=200 for fewer), and count them
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 0 tests/test_properties.py --hypothesis-profile=campaign --hypothesis-show-statistics
 
-soak: .venv/dev.stamp ## many updates, and many killed runs: does anything grow, is anything lost? (hours)
-	$(BIN)/python tests/bench/soak.py 1000000
-	$(BIN)/python tests/bench/kills.py 100
+soak: .venv/dev.stamp ## a million updates: does anything grow? (an hour on a free core; draws docs/soak.svg)
+	$(BIN)/python tests/bench/soak.py 1000000 --weights swift-nano --plot docs/soak.svg
+
+kills: .venv/dev.stamp ## runs of track, bench, prepare and a training that are killed at random moments: is anything lost? (an hour)
+	$(BIN)/python tests/bench/kills.py 50
+	$(BIN)/python tests/bench/resumed.py 50
+
+versions: .venv/dev.stamp ## the tests with the oldest and newest packages, headless OpenCV, other Pythons (hours, 40 GB)
+	$(BIN)/python tests/bench/versions.py .venv/versions
 
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/speed.py
@@ -54,6 +60,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test lint mutants graphs fuzz soak bench clean
+.PHONY: help demo test lint mutants graphs fuzz soak kills versions bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

@@ -154,13 +154,16 @@ def test_a_foreign_tracker_that_is_there_first_is_named(installed: Path, tmp_pat
 
 
 def test_the_minimum_versions_agree() -> None:
-    """configs/oldest.txt tries what pyproject.toml declares, and configs/lean.txt asks for no other."""
+    """configs/oldest.txt tries what pyproject.toml declares; configs/lean.txt and configs/headless ask for no other."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = versions(sum(project["optional-dependencies"].values(), project["dependencies"]))
     tried, lean = (versions((ROOT / "configs" / name).read_text().splitlines()) for name in ("oldest.txt", "lean.txt"))
     assert tried.items() <= declared.items()
     assert set(versions(project["dependencies"])) <= set(tried)
     assert {name.removesuffix("-headless"): version for name, version in lean.items()}.items() <= declared.items()
+    stand_in = tomllib.loads((ROOT / "configs" / "headless" / "pyproject.toml").read_text())["project"]
+    assert Version(stand_in["version"]) == declared[stand_in["name"]]
+    assert versions(stand_in["dependencies"]) == {"opencv-python-headless": declared["opencv-python"]}
 
 
 def versions(lines: list[str]) -> dict[str, Version | None]:

@@ -52,7 +52,7 @@ def change(**values):
         (change(network="swft"), "network: 'swft' is not allowed; choose from 'siamfc', 'swift'"),
         (change(network="swift-nano"), "tracking.refine: swift-nano has no refiner, give 0; got 0.5"),
         (change(network="siamfc"), "tracking: network siamfc takes PyramidTracking"),
-        (change(exemplar_size=300), "exemplar_size < search_size; got 300 and 209"),
+        (change(exemplar_size=300), "exemplar_size < search_size; got 300 and 193"),
         ([1], "expected a mapping"),
     ],
 )
@@ -79,7 +79,7 @@ def test_windows_lie_about_the_box_and_its_size_in_the_search_crop_is_known(crop
         assert search.scale == pytest.approx(exemplar.scale)
     else:  # every target has one size
         assert exemplar.to_crop(box)[2:] == pytest.approx((128 / 1.4, 128 / 1.4))
-        assert search.to_crop(box)[2:] == pytest.approx((209 / 5, 209 / 5))
+        assert search.to_crop(box)[2:] == pytest.approx((SWIFT.search_size / 5, SWIFT.search_size / 5))
 
 
 def test_a_broken_yaml_is_named(tmp_path):

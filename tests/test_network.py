@@ -85,7 +85,7 @@ def test_score_map_sizes(net):
         maps = net(net.embed(exemplar, extent), search)
     cells = net.grid.cells
     assert maps.logits.shape == (2, cells, cells)
-    assert cells == {"siamfc": 17, "swift": 14, "swift-nano": 12}[net.config.network]
+    assert cells == {"siamfc": 17, "swift": 13, "swift-nano": 12}[net.config.network]
     if net.config.network != "siamfc":
         assert maps.box_map.shape == (2, 4, cells, cells) and (maps.box_map > 0).all()
     else:

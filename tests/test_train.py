@@ -160,14 +160,17 @@ def test_pairs_have_the_promised_shapes_and_ranges(store):
     pairs = sampler(store)
     for i in range(30):
         pair = pairs[i]
-        assert pair.exemplar.shape == (128, 128, 3) and pair.search.shape == (209, 209, 3)
+        assert pair.exemplar.shape == (128, 128, 3) and pair.search.shape == (SIDE, SIDE, 3)
         assert pair.exemplar.dtype == pair.search.dtype == np.uint8
         assert (pair.extent > 0.2).all() and (pair.extent < 1).all()
         x, y, w, h = pair.box_search
-        assert w > 8 and h > 8 and 0 <= x + w / 2 <= 209 and 0 <= y + h / 2 <= 209
+        assert w > 8 and h > 8 and 0 <= x + w / 2 <= SIDE and 0 <= y + h / 2 <= SIDE
 
 
 PLAIN = {"cutout": 0.0, "distractor": 0.0, "colour": 0.0, "blur": 0.0, "noise": 0.0, "grey": 0.0}
+
+
+SIDE = SWIFT.search_size  # px, of a search crop
 
 
 @pytest.mark.parametrize(("flip", "part"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
@@ -183,7 +186,7 @@ def test_the_box_holds_the_target(store, flip, part):
         response = cv2.matchTemplate(pair.search, patch, cv2.TM_SQDIFF)
         v, u = np.unravel_index(np.argmin(response), response.shape)
         x, y, w, h = pair.box_search
-        inside = x >= 0 and y >= 0 and x + w <= 209 and y + h <= 209
+        inside = x >= 0 and y >= 0 and x + w <= SIDE and y + h <= SIDE
         assert not inside or iou((u, v, *size), (x, y, w, h)) > 0.85
 
 
@@ -206,7 +209,7 @@ def test_a_pasted_cutout_is_where_its_box_says(store):
         pair = pairs[i]
         x, y, w, h = np.round(pair.box_search).astype(int)
         cx, cy = x + w // 2, y + h // 2
-        if 0 <= cx < 209 and 0 <= cy < 209:
+        if 0 <= cx < SIDE and 0 <= cy < SIDE:
             assert pair.search[cy, cx, 2] > 150 and pair.search[cy, cx, 0] < 90  # the disc's colour
 
 
@@ -225,7 +228,7 @@ def test_pairs_with_every_change_keep_their_promises(store, key):
         x, y, w, h = changed[i].box_search
         red = changed[i].search.astype(int)
         disc = (red[..., 2] > 150) & (red[..., 0] < 90)  # the disc's colour
-        inside = x >= 0 and y >= 0 and x + w <= 209 and y + h <= 209
+        inside = x >= 0 and y >= 0 and x + w <= SIDE and y + h <= SIDE
         if inside and key in ("deform", "motion_blur"):  # the others hide parts or paint more of it
             u, v, du, dv = cv2.boundingRect(disc[int(y) : int(y + h) + 1, int(x) : int(x + w) + 1].astype(np.uint8))
             assert du > 0.6 * w and dv > 0.6 * h and u < 0.3 * w and v < 0.3 * h
@@ -272,8 +275,8 @@ def test_smear_runs_along_the_motion():
 def test_occluders_hide_a_part_of_the_target():
     shares = []
     for seed in range(40):
-        cover = augment.occluder((60.0, 80.0, 70.0, 40.0), 209, np.random.default_rng(seed))
-        assert cover.shape == (209, 209, 1) and cover.dtype == np.float32 and cover.min() >= 0 and cover.max() <= 1
+        cover = augment.occluder((60.0, 80.0, 70.0, 40.0), SIDE, np.random.default_rng(seed))
+        assert cover.shape == (SIDE, SIDE, 1) and cover.dtype == np.float32 and cover.min() >= 0 and cover.max() <= 1
         shares.append(cover[80:120, 60:130].mean())
     assert max(shares) <= 0.52 and sum(share > 0.08 for share in shares) > 36
 
@@ -555,13 +558,13 @@ def test_siamfc_sampler_crops_at_the_papers_scale(store):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("sides", [(209, 209), (150, 260)])
+@pytest.mark.parametrize("sides", [(SIDE, SIDE), (150, 260)])
 def test_a_turned_crop_shows_the_target_where_its_box_says(store, seed, sides):
     cfg = replace(tiny().pairs, turn=0.5)
-    sampler = PairSampler(store, cfg, SWIFT, 209, 1)
+    sampler = PairSampler(store, cfg, SWIFT, SIDE, 1)
     frame = np.zeros((240, 320, 3), np.uint8)
     cv2.ellipse(frame, (160, 120), (24, 18), 0, 0, 360, (255, 255, 255), -1)
-    window = CropWindow.around((150, 125), *sides, 209)
+    window = CropWindow.around((150, 125), *sides, SIDE)
     place = Place(window.to_crop((136, 102, 49, 37)), *window.scale)
     image, turned = sampler._turned(frame, window, place, (0, 0, 0), np.random.default_rng(seed))
     assert cv2.boundingRect((image[..., 0] > 127).astype(np.uint8)) == pytest.approx(turned.box, abs=2)

@@ -215,7 +215,7 @@ class ModelConfig:
 
 
 SIAMFC = ModelConfig("siamfc", 127, 255, SquareCrops(0.5), PyramidTracking())
-SWIFT = ModelConfig("swift", 128, 209, BoxCrops(1.4, 4.082), BoxTracking())
+SWIFT = ModelConfig("swift", 128, 193, BoxCrops(1.4, 3.7695), BoxTracking())
 NANO = ModelConfig("swift-nano", 127, 207, SquareCrops(0.5), BoxTracking(0.138, 0.348, 0.455, refine=0.0))
 
 T = TypeVar("T")

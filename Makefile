@@ -19,6 +19,9 @@ lint: .venv/dev.stamp ## check style, types and spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+docs: .venv/docs.stamp ## build the pages of documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count what the tests notice (hours)
 	$(BIN)/python tests/mutants.py
 
@@ -42,7 +45,7 @@ bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/speed.py
 
 clean: ## remove .venv and all that was made
-	rm -rf .venv demo_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo_out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find siamtrack tracker train tests demos docs -name __pycache__ -prune -exec rm -rf {} +
 
 # The package with the extra that the stamp is named after; again when pyproject.toml changes.
@@ -60,6 +63,10 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
+<<<<<<< HEAD
 .PHONY: help demo test lint mutants graphs fuzz soak kills versions bench clean
+=======
+.PHONY: help demo test lint docs mutants graphs fuzz soak bench clean
+>>>>>>> 2aaecd9 (Build the documentation as a site, and run what the guides show)
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

@@ -239,7 +239,9 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monk
     for odds_of_far, chosen in ((0.0, 1), (tracker.policy.rules.stay - 0.1, 1), (tracker.policy.rules.stay + 0.1, 0)):
         said = {far: 1 / (1 + np.exp(-odds_of_far)), last: 0.5}
         monkeypatch.setattr(tracker.policy.judge, "score", lambda found, said=said: said[found.box])
-        assert tracker.policy._track(target, view).box == (far, last)[chosen]
+        tracker.policy.update(view.frame, [target], [[view]])
+        assert target.seen.box == (far, last)[chosen]
+        target.put(Track(last))
 
 
 def test_what_is_in_doubt_and_candidates_are_verified(tracker, monkeypatch, scene):
@@ -343,14 +345,11 @@ def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch):
 
     frame, box = twins(35, True)
     other = Box(400 - box.w / 2, 270 - box.h / 2, box.w, box.h)
-    odds, target.passes = {}, 99
-    for weight in (0.0, LongTerm.others):
-        monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, others=weight))
-        for name, place in (("own", box), ("other", other)):
-            found = tracker.policy.judge.verify(target, look_at(tracker, frame, target, place))
-            (odds[name, weight],) = tracker.policy._odds(target, [found], frame)
-    assert odds["other", LongTerm.others] < odds["other", 0.0] - 1  # it was seen beside the target
-    assert odds["own", LongTerm.others] > odds["own", 0.0] - 0.5
+    more = {}
+    for name, place in (("own", box), ("other", other)):
+        found = look_at(tracker, frame, target, place)
+        more[name] = LongTerm.others * tracker.policy.search.like_others(target, found)
+    assert more["other"] > 1 > 0.5 > more["own"]  # it was seen beside the target
 
     results = [tracker.update(twins(t, True)[0], target) for t in range(36, 44)]
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5

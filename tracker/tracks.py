@@ -148,10 +148,6 @@ class TrackPolicy:
         there = before * (1 - self.rules.leave) + (1 - before) * self.rules.back
         return log_odds(there) + odds
 
-    def _track(self, target: Target, view: View) -> Found:
-        """What a view says of the track that is followed."""
-        return self._options(target, view)[0][1]
-
     def _options(self, target: Target, view: View) -> list[tuple[float, Found]]:
         """What may be the track that is followed, the best first, and how good it is.
 
@@ -198,7 +194,7 @@ class TrackPolicy:
         claimed: boxes of other targets, which it cannot be.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
-        seen = self.judge.verify(target, self._track(target, views[0]))
+        seen = self.judge.verify(target, self._options(target, views[0])[0][1])
         known, candidates = [seen.box, *claimed], list[Found]()
         if len(views) > 1:
             waiting = self.search.candidates(target, views[1:], known)

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Result", "SiamtrackError", "Target", "Tracker", "__version__", "frames", "sample", "show"]
+__all__ = ["Result", "SiamtrackError", "Similarity", "Target", "Tracker", "__version__", "frames", "sample", "show"]
 
 if TYPE_CHECKING:
-    from tracker import Result, SiamtrackError, Target, Tracker, __version__, frames, sample, show
+    from tracker import Result, SiamtrackError, Similarity, Target, Tracker, __version__, frames, sample, show
 
 HOME = Path(__file__).resolve().parents[1]  # the folder in which siamtrack, tracker and train lie side by side
 

@@ -59,8 +59,12 @@ def test_commands_have_the_options_that_they_are_given(words, monkeypatch, capsy
         from train import __main__ as train
 
         options = ["tune", *words[2:]] if words[2].startswith("--") else words[2:]
-        if options[0] != "similarity":  # which has a parser for each of its commands
-            assert train.make_parser().parse_args(options).run
+        assert train.make_parser().parse_args(options).run
+        return
+    if words[1] == "similarity":
+        from train.similarity.__main__ import make_parser
+
+        assert make_parser(words[2:]).parse_args(words[2:]).run
         return
     code = cli.main(words[1:])
     assert code == 0 and taken, capsys.readouterr().err

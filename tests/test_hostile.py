@@ -210,7 +210,7 @@ def test_a_config_in_weights_that_lies_is_refused_by_name(tmp_path, name, change
 )
 def test_a_similarity_network_that_lies_is_refused_by_name(tmp_path, changes, message):
     with pytest.raises(CheckpointError, match=message):
-        load_similarity(lie(tmp_path / "a.safetensors", "verifier", **changes))
+        load_similarity(lie(tmp_path / "a.safetensors", "similarity/verifier", **changes))
 
 
 def test_weights_that_are_no_numbers_and_configs_that_are_no_configs(tmp_path):
@@ -232,7 +232,7 @@ def test_weights_that_are_no_numbers_and_configs_that_are_no_configs(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
 def test_a_cut_weight_file_is_refused(tmp_path, share):
-    data = (ROOT / "tracker" / "weights" / "verifier.safetensors").read_bytes()
+    data = (ROOT / "tracker" / "weights" / "similarity" / "verifier.safetensors").read_bytes()
     path = tmp_path / "a.safetensors"
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError, match="truncated or foreign"):

@@ -129,7 +129,7 @@ def test_text_is_json_or_yaml_or_refused(text):
 
 @given(st.data())
 def test_weights_with_flipped_bits_load_or_are_refused(tmp_path, data):
-    name, load = data.draw(st.sampled_from([("verifier", load_similarity), ("swift-nano", load_network)]))
+    name, load = data.draw(st.sampled_from([("similarity/verifier", load_similarity), ("swift-nano", load_network)]))
     content = bytearray((WEIGHTS / f"{name}.safetensors").read_bytes())
     head = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 3))):

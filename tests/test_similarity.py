@@ -3,6 +3,7 @@
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,19 +17,20 @@ from tracker.footage.video import SourceWarning
 from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
-    DistanceReader,
-    Gallery,
+    FARS,
+    SHIPPED,
+    SecondBranch,
+    Similarity,
     SimilarityConfig,
     SimilarityNet,
-    add_arguments,
-    centre_mean,
-    centre_surround,
-    compare_command,
-    distance,
     image_files,
     load_similarity,
+    to_input,
     to_pixels,
 )
+from tracker.similarity.command import add_arguments, compare_command
+from tracker.similarity.network import DistanceReader, centre_mean, centre_surround, distance
+from tracker.similarity.strokes import strokes, thin
 from tracker.tracker import weight_names
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
@@ -40,6 +42,8 @@ KINDS = {
     "siamese distance to odds": replace(CONV, reader="euclidean", normalise=True, link="sigmoid"),
     "siamese exp of distance": replace(CONV, reader="manhattan", normalise=True, link="exp"),
     "pseudo-siamese": replace(CONV, pairing="pseudo-siamese"),
+    "image against strokes": replace(CONV, pairing="pseudo-siamese", second=SecondBranch("lstm", (6, 5), 20)),
+    "image against vector": replace(CONV, pairing="pseudo-siamese", second=SecondBranch("mlp", (9,), 12)),
     "two-channel": replace(CONV, pairing="two-channel"),
     "two-channel colour": replace(CONV, pairing="two-channel", channels=3),
     "siamese two-stream": replace(CONV, two_stream=True),
@@ -49,6 +53,7 @@ KINDS = {
     "koch": replace(KOCH, widths=(2, 3, 4, 5), size=65, embedding=8),
     "triplet": replace(CONV, reader="euclidean", normalise=True),
     "mobilenet": SimilarityConfig("siamese", "mobilenet", (), False, (), 33, 3, False, 8, False, "network"),
+    "strokes": replace(CONV, trunk="gru", widths=(7,), size=24, channels=3, standardise=False, reader="euclidean"),
     "mlp": SimilarityConfig("siamese", "mlp", (20, 10), False, (), 28, 1, False, 8, False, "euclidean", 0.1),
 }
 
@@ -68,8 +73,11 @@ def make(config, seed=0):
     return net.eval()
 
 
-def images(config, n, size=None, seed=1):
+def images(config, n, size=None, seed=1, second=False):
+    config = config.side(second)
     size = size or config.size
+    if config.trunk in ("lstm", "gru"):
+        return torch.rand(n, size, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.rand(n, config.channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -77,16 +85,16 @@ def images(config, n, size=None, seed=1):
 def test_scores_are_one_a_pair_and_symmetric_where_promised(name):
     config = KINDS[name]
     net = make(config)
-    a, b = images(config, 5, seed=1), images(config, 5, seed=2)
+    a, b = images(config, 5, seed=1), images(config, 5, seed=2, second=True)
     with torch.no_grad():
-        there, back = net(a, b), net(b, a)
+        there, back = net(a, b), None if config.second else net(b, a)
         one = torch.cat([net(a[i : i + 1], b[i : i + 1]) for i in range(5)])
     assert there.shape == (5,)
     assert there.std() > 1e-3
     torch.testing.assert_close(there, one, rtol=1e-3, atol=1e-3)  # a pair's score does not depend on the others
     if config.pairing == "siamese":
         torch.testing.assert_close(there, back)
-    else:
+    elif back is not None:
         assert (there - back).abs().max() > 1e-3
     if config.bare_distance:
         assert (there < 0).all()
@@ -207,7 +215,7 @@ def test_smallest_size_goes_in_and_smaller_does_not(name):
     config = KINDS[name]
     least = config.smallest
     at_least = replace(config, size=least)
-    assert make(at_least)(images(at_least, 1), images(at_least, 1, seed=2)).shape == (1,)
+    assert make(at_least)(images(at_least, 1), images(at_least, 1, seed=2, second=True)).shape == (1,)
     if least > 1:
         with pytest.raises(ConfigError, match="at least"):
             replace(config, size=least - 1)
@@ -222,7 +230,7 @@ def test_checkpoint_holds_config_and_weights(name, tmp_path):
     again = load_similarity(tmp_path / "net.safetensors")
     assert again.config == config
     assert not again.training
-    a, b = images(config, 2), images(config, 2, seed=3)
+    a, b = images(config, 2), images(config, 2, seed=3, second=True)
     assert torch.equal(net(a, b), again(a, b))
     assert list(tmp_path.iterdir()) == [tmp_path / "net.safetensors"]
 
@@ -245,25 +253,14 @@ def test_foreign_weights_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_gallery_gives_the_scores_of_the_pairs(name):
+def test_a_matrix_of_scores_holds_the_scores_of_the_pairs(name):
     config = KINDS[name]
     net = make(config)
-    query, references = images(config, 1), images(config, 6, seed=5)
-    gallery = Gallery(net, list(references.split(1)), list("abcdef"))
+    queries, references = images(config, 3), images(config, 6, seed=5, second=True)
     with torch.no_grad():
-        wanted = net(query.expand(6, -1, -1, -1), references)
-    np.testing.assert_allclose(gallery.scores(query), wanted.numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_one_query_costs_one_pass_however_many_references():
-    net = make(CONV)
-    gallery = Gallery(net, list(images(CONV, 50).split(1)), list(map(str, range(50))))
-    passes = []
-    net.branches[0].register_forward_hook(lambda module, args, out: passes.append(len(args[0])))
-    assert gallery.scores(images(CONV, 1, seed=9)).shape == (50,)
-    assert passes == [1]
-    with pytest.raises(ValueError, match="a gallery needs images"):
-        Gallery(net, [], [])
+        a, b = net.embed(queries), net.embed(references, second=True)
+        wanted = torch.stack([net.join(one.expand(6, *one.shape), b) for one in a])
+        torch.testing.assert_close(net.scores(a, b), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_similarity_for_people_rises_with_the_score():
@@ -305,6 +302,55 @@ def test_patch_shows_the_box_with_its_context(photo):
     assert (wide == 200).sum() == 3 * 20 * 20
     with pytest.raises(ValueError, match="wholly outside"):
         patch(flat, (200, 40, 20, 20), 20, 0.0)
+
+
+# --- strokes and branches of two kinds -------------------------------------------------------------------------------
+
+
+def drawing(*lines, side=105):
+    image = np.full((side, side), 255, np.uint8)
+    for line in lines:
+        cv2.polylines(image, [np.array(line, np.int32)], False, 0, 5)
+    return image
+
+
+def test_a_skeleton_is_one_pixel_wide_and_whole():
+    ink = drawing([(20, 20), (80, 80), (80, 20)], [(10, 90), (95, 90)]) == 0
+    bones = thin(ink)
+    assert (bones & ~ink).sum() == 0 and bones.sum() < 0.3 * ink.sum()
+    assert not (bones[1:, 1:] & bones[:-1, 1:] & bones[1:, :-1] & bones[:-1, :-1]).any()  # no square of four
+    counts = [cv2.connectedComponents(mask.astype(np.uint8))[0] for mask in (ink, bones)]
+    assert counts == [3, 3]  # two strokes and the paper
+
+
+def test_strokes_are_walked_from_end_to_end():
+    cross = strokes(drawing([(10, 50), (95, 50)], [(52, 10), (52, 95)]), 60)
+    assert cross.shape == (60, 3) and cross.dtype == np.float32
+    assert np.abs(cross[:, :2]).max() == pytest.approx(1, abs=0.05)
+    starts = np.flatnonzero(cross[:, 2])
+    assert starts[0] == 0 and 2 <= len(starts) <= 3
+    down = cross[: starts[1]]
+    assert np.abs(down[:, 0]).max() < 0.15 and (np.diff(down[:, 1]) >= 0).all()  # straight through the crossing
+    one = strokes(drawing([(20, 90), (20, 20), (90, 20)]), 30)  # an angle: begins at its upper end, turns, goes down
+    assert one[:, 2].sum() == 1 and one[0, 0] > 0.9 and one[0, 1] < -0.9 and one[-1, 1] > 0.9
+    np.testing.assert_array_equal(strokes(255 - drawing([(20, 90), (20, 20), (90, 20)]), 30), one)  # light on dark
+    assert not strokes(np.full((40, 40, 3), 9, np.uint8), 12).any()
+
+
+def test_the_second_branch_may_be_of_another_kind():
+    net = make(KINDS["image against strokes"])
+    first, second = net.branches
+    assert any(isinstance(m, torch.nn.Conv2d) for m in first.modules())
+    assert any(isinstance(m, torch.nn.LSTM) for m in second.modules())
+    assert not any(isinstance(m, torch.nn.Conv2d) for m in second.modules())
+    x = images(net.config, 2, second=True)
+    assert not torch.allclose(net.embed(x, second=True), net.embed(x.flip(1), second=True))  # order matters
+    with pytest.raises(ValueError, match=r"strokes must be \(N, T, 3\)"):
+        net.embed(images(net.config, 2), second=True)
+    with pytest.raises(ConfigError, match="not of siamese"):
+        replace(CONV, second=SecondBranch("gru", (4,), 9))
+    with pytest.raises(ConfigError, match="channels 3, standardise false"):
+        replace(CONV, trunk="lstm")
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
@@ -366,20 +412,25 @@ def test_compare_turns_photos_as_their_exif_data_say(shots, capsys):
     assert said["turned.jpg"] > 0.98 and said["lying.jpg"] < 0.97
 
 
-def test_compare_without_weights_takes_the_shipped_verifier(photo, tmp_path, capsys):
+def test_shipped_weights_say_what_they_are_good_for(photo, tmp_path, capsys):
     boxes = {"a": (60, 50, 90, 80), "b": (65, 46, 92, 82), "c": (200, 130, 90, 80)}  # b slips a little, c shows another
-    net = load_similarity()
+    net = load_similarity("verifier")
     assert (net.config.reader, net.config.pairing) == ("network", "siamese")
     for name, box in boxes.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), patch(photo, box, net.config.size, net.config.context_amount))
-    decisions = []
-    for other in "bc":
-        assert compare(tmp_path / "a.png", tmp_path / f"{other}.png") == 0
-        head, line = capsys.readouterr().out.splitlines()
-        assert head == f"threshold {net.similarity(net.config.threshold):.4f}"
-        decisions.append(line.split()[1])
-    assert decisions == ["same", "different"]
-    assert "verifier" not in weight_names()
+    for weights in SHIPPED:
+        decisions = []
+        for other in "bc":
+            assert compare(tmp_path / "a.png", tmp_path / f"{other}.png", "--weights", weights) == 0
+            about, head, line = capsys.readouterr().out.splitlines()
+            assert about == f"{weights}: {load_similarity(weights).config.about}"
+            assert head == f"threshold {Similarity.load(weights).threshold:.4f}"
+            decisions.append(line.split()[1])
+        assert weights != "verifier" or decisions == ["same", "different"]
+    assert not set(SHIPPED) & set(weight_names())
+    folder = Path(__file__).parents[1] / "tracker" / "weights" / "similarity"
+    assert {f.stem for f in folder.iterdir()} == set(SHIPPED)
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 5e6
 
 
 @pytest.mark.parametrize(
@@ -424,13 +475,13 @@ def test_a_broken_file_does_not_end_a_ranking(shots, capsys):
         compare(shots / "a.png", "--gallery", shots / "all", "--weights", shots / "net.safetensors")
 
 
-def test_compare_takes_any_size_with_a_pyramid_or_when_asked_to_scale(shots, capsys):
-    pair = shots / "a.png", shots / "wide.png", "--weights"
-    with pytest.raises(ValueError, match=r"different sizes \(48x48, 96x48\).*--resize.*spatial pyramid pooling"):
-        compare(*pair, shots / "net.safetensors")
-    assert compare(*pair, shots / "spp.safetensors") == 0
-    assert compare(*pair, shots / "net.safetensors", "--resize") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
+def test_compare_scales_images_to_the_size_of_the_network(shots, capsys):
+    net = load_similarity(shots / "net.safetensors")
+    a, wide = (to_pixels(read_image(shots / f"{n}.png"), CONV, 32) for n in ("a", "wide"))
+    assert compare(shots / "a.png", shots / "wide.png", "--weights", shots / "net.safetensors") == 0
+    value = float(capsys.readouterr().out.splitlines()[1].split()[0])
+    assert value == pytest.approx(net.similarity(net(a, wide).item()), abs=1e-4)
+    assert compare(shots / "a.png", shots / "wide.png", "--weights", shots / "spp.safetensors") == 0
 
 
 def test_compare_says_what_is_wrong(shots):
@@ -440,13 +491,16 @@ def test_compare_says_what_is_wrong(shots):
     with pytest.raises(ValueError, match="no threshold"):
         compare(a, a, "--weights", shots / "open.safetensors")
     (shots / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="empty holds no image"):
         compare(a, "--gallery", shots / "empty", "--weights", weights)
     with pytest.raises(NotADirectoryError, match="not a folder"):
+        compare(a, "--gallery", shots / "gone", "--weights", weights)
+    with pytest.raises(CheckpointError, match=r"a\.png: truncated, or no gallery"):
         compare(a, "--gallery", a, "--weights", weights)
-    (shots / "gallery" / "notes.txt").write_text("hello")
-    with pytest.raises(ValueError, match=r"notes\.txt is not an image; allowed: \.jpg"):
-        compare(a, "--gallery", shots / "gallery", "--weights", weights)
+    with pytest.raises(ValueError, match="--save writes a gallery"):
+        compare(a, a, "--save", shots / "g.gallery", "--weights", weights)
+    with pytest.raises(ValueError, match=r"no threshold for a false accept rate of 0.01, only for \[\]"):
+        compare(a, a, "--far", 0.01, "--weights", weights)
     (shots / "fake.png").write_text("hello")
     with pytest.raises(SourceError, match=r"fake\.png"):
         compare(a, shots / "fake.png", "--weights", weights)
@@ -454,9 +508,126 @@ def test_compare_says_what_is_wrong(shots):
         compare(a, shots / "gone.png", "--weights", weights)
 
 
-def test_hidden_files_are_passed_over(shots):
+def test_hidden_files_are_passed_over_and_others_named(shots):
     (shots / "gallery" / ".DS_Store").write_bytes(b"x")
-    assert [p.name for p in image_files(shots / "gallery")] == ["same.png", "other.png"]
+    (shots / "gallery" / "Thumbs.db").write_bytes(b"x")
+    with pytest.warns(SourceWarning, match=r"Thumbs\.db is not an image, left out"):
+        assert [p.name for p in image_files(shots / "gallery")] == ["same.png", "other.png"]
+
+
+# --- Similarity and Gallery ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_images_in_and_probabilities_out(name):
+    net = make(KINDS[name])
+    net.config = replace(net.config, threshold=0.1, calibration=Logistic((2.0,), -0.1))
+    rng = np.random.default_rng(3)
+    a, b = (rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(2))
+    with torch.no_grad():
+        score = net(to_input(a, net.config), to_input(b, net.config.side(True))).item()
+    for engine in ("auto", "torch"):
+        similarity = Similarity(net, engine=engine)
+        assert similarity(a, b) == pytest.approx(net.similarity(score), abs=1e-3)
+        assert similarity.same(a, b) == (similarity(a, b) >= net.similarity(0.1))
+    gallery = similarity.gallery()
+    for k in range(40):  # more than a chunk
+        gallery.add(b if k == 33 else rng.integers(0, 256, (40, 40), np.uint8), f"n{k}")
+    best = gallery.nearest(b, 3)
+    assert len(gallery) == 40 and [m.probability for m in best] == sorted((m.probability for m in best), reverse=True)
+    if net.config.pairing == "siamese" and net.config.reader in DISTANCES:
+        assert best[0].name == "n33"
+        assert [m.name for m in gallery.nearest_of([a, b], 50)[1]][:3] == [m.name for m in best]
+
+
+def test_onnx_runtime_runs_what_it_can():
+    with pytest.raises(ValueError, match="cannot run two-channel"):
+        Similarity(make(replace(CONV, pairing="two-channel", threshold=0.0)), engine="onnxruntime")
+    net = make(replace(CONV, pairing="pseudo-siamese", threshold=0.0))
+    fast, plain = Similarity(net, engine="onnxruntime"), Similarity(net, engine="torch")
+    passes = []
+    for branch in net.branches:
+        branch.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    shown = [np.random.default_rng(k).integers(0, 256, (32, 32), np.uint8) for k in range(70)]
+    for second in (False, True):
+        torch.testing.assert_close(fast.embed(shown, second), plain.embed(shown, second), rtol=1e-4, atol=1e-4)
+    assert passes == [32, 32, 6] * 2  # by PyTorch only, in chunks
+
+
+def test_a_gallery_is_kept_and_grows(shots):
+    similarity = Similarity.load(shots / "net.safetensors")
+    (shots / "gallery" / "broken.png").write_bytes((shots / "a.png").read_bytes()[:40])
+    (shots / "gallery" / "Thumbs.db").write_bytes(b"x")
+    with pytest.warns(SourceWarning) as told:
+        gallery = similarity.gallery(shots / "gallery")
+    assert sorted(str(w.message).split(": ")[0].split(" is ")[0].rsplit("/", 1)[1] for w in told) == [
+        "Thumbs.db", "broken.png",
+    ]  # fmt: skip
+    assert len(gallery) == 2
+    gallery.save(shots / "g.gallery")
+    again = similarity.gallery(shots / "g.gallery")
+    assert again.nearest(shots / "a.png", 9) == gallery.nearest(shots / "a.png", 9)
+    again.add(shots / "a.png")
+    assert again.nearest(shots / "a.png", 2)[0].probability == pytest.approx(1)
+    assert {m.name.rsplit("/", 1)[1] for m in again.nearest(shots / "a.png", 2)} == {"same.png", "a.png"}
+    with pytest.raises(CheckpointError, match="embedded by other weights"):
+        Similarity.load(shots / "spp.safetensors").gallery(shots / "g.gallery")
+    (shots / "g.gallery").write_bytes((shots / "g.gallery").read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=r"g\.gallery: truncated"):
+        similarity.gallery(shots / "g.gallery")
+    with pytest.raises(ValueError, match="needs a name"):
+        again.add(read_image(shots / "a.png"))
+    with pytest.raises(ValueError, match="empty"):
+        similarity.gallery().nearest(shots / "a.png")
+    with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\) uint8"):
+        similarity(np.zeros((9, 9, 3)), shots / "a.png")
+
+
+def test_names_stay_with_their_images_in_a_large_folder(shots, tmp_path):
+    rng, names = np.random.default_rng(0), [f"{k:02d}.png" for k in range(70)]
+    (tmp_path / "many").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / "many" / name), cv2.resize(rng.integers(0, 256, (4, 4), np.uint8), (32, 32)))
+    (tmp_path / "many" / "40.png").write_bytes(b"broken")
+    similarity = Similarity.load(shots / "net.safetensors")
+    with pytest.warns(SourceWarning, match=r"40\.png"):
+        gallery = similarity.gallery(tmp_path / "many")
+    assert len(gallery) == 69
+    for name in ("00.png", "35.png", "41.png", "69.png"):
+        best = gallery.nearest(tmp_path / "many" / name, 1)[0]
+        assert (Path(best.name).name, best.probability) == (name, pytest.approx(1))
+
+
+def test_a_threshold_for_a_false_accept_rate(shots):
+    net = load_similarity(shots / "net.safetensors")
+    net.config = replace(net.config, far_thresholds=(-0.3, -0.2))
+    assert Similarity(net, far=FARS[1]).threshold == pytest.approx(1 / 1.2)
+    assert Similarity(net).threshold == pytest.approx(1 / 1.05)
+    assert Similarity(net, threshold=0.5).threshold == 0.5
+    with pytest.raises(ValueError, match=r"only for \[0.1, 0.01\]"):
+        Similarity(net, far=0.001)
+
+
+def test_large_photos_are_decoded_to_working_size(tmp_path):
+    rng = np.random.default_rng(0)
+    photo = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (1600, 1200), interpolation=cv2.INTER_CUBIC)
+    for suffix in ("jpg", "png"):
+        cv2.imwrite(str(tmp_path / f"large.{suffix}"), photo)
+    shapes = {n: read_image(tmp_path / "large.jpg", least=n).shape[0] for n in (1, 150, 151, 300, 301, 600, 601, 5000)}
+    assert shapes == {1: 150, 150: 150, 151: 300, 300: 300, 301: 600, 600: 600, 601: 1200, 5000: 1200}
+    assert read_image(tmp_path / "large.png", least=100).shape == (1200, 1600, 3)
+    small = cv2.resize(photo, (400, 300), interpolation=cv2.INTER_AREA)
+    assert np.abs(read_image(tmp_path / "large.jpg", least=300).astype(int) - small).mean() < 2
+
+
+def test_weights_in_eight_bits_give_nearly_the_same_scores(tmp_path):
+    net, x = make(KINDS["mobilenet"]), images(KINDS["mobilenet"], 4)
+    save_network(net, tmp_path / "half.safetensors")
+    save_network(net, tmp_path / "eight.safetensors", eight=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "eight")]
+    assert sizes[1] < 0.62 * sizes[0]
+    a, b = (load_similarity(tmp_path / f"{name}.safetensors").embed(x) for name in ("half", "eight"))
+    assert torch.nn.functional.cosine_similarity(a, b).min() > 0.99 and not torch.equal(a, b)
 
 
 def test_inputs_are_not_mutated():

@@ -19,9 +19,10 @@ import yaml
 from tracker.backbones import MobileNetV2
 from tracker.benchmark.judge.fates import calibration_error
 from tracker.config import ConfigError, load_yaml, to_dict
+from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, iou
 from tracker.network import CheckpointError, save_network
-from tracker.similarity import SimilarityConfig, SimilarityNet, load_similarity
+from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity
 from train.similarity import losses
 from train.similarity.__main__ import main
 from train.similarity.config import BatchConfig, DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
@@ -48,6 +49,7 @@ from train.similarity.evaluate import (
     draw_pairs,
     equal_error_rate,
     evaluate,
+    far_thresholds,
     fpr_at_recall,
     kinds,
     one_shot,
@@ -366,23 +368,23 @@ def test_class_folders(tmp_path, letters):
         for i in range(3):
             (tmp_path / "set" / name / "more").mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / "set" / name / "more" / f"{i}.png"), letters.images[image_index + i])
-    got = folder(tmp_path / "set", 2)
+    got = folder(tmp_path / "set", 2, 24)
     assert got.names == ("cup", "dog")
     assert list(got.labels) == [0, 0, 1, 1]
     np.testing.assert_array_equal(got.images[1][..., 0], letters.images[2])  # evenly spaced: 0 and 2
     (tmp_path / "set" / "cup" / "list.csv").write_text("x")
-    with pytest.raises(ValueError, match=r"list\.csv is not an image"):
-        folder(tmp_path / "set", 9)
+    with pytest.warns(SourceWarning, match=r"list\.csv is not an image, left out"):
+        folder(tmp_path / "set", 9, 24)
     (tmp_path / "set" / "cup" / "list.csv").rename(tmp_path / "set" / "cup" / "9.png")
-    with pytest.raises(OSError, match=r"9\.png"):
-        folder(tmp_path / "set", 9)
+    with pytest.warns(SourceWarning, match=r"9\.png: not a readable image .*, left out"):
+        assert len(folder(tmp_path / "set", 9, 24).images) == 6
     (tmp_path / "set" / "cup" / "9.png").unlink()
     with pytest.raises(DataError, match=r"at least two classes.*'more'"):
-        folder(tmp_path / "set" / "cup", 9)
+        folder(tmp_path / "set" / "cup", 9, 24)
     with pytest.raises(DataError, match="no class folder"):
-        folder(tmp_path / "set" / "cup" / "more", 9)
+        folder(tmp_path / "set" / "cup" / "more", 9, 24)
     with pytest.raises(NotADirectoryError):
-        folder(tmp_path / "gone", 9)
+        folder(tmp_path / "gone", 9, 24)
 
 
 @pytest.fixture
@@ -610,6 +612,16 @@ def test_curve_figures_by_hand():
     assert accuracy(nothing, np.array([True, *[False] * 5]), best_threshold(nothing, [True, *[False] * 5])) == 5 / 6
 
 
+def test_thresholds_for_false_accept_rates_hold_what_they_say(rng):
+    same = np.arange(3000) % 2 == 0
+    scores = rng.normal(0, 1, 3000) + same
+    found = far_thresholds(scores, same)
+    assert len(found) == 2  # of 1,500 different pairs, 1.5 would pass at 0.001: too few to tell
+    for far, threshold in zip(FARS, found, strict=False):
+        assert far - 1 / 1500 <= (scores[~same] >= threshold).mean() <= far
+    assert far_thresholds(scores[:20], same[:20]) == ()
+
+
 def test_pairs_and_ways_are_drawn_fairly(letters, rng):
     first, second, same = draw_pairs(letters, 200, rng)
     assert same.sum() == 100
@@ -670,6 +682,12 @@ KINDS = {  # model, loss, mining, steps
     "siamese": (CONV, "bce", "random", 45),
     "siamese asgd": (CONV, "hinge", "all", 45),
     "pseudo-siamese": (replace(CONV, pairing="pseudo-siamese"), "bce", "random", 90),
+    "image against strokes": (
+        replace(CONV, pairing="pseudo-siamese", reader="cosine", second=SecondBranch("gru", (24,), 24)),
+        "triplet",
+        "semi-hard",
+        90,
+    ),
     "two-channel": (replace(CONV, pairing="two-channel"), "hinge", "random", 90),
     "siamese two-stream": (replace(CONV, two_stream=True), "bce", "all", 45),
     "two-channel two-stream": (replace(CONV, pairing="two-channel", two_stream=True), "hinge", "random", 90),
@@ -997,7 +1015,7 @@ def test_recipes_that_cannot_work_are_refused(change, message):
 def test_shipped_recipes_are_complete(path):
     cfg = load_yaml(TrainConfig, path)
     head = path.read_text().split("seed:")[0]
-    assert f"siamtrack train similarity fit --config configs/similarity/{path.name}" in head
+    assert f"siamtrack similarity fit --config configs/similarity/{path.name}" in head
     assert "\n# score: " in head
     if path.stem == "koch":
         assert sum(p.numel() for p in SimilarityNet(cfg.model).parameters()) == 38_951_745
@@ -1126,7 +1144,7 @@ def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):
     ):
         assert main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("siamtrack train similarity: error: ")
+        assert line.startswith("siamtrack similarity: error: ")
         assert message in line
     runs = ["--weights", str(net), "--runs", str(archives / "runs.zip")]
     assert main(["evaluate", *data, *runs]) == 0

@@ -12,18 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["Result", "SiamtrackError", "Target", "Tracker", "frames", "sample", "show"]
+__all__ = ["Result", "SiamtrackError", "Similarity", "Target", "Tracker", "frames", "sample", "show"]
 
 if TYPE_CHECKING:
     from tracker.draw import show
     from tracker.errors import SiamtrackError
     from tracker.footage.video import frames
     from tracker.samples import sample
+    from tracker.similarity import Similarity
     from tracker.tracker import Result, Target, Tracker
 
 MODULES = {
     "Result": "tracker",
     "SiamtrackError": "errors",
+    "Similarity": "similarity",
     "Target": "tracker",
     "Tracker": "tracker",
     "frames": "footage.video",

@@ -197,7 +197,13 @@ class MobileNetV2(nn.Module):
     CHANNELS = 96
     FINE, DETAIL = 4, 7  # stages up to the last one at stride 4 and at stride 8
     FINE_CHANNELS, DETAIL_CHANNELS = 24, 32
-    STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))  # expand, width, n, stride
+    STAGES: tuple[tuple[int, int, int, int], ...] = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+    )  # expand, width, n, stride
     COUNT = 14  # of stages, the first convolution and every block
 
     mean: Tensor
@@ -240,6 +246,18 @@ class MobileNetV2(nn.Module):
                 conv.weight.copy_(weight * gain[:, None, None, None])
                 assert conv.bias is not None
                 conv.bias.copy_(state[norm + ".bias"] - state[norm + ".running_mean"] * gain)
+
+
+class WholeMobileNetV2(MobileNetV2):
+    """MobileNetV2 to its last block: 320 channels at stride 32.
+
+    What a picture shows is in its last stages; where it is, a tracker asks the earlier ones.
+    """
+
+    STRIDE = 32
+    CHANNELS = 320
+    STAGES = (*MobileNetV2.STAGES, (6, 160, 3, 2), (6, 320, 1, 1))
+    COUNT = 18
 
 
 def _natural(name: str) -> list[int]:

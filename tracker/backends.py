@@ -240,16 +240,18 @@ def _frozen(part: Part) -> nn.Module:
 
 def _graphs(net: SiameseNet, threads: int | None, engine: str) -> Runner:
     parts = parts_of(folded(net)).items()
-    return runner_of(net.grid, {k: open_graph(k, exported(k, part), threads, engine) for k, part in parts}, engine)
+    return runner_of(
+        net.grid, {k: open_graph(k, exported(GRAPHS[k], part), threads, engine) for k, part in parts}, engine
+    )
 
 
-def exported(name: str, part: Part) -> bytes:
-    """A part as a graph in ONNX."""
+def exported(inputs: Sequence[str], part: Part) -> bytes:
+    """A part as a graph in ONNX whose inputs have these names."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            part.module.eval(), part.inputs, file, input_names=list(GRAPHS[name]), dynamo=False,  # type: ignore[arg-type]
+            part.module.eval(), part.inputs, file, input_names=list(inputs), dynamo=False,  # type: ignore[arg-type]
             dynamic_axes=part.axes,
         )  # fmt: skip
     return file.getvalue()

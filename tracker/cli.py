@@ -328,13 +328,6 @@ def label(args: argparse.Namespace) -> int:
     return command.label(args)
 
 
-def compare(args: argparse.Namespace) -> int:
-    """Say how alike two images are, or rank a gallery."""
-    from tracker.similarity import compare_command
-
-    return compare_command(args)
-
-
 def export(args: argparse.Namespace) -> int:
     """Write a network as graphs that run without PyTorch."""
     from tracker.export import export_command
@@ -350,7 +343,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": demo,
     "bench": bench,
     "trax": trax,
-    "compare": compare,
     "export": export,
 }
 
@@ -374,6 +366,8 @@ def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int
         try:
             if train and argv[:1] == ["train"]:
                 return train(argv[1:])
+            if train and argv[:1] == ["similarity"]:
+                return train(argv)
             args = _parser(argv, train is not None).parse_args(argv)
             return COMMANDS[args.command](args)
         except SystemExit as stop:  # --help, --version, a wrong option
@@ -480,7 +474,6 @@ SLOW = {  # commands whose options come from modules that are slow to import: wh
     "label": ("boxes for every frame of a clip from a few that you draw, in a web page", "tracker.web.command"),
     "bench": ("measure trackers and their speed on a data set, with a report", "tracker.benchmark.command"),
     "trax": ("serve a tracker to the VOT toolkit or another TraX client", "tracker.benchmark.peers.serve"),
-    "compare": ("say whether two images show the same thing, or rank a gallery", "tracker.similarity"),
     "export": ("write a network as graphs that track without PyTorch", "tracker.export"),
 }
 
@@ -571,8 +564,9 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the network [1]")
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
 
-    _add_slow(commands, argv, "bench", "trax", "compare", "export")
+    _add_slow(commands, argv, "bench", "trax", "export")
     if trains:
+        commands.add_parser("similarity", help="do images show the same thing? compare, train, evaluate")
         commands.add_parser("train", help="train networks, or fine-tune one on your own video")
     return parser
 

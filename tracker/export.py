@@ -18,7 +18,7 @@ import tracker as package
 from tracker.backends import Part, exported, folded, parts_of
 from tracker.config import to_dict
 from tracker.extras import how_to_get
-from tracker.graphs import KEY, About, digest, is_network, open_network
+from tracker.graphs import GRAPHS, KEY, About, digest, is_network, open_network
 from tracker.network import SiameseNet, load_network
 from tracker.tracker import weight_file
 
@@ -74,7 +74,7 @@ def export(weights: Path, folder: Path, licence: str | None = None, force: bool 
 
 def _write(folder: Path, parts: dict[str, Part], about: About) -> None:
     for name, part in parts.items():
-        (folder / f"{name}.onnx").write_bytes(_described(exported(name, part), about))
+        (folder / f"{name}.onnx").write_bytes(_described(exported(GRAPHS[name], part), about))
 
 
 def _described(graph: bytes, about: About) -> bytes:

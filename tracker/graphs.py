@@ -125,10 +125,10 @@ def _open(folder: Path, name: str, threads: int | None, engine: str) -> tuple[Gr
     if not file.is_file():
         raise GraphError(f"{folder}: no {file.name}; `siamtrack export` writes all graphs of a network")
     try:
-        session = _session(str(file), threads)
-        about = from_dict(About, parse_json(session.get_modelmeta().custom_metadata_map[KEY]))
+        opened = session(str(file), threads)
+        about = from_dict(About, parse_json(opened.get_modelmeta().custom_metadata_map[KEY]))
         if engine == "onnxruntime" or name != "search":
-            return _graph(name, session), about
+            return _graph(name, opened), about
         return open_graph(name, file.read_bytes(), threads, engine), about
     except KeyError:
         raise GraphError(f"{file}: a graph, but not one of siamtrack") from None
@@ -143,7 +143,7 @@ def open_graph(name: str, model: bytes, threads: int | None, engine: str = "onnx
     which bfloat16 would round to half a pixel.
     """
     if engine == "onnxruntime" or name != "search":
-        return _graph(name, _session(model, threads))
+        return _graph(name, session(model, threads))
     import openvino
 
     options: dict[str, Any] = {
@@ -167,7 +167,8 @@ def open_graph(name: str, model: bytes, threads: int | None, engine: str = "onnx
     return run
 
 
-def _session(model: bytes | str, threads: int | None) -> Any:
+def session(model: bytes | str, threads: int | None) -> Any:
+    """ONNX Runtime's session of a graph (its bytes, or its file) on the CPU."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # some builds report their use otherwise

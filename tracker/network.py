@@ -23,6 +23,7 @@ from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
 T = TypeVar("T")
+SCALE = ":scale"  # after the name of weights in 8 bits: the value of one step of each output
 
 
 class CheckpointError(SiamtrackError, ValueError):
@@ -125,10 +126,22 @@ def to_input(crops: NDArray[np.uint8], device: torch.device | str = "cpu") -> Te
     return torch.from_numpy(planes).to(device).to(torch.float32)
 
 
-def save_network(net: nn.Module, file: str | Path, half: bool = True) -> None:
-    """Write the weights and `net.config` (a dataclass) as one safetensors file, whole or not at all; `half`: fp16."""
+def save_network(net: nn.Module, file: str | Path, half: bool = True, eight: bool = False) -> None:
+    """Write the weights and `net.config` (a dataclass) as one safetensors file, whole or not at all.
+
+    half: fp16. eight: matrices and kernels in 8 bits a number, with a scale for each output; kernels of one channel are
+    few, and lose most by it: they are not.
+    """
     state = {k: v.detach().cpu() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
-    state = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    if eight:
+        for name, value in [(k, v) for k, v in state.items() if v.ndim > 1 and v.shape[1] > 1]:
+            scale = value.flatten(1).abs().amax(1).clamp(min=1e-12) / 127
+            over = scale.view(-1, *[1] * (value.ndim - 1))
+            state |= {name: (value / over).round().to(torch.int8), name + SCALE: scale}
+    state = {
+        k: (v.half() if half and v.is_floating_point() and not k.endswith(SCALE) else v).contiguous()
+        for k, v in state.items()
+    }
     write_whole(Path(file), save(state, metadata={"config": json.dumps(to_dict(net.config))}))
 
 
@@ -204,6 +217,9 @@ def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         if "config" not in meta:
             raise CheckpointError(f"{path}: a safetensors file without a siamtrack config")
+        for name in [k for k, v in state.items() if k + SCALE in state and state[k + SCALE].shape == v.shape[:1]]:
+            steps = state.pop(name + SCALE).float()
+            state[name] = state[name].float() * steps.view(-1, *[1] * (state[name].ndim - 1))
         return from_dict(cls, parse_json(meta["config"])), state
     except (SafetensorError, ConfigError) as error:
         raise CheckpointError(f"{path}: truncated or foreign weight file: {error}") from None

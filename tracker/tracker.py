@@ -304,4 +304,4 @@ def weight_names() -> list[str]:
     """Names of the trackers' weights that come with the package."""
     folder = files("tracker") / "weights"
     names = {f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")}
-    return sorted(names - {"verifier"})  # a network of similarity.py, which evidence.py uses
+    return sorted(names)

@@ -1,7 +1,7 @@
 """siamtrack train: look at footage, prepare it, look at pairs, train a network.
 
 Without a command it fine-tunes: siamtrack train --from swift --data clip.mp4 --minutes 10
-Networks that compare images have commands of their own: siamtrack train similarity --help
+Networks that compare images have commands of their own: siamtrack similarity --help
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""siamtrack train similarity: train a network of the Siamese family, evaluate networks."""
+"""siamtrack similarity: do images show the same thing? Compare them, and train networks that do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import cv2
 import torch
 
 from tracker.config import load_yaml
+from tracker.network import save_network
 from tracker.similarity import load_similarity
+from tracker.similarity.command import add_arguments, compare_command
 from train.arguments import minutes, positive
 from train.similarity.config import TrainConfig
 from train.similarity.data import fingerprint, never_seen, omniglot_runs, read, split
@@ -105,6 +107,14 @@ def command_sweep(args: argparse.Namespace) -> None:
     print(f"wrote sweep.json and {draw_sweep(found, args.out / 'sweep.png').name} to {args.out}")
 
 
+def command_pack(args: argparse.Namespace) -> None:
+    """Write weights in a quarter of the bytes, to be shipped: matrices and kernels in 8 bits a number."""
+    net = load_similarity(args.weights)
+    net.config = dataclasses.replace(net.config, about=args.about)
+    save_network(net, args.out, eight=True)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
+
+
 def write_json(path: Path, values: object) -> None:
     """Write a JSON file, whole or not at all."""
     partial = path.with_name(f".{path.name}.part")
@@ -112,9 +122,9 @@ def write_json(path: Path, values: object) -> None:
     os.replace(partial, path)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="siamtrack train similarity", description=__doc__)
+def make_parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The commands, with the options of `argv`'s."""
+    parser = argparse.ArgumentParser(prog="siamtrack similarity", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     added = {}
     for name, run in (("fit", command_fit), ("evaluate", command_evaluate), ("sweep", command_sweep)):
@@ -130,6 +140,15 @@ def main(argv: list[str] | None = None) -> int:
         if name != "fit":
             p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
             p.add_argument("--trials", type=positive, default=400, help="one-shot trials for each N [400]")
+    p = commands.add_parser("compare", help=compare_command.__doc__)
+    p.set_defaults(run=compare_command, threads=1)
+    if argv[:1] == ["compare"]:  # its options read the shipped weights
+        add_arguments(p)
+    p = commands.add_parser("pack", help=command_pack.__doc__)
+    p.set_defaults(run=command_pack, threads=1)
+    p.add_argument("weights", type=Path, metavar="FILE")
+    p.add_argument("--about", required=True, help="what images the weights are for, in words")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE")
     p = added["fit"]
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
     p.add_argument("--minutes", type=minutes, help="length of the whole run, in place of optim.steps")
@@ -145,7 +164,13 @@ def main(argv: list[str] | None = None) -> int:
     p = added["sweep"]
     p.add_argument("--embeddings", type=int, nargs="+", required=True, help="lengths of the embedding")
     p.add_argument("--out", type=Path, required=True, help="folder of the runs, sweep.json and sweep.png")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = make_parser(argv).parse_args(argv)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     try:
@@ -153,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"siamtrack train similarity: error: {error}", file=sys.stderr)
+        print(f"siamtrack similarity: error: {error}", file=sys.stderr)
         return 2
     return 0
 

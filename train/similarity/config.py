@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tracker.backbones import MobileNetV2
 from tracker.config import ConfigError
-from tracker.similarity import DISTANCES, SimilarityConfig
+from tracker.similarity import DISTANCES, IMAGENET, SimilarityConfig
 
 
 @dataclass(frozen=True)
@@ -162,9 +161,10 @@ class TrainConfig:
         if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
             raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 0")
         stages, trunk_lr = optim.frozen_stages, optim.trunk_lr
-        if (stages is not None or trunk_lr is not None) and model.trunk != "mobilenet":
+        if (stages is not None or trunk_lr is not None) and model.trunk not in IMAGENET:
             raise ConfigError(f"optim.frozen_stages and trunk_lr are for trunk mobilenet, not {model.trunk}")
-        if not 0 <= (stages or 0) <= MobileNetV2.COUNT or (trunk_lr is not None and trunk_lr <= 0):
-            raise ConfigError(f"optim.frozen_stages must be in [0, {MobileNetV2.COUNT}], trunk_lr > 0")
+        count = IMAGENET[model.trunk].COUNT if model.trunk in IMAGENET else 0
+        if not 0 <= (stages or 0) <= count or (trunk_lr is not None and trunk_lr <= 0):
+            raise ConfigError(f"optim.frozen_stages must be in [0, {count}], trunk_lr > 0")
         if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:
             raise ConfigError("validation: every >= 1, pairs >= 2, ways >= 2; batch.rotation >= 0")

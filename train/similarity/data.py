@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from tracker.crop import Image, crop
 from tracker.extras import how_to_get
-from tracker.footage.files import read_image
+from tracker.footage.files import SourceError, read_image
+from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.similarity import SimilarityConfig, image_files
 from train.similarity.config import DataConfig
@@ -178,7 +180,7 @@ def read(paths: Sequence[Path], cfg: DataConfig, model: SimilarityConfig) -> Ima
         return omniglot(paths, cfg.per_class)
     if len(paths) > 1:
         raise DataError(f"reader {cfg.reader} takes one path, got {len(paths)}")
-    return folder(paths[0], cfg.per_class) if cfg.reader == "folder" else targets(paths[0], cfg, model)
+    return folder(paths[0], cfg.per_class, model.size) if cfg.reader == "folder" else targets(paths[0], cfg, model)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -260,15 +262,26 @@ def digits(mnist: bool, per_class: int) -> ImageSet:
     )
 
 
-def folder(path: Path, per_class: int) -> ImageSet:
-    """A folder of class folders. Each class is a group of its own. Raises DataError: an image outside of them."""
+def folder(path: Path, per_class: int, size: int) -> ImageSet:
+    """A folder of class folders. Each class is a group of its own; what cannot be read is left out, with a warning.
+
+    size: what the images will be scaled to, px; large ones are not kept whole. Raises DataError: an image outside of
+    the class folders.
+    """
     kept: dict[str, list[Path]] = defaultdict(list)
     for file in image_files(path):
         parts = file.relative_to(path).parts
         if len(parts) < 2:
             raise DataError(f"{file} lies in no class folder; wanted: {path}/CLASS/IMAGE")
         kept[parts[0]].append(file)
-    return collect([(name, name, read_image(file)) for name, own in kept.items() for file in _spread(own, per_class)])
+    items = []
+    for name, own in kept.items():
+        for file in _spread(own, per_class):
+            try:
+                items.append((name, name, read_image(file, least=2 * size)))
+            except SourceError as error:
+                warnings.warn(f"{error}, left out", SourceWarning, stacklevel=2)
+    return collect(items)
 
 
 def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from tracker.benchmark.judge.certainty import interval, mean_of
 from tracker.benchmark.judge.fates import calibration_error
 from tracker.extras import how_to_get
-from tracker.similarity import SimilarityConfig, SimilarityNet, to_pixels
+from tracker.similarity import FARS, SimilarityConfig, SimilarityNet, to_input
 from train.similarity.data import ImageSet, OneShotRun
 
 Scores = NDArray[np.float64]
 Index = NDArray[np.int64]
 CHUNK = 64  # images or pairs a pass
+LEAST_ALARMS = 5
 
 
 class PixelDistance(nn.Module):
@@ -99,6 +100,17 @@ def best_threshold(scores: Scores, same: NDArray[np.bool_]) -> float:
     return float(high if k + 1 == len(right) else (high + curve.thresholds[k + 1]) / 2)
 
 
+def far_thresholds(scores: Scores, same: NDArray[np.bool_]) -> tuple[float, ...]:
+    """For each of `FARS`, the lowest threshold that no larger share of the different pairs reaches.
+
+    As far as `LEAST_ALARMS` of them may reach it: fewer say nothing of a share.
+    """
+    others = np.sort(np.asarray(scores, np.float64)[~np.asarray(same, bool)])[::-1]
+    return tuple(
+        float(np.nextafter(others[int(far * len(others))], np.inf)) for far in FARS if far * len(others) >= LEAST_ALARMS
+    )
+
+
 def accuracy(scores: Scores, same: NDArray[np.bool_], threshold: float) -> float:
     """Share of right decisions `score >= threshold`."""
     return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(same, bool)))
@@ -145,11 +157,11 @@ def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[
 @torch.inference_mode()
 def embed_all(net: Net, images: Sequence[NDArray[np.uint8]], second: bool = False) -> Tensor:
     """Features of images, each scaled to the network's size."""
-    cfg = net.config
+    side = net.config.side(second)
     parts = []
     for low in range(0, len(images), CHUNK):
-        pixels = torch.cat([to_pixels(image, cfg, cfg.size) for image in images[low : low + CHUNK]])
-        parts.append(net.embed(pixels, second))
+        seen = torch.cat([to_input(image, side) for image in images[low : low + CHUNK]])
+        parts.append(net.embed(seen, second))
     return torch.cat(parts)
 
 

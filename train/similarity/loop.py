@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tracker.backbones import MobileNetV2
-from tracker.config import ConfigError, Logistic, from_dict, to_dict
+from tracker.config import ConfigError, from_dict, to_dict
 from tracker.network import save_network
-from tracker.similarity import SimilarityNet
+from tracker.similarity import IMAGENET, SimilarityConfig, SimilarityNet
 from train.checkpoint import asked_to_stop, load_state, only_warn, read_imagenet, save_state, saved_at_the_end
 from train.log import Log
 from train.logistic import fit
@@ -26,7 +26,7 @@ from train.loop import prefetch
 from train.similarity import losses
 from train.similarity.config import OptimConfig, TrainConfig
 from train.similarity.data import ImageSet, fingerprint, seen_groups
-from train.similarity.evaluate import auc, best_threshold, draw_pairs, one_shot, roc, score_pairs
+from train.similarity.evaluate import auc, best_threshold, draw_pairs, far_thresholds, one_shot, roc, score_pairs
 from train.similarity.sampling import make_batch, pairs, triplets
 from train.similarity.widen import begin_from
 
@@ -99,7 +99,7 @@ def load_trunks(net: SimilarityNet, file: Path) -> None:
     The layer behind each begins as the identity, so that features are compared as ImageNet made them. Raises
     ConfigError: no such trunk. FileNotFoundError, CheckpointError, ValueError: no such weights.
     """
-    if net.config.trunk != "mobilenet":
+    if net.config.trunk not in IMAGENET:
         raise ConfigError(f"{file}: only a mobilenet trunk begins with ImageNet weights")
     state = read_imagenet(file)
     for branch in net.branches:
@@ -125,7 +125,7 @@ def batch_loss(
     """
     loss, labels = cfg.loss, batch["labels"].numpy()
     a = net.embed(batch["images"])
-    b = net.embed(batch["images"], second=True) if cfg.model.pairing == "pseudo-siamese" else a
+    b = net.embed(batch.get("second", batch["images"]), second=True) if cfg.model.pairing == "pseudo-siamese" else a
     if loss.kind == "n-way":
         return losses.n_way(every_score(net, a, b), batch["labels"]).mean()
     distances = None
@@ -206,8 +206,7 @@ class Run:
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        calibration = state["calibration"] and from_dict(Logistic, state["calibration"])
-        self.net.config = dataclasses.replace(self.net.config, threshold=state["threshold"], calibration=calibration)
+        self.net.config = from_dict(SimilarityConfig, state["chosen"])
 
     def save(self) -> None:
         """Write the state of the run and the weights, each whole or not at all.
@@ -221,8 +220,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
-            "threshold": self.net.config.threshold,
-            "calibration": to_dict(self.net.config.calibration) if self.net.config.calibration else None,
+            "chosen": to_dict(self.net.config),
         }
         save_state(self.folder, state, self.net)
         self.log.draw()
@@ -288,7 +286,10 @@ class Run:
         scores = score_pairs(self.net, images, first, second)
         score = auc(roc(scores, same)) if cfg.by == "auc" else one_shot(self.net, images, cfg.ways, cfg.trials, rng)
         self.net.config = dataclasses.replace(
-            self.net.config, threshold=best_threshold(scores, same), calibration=fit(scores[:, None], same)
+            self.net.config,
+            threshold=best_threshold(scores, same),
+            calibration=fit(scores[:, None], same),
+            far_thresholds=far_thresholds(scores, same),
         )
         self.log.write(self.step, self.seconds, {"validation": score})
         if score > self.best:

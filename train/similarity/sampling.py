@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracker.similarity import SimilarityConfig, to_pixels
+from tracker.similarity import SimilarityConfig, to_input
 from train import augment
 from train.similarity.config import BatchConfig
 from train.similarity.data import DataError, ImageSet, trim
@@ -44,7 +44,8 @@ def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:
 
 
 def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed: int, step: int) -> dict[str, Tensor]:
-    """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,).
+    """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,);
+    second: the same images as the second branch wants them, where it is of another kind.
 
     The label of a background is -1. Raises DataError: fewer than two classes to draw.
     """
@@ -54,15 +55,14 @@ def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed
     if len(np.unique(labels)) < 2:
         raise DataError(f"{images}: no two classes for a batch; those with one image are drawn by batch.photos only")
     size = int(rng.choice(cfg.sizes))
-    pixels = torch.cat(
-        [to_pixels(trim(distort(images.wide(i), cfg, rng), images.margin), model, size) for i in index.tolist()]
-    )
-    if cfg.turn:
-        pixels = torch.rot90(pixels, int(rng.integers(4)), (2, 3))
-    for axis in (2, 3):
-        if cfg.flip and rng.random() < 0.5:
-            pixels = pixels.flip(axis)
-    return {"images": pixels.contiguous(), "labels": torch.from_numpy(labels)}
+    shown = [trim(distort(images.wide(i), cfg, rng), images.margin) for i in index.tolist()]
+    turns = int(rng.integers(4)) if cfg.turn else 0
+    axes = tuple(axis for axis in (0, 1) if cfg.flip and rng.random() < 0.5)
+    shown = [np.ascontiguousarray(np.flip(np.rot90(image, turns), axes)) for image in shown]
+    batch = {"images": torch.cat([to_input(image, model, size) for image in shown]), "labels": torch.from_numpy(labels)}
+    if model.second:
+        batch["second"] = torch.cat([to_input(image, model.side(True)) for image in shown])
+    return batch
 
 
 def distort(image: NDArray[np.uint8], cfg: BatchConfig, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracker.config import ConfigError, to_dict
-from tracker.similarity import SimilarityNet, load_similarity
+from tracker.similarity import FITTED, SimilarityNet, load_similarity
 
 UNEVEN = 0.5  # deviation of the shares by which a weight is dealt out, relative to an even share
 
@@ -23,7 +23,7 @@ def begin_from(net: SimilarityNet, file: Path, seed: int = 0) -> None:
     """
     narrow = load_similarity(file)
     own, given = net.config, narrow.config
-    free = ("threshold", "calibration", "widths", "embedding", "dropout", "seen", "held_out", "data_print")
+    free = (*FITTED, "widths", "embedding", "dropout")
     ours, theirs = to_dict(own), to_dict(given)
     if differ := [key for key in ours if key not in free and ours[key] != theirs[key]]:
         raise ConfigError(f"{file} holds another kind of network: its {', '.join(differ)} differ")

@@ -1,4 +1,4 @@
-"""The Siamese family: do two images show the same thing?
+"""The networks of the Siamese family.
 
 A network is three parts: branches turn an image into features, and a reader compares the features of two images.
 `embed` runs a branch, `join` runs the reader, so that references are embedded once and compared many times.
@@ -6,10 +6,8 @@ A network is three parts: branches turn an image into features, and a reader com
 
 from __future__ import annotations
 
-import argparse
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,26 +19,43 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from tracker.backbones import MobileNetV2
+from tracker.backbones import MobileNetV2, WholeMobileNetV2
 from tracker.config import ConfigError, Logistic, Range, check_ranges
-from tracker.crop import Image
-from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
-from tracker.footage.video import SourceWarning
 from tracker.network import check_shapes, fill_weights, read_safetensors
+from tracker.similarity.strokes import strokes
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
+SHIPPED = ("photos", "drawings", "verifier")  # names of the weights in tracker/weights/similarity
+FITTED = ("threshold", "calibration", "far_thresholds", "about", "seen", "held_out", "data_print")  # not of a recipe
+IMAGENET = {"mobilenet": MobileNetV2, "whole-mobilenet": WholeMobileNetV2}  # trunks that begin with ImageNet weights
+SEQUENCES = ("lstm", "gru")  # trunks that read points, not pixels
+PAIRS = 1024  # joined at once, where there is no matrix product
+FARS = (0.1, 0.01, 0.001)  # false accept rates for which weights know thresholds
+
+
+@dataclass(frozen=True)
+class SecondBranch:
+    """The branch for the second images of a pseudo-siamese network, where it is of another kind.
+
+    trunk, widths, size: as of `SimilarityConfig`, for which this branch has no second stream and no pyramid.
+    """
+
+    trunk: Literal["conv", "mlp", "lstm", "gru"]
+    widths: tuple[int, ...]
+    size: Annotated[int, Range(1, 2000)]
 
 
 @dataclass(frozen=True)
 class SimilarityConfig:
     """A network of the family.
 
-    pairing: siamese (one branch, called twice), pseudo-siamese (a branch for each image), two-channel (one branch sees
-    both images as channels of one input; Zagoruyko & Komodakis 2015).
+    pairing: siamese (one branch, called twice), pseudo-siamese (a branch for each image, of one kind or, with `second`,
+    of two), two-channel (one branch sees both images as channels of one input; Zagoruyko & Komodakis 2015).
     trunk: conv (two 3x3 convolutions with batch-norm, then a pooling by 2, for each width), koch (Koch et al. 2015:
     10x10, 7x7, 4x4, 4x4, sigmoid at the end), mlp (fully connected), mobilenet (`backbones.MobileNetV2`, which can
-    begin with ImageNet weights, and a mean over its cells). widths: channels, or units of each hidden layer; [] for
-    mobilenet.
+    begin with ImageNet weights, and a mean over its cells), whole-mobilenet (`backbones.WholeMobileNetV2`, the same),
+    lstm, gru (recurrent layers that read a drawing forward and back as `size` points of a pen, see `strokes.strokes`).
+    widths: channels, or units of each hidden layer; [] for the mobilenets.
     two_stream: one stream for the centre at full resolution, one for the whole at half of it.
     pyramid: levels of the spatial pyramid pooling (He et al. 2014); with it, images of any size go in. [] for none.
     size: side of the images, px. channels: 1 (grey) or 3 (BGR). standardise: each image to mean 0 and deviation 1.
@@ -49,16 +64,19 @@ class SimilarityConfig:
     layers on |f(a) - f(b)| and f(a) f(b) (on the features alone for two-channel).
     dropout: share of the hidden units of an mlp that are dropped in training.
     context_amount: of patches cut from frames, see `geometry.context_side`.
+    about: what images the weights are for, in words.
     link: how a distance becomes the log-odds of being the same, see `DistanceReader`; None: the raw score of a distance
     is minus that distance.
     threshold: raw score from which two images count as the same; calibration: from raw score to the probability of
-    being the same, where half of all pairs are. None before they are fitted on validation data.
+    being the same, where half of all pairs are; far_thresholds: raw scores that no more than a share of 0.1, 0.01,
+    0.001 (`FARS`) of the different pairs reach, as far as there were pairs enough to tell. None before they are fitted
+    on validation data.
     seen, held_out: names of the groups (alphabets, clips, classes of a folder) that the weights were fitted on or
     chosen by, and of those kept for the test; data_print: fingerprint of the images seen. A recipe leaves them out.
     """
 
     pairing: Literal["siamese", "pseudo-siamese", "two-channel"]
-    trunk: Literal["conv", "koch", "mlp", "mobilenet"]
+    trunk: Literal["conv", "koch", "mlp", "mobilenet", "whole-mobilenet", "lstm", "gru"]
     widths: tuple[int, ...]
     two_stream: bool
     pyramid: tuple[int, ...]
@@ -71,14 +89,25 @@ class SimilarityConfig:
     dropout: float = 0.0
     context_amount: Annotated[float, Range(0, 10)] = 0.0
     link: Literal["sigmoid", "exp"] | None = None
+    second: SecondBranch | None = None
     threshold: float | None = None
     calibration: Logistic | None = None
+    far_thresholds: tuple[float, ...] | None = None
+    about: str | None = None
     seen: tuple[str, ...] | None = None
     held_out: tuple[str, ...] | None = None
     data_print: str | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.second:
+            if self.pairing != "pseudo-siamese":
+                raise ConfigError(f"second is the second branch of pairing pseudo-siamese, not of {self.pairing}")
+            self.side(True)  # which must be possible, too
+        if self.trunk in SEQUENCES and (self.channels != 3 or self.standardise or self.pairing == "two-channel"):
+            raise ConfigError(
+                f"trunk {self.trunk} reads x, y and begin of a point: channels 3, standardise false, no two-channel"
+            )
         if self.pairing == "two-channel" and (self.reader != "network" or self.normalise):
             raise ConfigError("pairing two-channel has no embeddings to compare: reader network, normalise false")
         if self.link and self.reader not in DISTANCES:
@@ -86,14 +115,14 @@ class SimilarityConfig:
         if self.trunk != "conv" and (self.two_stream or self.pyramid):
             raise ConfigError(f"two_stream and pyramid need trunk conv, not {self.trunk}")
         together = self.pairing == "two-channel"
-        if self.trunk == "mobilenet" and (self.widths or self.channels != 3 or self.standardise or together):
+        if self.trunk in IMAGENET and (self.widths or self.channels != 3 or self.standardise or together):
             raise ConfigError(
-                "trunk mobilenet sees one colour image as it is and has its own widths: widths [], channels 3,"
+                f"trunk {self.trunk} sees one colour image as it is and has its own widths: widths [], channels 3,"
                 " standardise false, and not two-channel"
             )
         if self.trunk == "koch" and len(self.widths) != len(KOCH_KERNELS):
             raise ConfigError(f"widths: trunk koch has {len(KOCH_KERNELS)} convolutions, got {len(self.widths)} widths")
-        if not self.widths and self.trunk != "mobilenet":
+        if not self.widths and self.trunk not in IMAGENET:
             raise ConfigError(f"widths: trunk {self.trunk} needs at least one")
         if min((*self.widths, *self.pyramid, self.embedding)) < 1:
             raise ConfigError("widths, pyramid levels and embedding must be >= 1")
@@ -110,13 +139,31 @@ class SimilarityConfig:
         """Whether raw scores are minus a distance; else they are logits."""
         return self.reader in DISTANCES and not self.link
 
+    def side(self, second: bool) -> SimilarityConfig:
+        """The config of the branch for the first or the second images."""
+        if not second or not self.second:
+            return self
+        other, points = self.second, self.second.trunk in SEQUENCES
+        return replace(
+            self,
+            trunk=other.trunk,
+            widths=other.widths,
+            size=other.size,
+            channels=3 if points else self.channels,
+            standardise=self.standardise and not points,
+            two_stream=False,
+            pyramid=(),
+            dropout=0.0,
+            second=None,
+        )
+
     @property
     def smallest(self) -> int:
         """Side of the smallest image that goes in, px."""
-        if self.trunk == "mlp":
+        if self.trunk == "mlp" or self.trunk in SEQUENCES:
             return 1
-        if self.trunk == "mobilenet":
-            return MobileNetV2.STRIDE
+        if self.trunk in IMAGENET:
+            return IMAGENET[self.trunk].STRIDE
         if self.trunk == "koch":
             side = 1
             for i, kernel in reversed(list(enumerate(KOCH_KERNELS))):
@@ -160,11 +207,11 @@ def mlp_trunk(inputs: int, widths: Sequence[int], dropout: float) -> nn.Sequenti
 
 
 class MobileTrunk(nn.Module):
-    """MobileNetV2 for BGR images in [0, 1], and a mean in which the middle counts most: (N, 3, H, W) -> (N, 96)."""
+    """MobileNetV2 for BGR images in [0, 1] (N, 3, H, W), and a mean in which the middle counts most: (N, channels)."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[MobileNetV2]) -> None:
         super().__init__()
-        self.backbone = MobileNetV2()
+        self.backbone = kind()
 
     def forward(self, x: Tensor) -> Tensor:
         return centre_mean(self.backbone(255 * x.flip(1))[-1])
@@ -178,6 +225,24 @@ def centre_mean(x: Tensor) -> Tensor:
     weights = [torch.exp(-4.5 * ((torch.arange(n) + 0.5) / n - 0.5).square()) for n in x.shape[-2:]]
     both = torch.outer(*(w / w.sum() for w in weights))
     return (x * both.to(x)).sum((2, 3))
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers that read a sequence forward and back, and the mean of what the last one says of each step."""
+
+    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layer = nn.LSTM if kind == "lstm" else nn.GRU
+        sizes = [inputs, *(2 * width for width in widths[:-1])]
+        self.layers = nn.ModuleList(
+            layer(size, width, batch_first=True, bidirectional=True) for size, width in zip(sizes, widths, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, inputs) -> (N, 2 widths[-1])."""
+        for layer in self.layers:
+            x = layer(x)[0]
+        return x.mean(1)
 
 
 class Pyramid(nn.Module):
@@ -211,15 +276,19 @@ class Branch(nn.Module):
                 trunk = mlp_trunk(channels * config.size**2, config.widths, config.dropout)
             elif config.trunk == "koch":
                 trunk = koch_trunk(channels, config.widths)
-            elif config.trunk == "mobilenet":
-                trunk = nn.Sequential(MobileTrunk())
+            elif config.trunk in SEQUENCES:
+                trunk = nn.Sequential(Recurrent(config.trunk, channels, config.widths))  # type: ignore[arg-type]
+            elif config.trunk in IMAGENET:
+                trunk = nn.Sequential(MobileTrunk(IMAGENET[config.trunk]))
             else:
                 trunk = conv_trunk(channels, config.widths)
-            if config.trunk != "mobilenet":
+            if config.trunk not in IMAGENET and config.trunk not in SEQUENCES:
                 trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
             self.streams.append(trunk)
         with torch.no_grad():
-            sample = self.eval()._flat(torch.zeros(1, channels, config.size, config.size))
+            points = config.trunk in SEQUENCES
+            shape = (config.size, channels) if points else (channels, config.size, config.size)
+            sample = self.eval()._flat(torch.zeros(1, *shape))
         self.train()
         self.neck = nn.Linear(sample.shape[1], config.embedding)
         self.end = nn.Sigmoid() if config.trunk == "koch" else nn.Identity()
@@ -276,8 +345,8 @@ class SimilarityNet(nn.Module):
         self.config = config
         together = config.pairing == "two-channel"
         count = 2 if config.pairing == "pseudo-siamese" else 1
-        channels = config.channels * (2 if together else 1)
-        self.branches = nn.ModuleList(Branch(config, channels) for _ in range(count))
+        sides = [config.side(bool(k)) for k in range(count)]
+        self.branches = nn.ModuleList(Branch(side, side.channels * (2 if together else 1)) for side in sides)
         width = config.embedding
         if together:
             self.reader: nn.Module = nn.Sequential(nn.ReLU(), nn.Linear(width, 1))
@@ -291,10 +360,16 @@ class SimilarityNet(nn.Module):
     def embed(self, images: Tensor, second: bool = False) -> Tensor:
         """Features of images, to be joined. A two-channel network must see both, so its features are the images.
 
-        images: (N, channels, H, W) float in [0, 1]. second: they are the second of their pairs (pseudo-siamese).
+        images: (N, channels, H, W) float in [0, 1]; for lstm and gru (N, T, 3), see `strokes.strokes`. second: they are
+        the second of their pairs (pseudo-siamese).
         Returns (N, embedding). Raises ValueError for another shape.
         """
-        cfg = self.config
+        cfg = self.config.side(second)
+        if cfg.trunk in SEQUENCES:
+            if images.ndim != 3 or images.shape[2] != 3 or 0 in images.shape:
+                raise ValueError(f"strokes must be (N, T, 3), N and T >= 1; got {tuple(images.shape)}")
+            features = self.branches[second and len(self.branches) > 1](images)
+            return F.normalize(features, dim=1) if cfg.normalise else features
         if images.ndim != 4 or images.shape[1] != cfg.channels or 0 in images.shape:
             raise ValueError(f"images must be (N, {cfg.channels}, H, W), N >= 1; got {tuple(images.shape)}")
         height, width = images.shape[-2:]
@@ -326,6 +401,24 @@ class SimilarityNet(nn.Module):
         difference = (a - b).abs()
         return self.reader(difference if reader == "logistic" else torch.cat([difference, a * b], 1))[:, 0]
 
+    def scores(self, a: Tensor, b: Tensor) -> Tensor:
+        """Raw scores (Q, N) of features a of Q first images with features b of N second ones: `join` of every pair.
+
+        Euclidean and cosine distances are one matrix product, so they may be off by 0.001 of the features' length.
+        """
+        reader = self.config.reader
+        if reader in DISTANCES:
+            if reader == "manhattan":
+                apart = torch.cdist(a, b, p=1)
+            elif reader == "cosine":
+                apart = 1 - F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+            else:
+                apart = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+                apart = apart.clamp(min=0).sqrt()
+            return self.reader(apart) if self.config.link else -apart
+        rows = [self.join(one.expand(len(part), *one.shape), part) for one in a for part in b.split(PAIRS)]
+        return torch.cat(rows).view(len(a), len(b))
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Raw scores (N,) of pairs of images, each (N, channels, H, W) float in [0, 1]."""
         return self.join(self.embed(a), self.embed(b, second=True))
@@ -341,16 +434,16 @@ class SimilarityNet(nn.Module):
         return (1 + np.tanh(logit / 2)) / 2
 
 
-def load_similarity(file: str | Path = "verifier") -> SimilarityNet:
+def load_similarity(file: str | Path) -> SimilarityNet:
     """Read a network that `network.save_network` wrote, in evaluation mode.
 
-    file: a path, or verifier: the network for patches of targets that comes with the package.
-    Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of network).
+    file: a path, or one of `SHIPPED`. Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of
+    network).
     """
-    shipped = Path(str(files("tracker") / "weights" / "verifier.safetensors"))
-    path = shipped if str(file) == "verifier" else Path(file)
+    path = Path(str(files("tracker") / "weights" / "similarity" / f"{file}.safetensors"))
+    path = path if str(file) in SHIPPED else Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"no weight file {path}")
+        raise FileNotFoundError(f"no weight file {path}, and no shipped weights of that name: {', '.join(SHIPPED)}")
     config, state = read_safetensors(path, SimilarityConfig)
     complaint = f"{path}: not the weights of a {config.pairing} {config.trunk} network"
     with torch.device("meta"):  # before there is memory for what the config asks for
@@ -361,6 +454,16 @@ def load_similarity(file: str | Path = "verifier") -> SimilarityNet:
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
+
+
+def to_input(image: NDArray[np.uint8], config: SimilarityConfig, size: int | None = None) -> Tensor:
+    """An image as a branch wants it, a batch of one: pixels at the branch's size (or `size`), or the points of strokes.
+
+    config: of the branch, see `SimilarityConfig.side`. image: as for `to_pixels`.
+    """
+    if config.trunk in SEQUENCES:
+        return torch.from_numpy(strokes(image, config.size))[None]
+    return to_pixels(image, config, config.size if size is None else size)
 
 
 def to_pixels(image: NDArray[np.uint8], config: SimilarityConfig, size: int | None = None) -> Tensor:
@@ -379,118 +482,3 @@ def to_pixels(image: NDArray[np.uint8], config: SimilarityConfig, size: int | No
         image = np.asarray(cv2.resize(image, (size, size), interpolation=way), np.uint8)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
     return pixels.reshape(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
-
-
-class Gallery:
-    """References that are embedded once; a query is then compared with all of them by one pass through its branch.
-
-    images: (1, channels, H, W) float in [0, 1] each. names: one for each. Raises ValueError when it would be empty.
-    A two-channel network has nothing to embed: each comparison is a pass.
-    """
-
-    def __init__(self, net: SimilarityNet, images: Sequence[Tensor], names: Sequence[str]) -> None:
-        if not images or len(images) != len(names):
-            raise ValueError(f"a gallery needs images and a name for each; got {len(images)} and {len(names)}")
-        self.net, self.names = net, tuple(names)
-        with torch.inference_mode():
-            self._features = [net.embed(image, second=True) for image in images]
-        if net.config.pairing != "two-channel":
-            self._features = [torch.cat(self._features)]
-
-    def scores(self, query: Tensor) -> NDArray[np.float32]:
-        """Raw scores (N,) of one query, (1, channels, H, W) float in [0, 1], with the references."""
-        with torch.inference_mode():
-            features = self.net.embed(query)
-            rows = [self.net.join(features.expand(len(f), *features.shape[1:]), f) for f in self._features]
-        return torch.cat(rows).numpy()
-
-
-def image_files(folder: str | Path) -> list[Path]:
-    """The images in a folder and the folders in it. Hidden files are passed over; others must be images.
-
-    Raises NotADirectoryError; ValueError: no image, or a file that is none.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder")
-    inside = [p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    files = sorted((p for p in inside if p.is_file()), key=natural_key)
-    for path in files:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ValueError(f"{path} is not an image; allowed: {', '.join(IMAGE_SUFFIXES)}")
-    if not files:
-        raise ValueError(f"{folder} is empty: it holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return files
-
-
-# --- siamtrack compare -----------------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `compare_command`."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="two images, or queries for the gallery")
-    parser.add_argument(
-        "--weights", default="verifier", metavar="FILE", help="of `siamtrack train similarity` [shipped]"
-    )
-    parser.add_argument("--gallery", metavar="DIR", help="rank the images in this folder by likeness to each IMAGE")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="lines for each query [5]")
-    parser.add_argument(
-        "--threshold", type=float, metavar="S", help="similarity from which it is the same [of the weights]"
-    )
-    parser.add_argument("--resize", action="store_true", help="scale images of different sizes to the network's size")
-
-
-def compare_command(args: argparse.Namespace) -> int:
-    """Print the similarity of two images (or of queries with a gallery), the threshold and the decision."""
-    if not args.gallery and len(args.images) != 2:
-        raise ValueError(f"give two images, or --gallery DIR; got {len(args.images)} image(s)")
-    if args.top < 1:
-        raise ValueError(f"--top must be >= 1, got {args.top}")
-    if args.threshold is not None and not -1 <= args.threshold <= 1:
-        raise ValueError(f"--threshold is a similarity, at most 1; got {args.threshold:g}")
-    net = load_similarity(args.weights)
-    threshold = args.threshold
-    if threshold is None:
-        if net.config.threshold is None:
-            raise ValueError(f"{args.weights} has no threshold: fit with validation data, or give --threshold")
-        threshold = net.similarity(net.config.threshold)
-    names = list(args.images)
-    read, references = [read_image(path) for path in names], []
-    for path in image_files(args.gallery) if args.gallery else []:
-        try:
-            read.append(read_image(path))
-            references.append(path)
-        except SourceError as error:
-            warnings.warn(f"{error}, left out", SourceWarning, stacklevel=2)
-    if args.gallery and not references:
-        raise ValueError(f"{args.gallery}: none of its images can be read")
-    images = _same_size(read, net.config, args.resize)
-    print(f"threshold {threshold:.4f}")
-
-    def say(left: object, right: object, score: float) -> None:
-        value = net.similarity(score)
-        print(f"{value:.4f}  {'same' if value >= threshold else 'different':9s}  {left}  {right}")
-
-    if not args.gallery:
-        with torch.inference_mode():
-            say(names[0], names[1], float(net(images[0], images[1])))
-    if args.gallery:
-        gallery = Gallery(net, images[len(names) :], [str(path) for path in references])
-        for name, query in zip(names, images, strict=False):
-            scores = gallery.scores(query)
-            for i in np.argsort(-scores, kind="stable")[: args.top]:
-                say(name, gallery.names[i], float(scores[i]))
-    return 0
-
-
-def _same_size(images: list[Image], config: SimilarityConfig, resize: bool) -> list[Tensor]:
-    if config.pyramid and not resize:
-        return [to_pixels(image, config) for image in images]
-    sizes = sorted({(image.shape[1], image.shape[0]) for image in images})
-    if len(sizes) > 1 and not resize:
-        found = ", ".join(f"{w}x{h}" for w, h in sizes[:4])
-        raise ValueError(
-            f"the images have different sizes ({found}) and this network takes one size, {config.size}x{config.size}:"
-            " --resize scales them; a network with spatial pyramid pooling takes any size"
-        )
-    return [to_pixels(image, config, config.size) for image in images]

@@ -340,6 +340,33 @@ def test_a_run_that_was_killed_in_the_middle_goes_on_and_equals_one_that_was_not
         assert about == other
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no list of processes here")
+def test_workers_that_begin_after_their_parent_was_killed_end(tmp_path):
+    code = """
+import multiprocessing, os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from tracker.benchmark.run.workers import begin_worker
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), begin_worker)
+    for _ in range(2):
+        pool.submit(time.sleep, 0)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    words, known = [sys.executable, str(script)], os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=known) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert parent.returncode == -signal.SIGKILL and len(workers) == 2
+    until = time.monotonic() + 30
+    while (left := list(filter(alive, workers))) and time.monotonic() < until:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
 def test_changed_weights_are_run_again(tmp_path):
     sequence = make_sequence(tmp_path / "data", "one", 8)
     (tmp_path / "mine").mkdir()

@@ -41,7 +41,7 @@ config, store, folder = map(Path, sys.argv[1:])
 Run(load_yaml(TrainConfig, config), Store(store), folder).train(save_minutes=0)
 """
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-SECONDS_TO_END = 5  # that the workers of a killed process have to notice it
+SECONDS_TO_END = 30  # that the workers of a killed process have to notice it
 
 Made = dict[str, str]  # what a run has made, by name, as digests
 

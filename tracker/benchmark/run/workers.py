@@ -94,14 +94,15 @@ def begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops the workers
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # with it go the programs that it starts
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent() -> None:
     """End this process and all that it started when its parent was killed, so that nothing goes on unseen."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()  # returns at once if it was killed before this process had begun
     os.killpg(0, signal.SIGKILL)
 
 

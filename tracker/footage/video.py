@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
@@ -79,11 +79,6 @@ class Capture(Protocol):
 PTS = getattr(cv2, "CAP_PROP_PTS", -1)  # time stamp in frames; OpenCV before 4.11 has none, and gives 0
 
 
-def _tell_span(name: str, dtype: np.dtype, span: tuple[float, float]) -> None:
-    shown = f"{span[0]:g} to {span[1]:g}, the range of the first image, is shown from black to white"
-    warnings.warn(f"{name}: values are {dtype}; {shown}", SourceWarning, stacklevel=5)
-
-
 class Source:
     """An iterator of Frame, used once, and a context manager that releases the source.
 
@@ -111,10 +106,22 @@ class Source:
         self.name = name
         self._start, self._stop = start, stop
         self._first: Frame | None = None
+        self._span: tuple[float, float] | None = None  # of the values of the first frame, if they are no bytes
         self._ended = self._closed = False
 
     def _read(self) -> Frame | None:
         raise NotImplementedError
+
+    def _picture(self, image: NDArray) -> Image:
+        """What a decoder or a camera gave, as (H, W, 3) uint8; more than 8 bits are spread, and that is said."""
+        if image.dtype != np.uint8:
+            if self._span is None:
+                self._span = value_span(image)
+                shown = f"{self._span[0]:g} to {self._span[1]:g}, the range of the first image"
+                told = f"{self.name}: values are {image.dtype}; {shown}, is shown from black to white"
+                warnings.warn(told, SourceWarning, stacklevel=4)
+            image = spread(image, self._span)
+        return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
     def _release(self) -> None:
         """Free what the source holds; called once."""
@@ -186,7 +193,6 @@ class VideoReader(Source):
         if announced > 0 and shown is not None and shown < 1 - 0.5 / announced:
             announced, shown = round(announced * shown), None
         self._counted = shown is not None
-        self._span: tuple[float, float] | None = None
         if capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT) == GREY_16:  # OpenCV would show the upper 8 bits alone
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         self._announced = self._end = 0  # unknown
@@ -225,19 +231,10 @@ class VideoReader(Source):
             if self._index < self._start:  # grabbing is slower than seeking, but exact in every container
                 continue
             ok, image = self._capture.retrieve()
-            if ok and image is not None:
-                return Frame(self._picture(np.asarray(image)), self._index, self._time)
+            if ok and image is not None and image.size:
+                return Frame(self._picture(image), self._index, self._time)
             self._skip(self._index, self._index + 1)
         return None
-
-    def _picture(self, image: NDArray) -> Image:
-        """A frame as (H, W, 3) uint8."""
-        if image.dtype == np.uint8:
-            return image
-        if self._span is None:
-            self._span = value_span(image)
-            _tell_span(self.name, image.dtype, self._span)
-        return spread(image, self._span)
 
     def _complete(self) -> bool:
         """Whether what was announced is only an estimate, and the clock of the stream has come to its end."""
@@ -294,20 +291,14 @@ class ImageReader(Source):
         self._paths = paths[:stop]
         self.length = len(self._paths) - start
         self._index = start - 1
-        self._span: tuple[float, float] | None = None  # of the values of the first image, if they are no bytes
         self._open()
 
     def _read(self) -> Frame | None:
         while self._index + 1 < len(self._paths):
             self._index += 1
             try:
-                image = read_values(self._paths[self._index])
-                if image.dtype != np.uint8:
-                    if self._span is None:
-                        self._span = value_span(image)
-                        _tell_span(self.name, image.dtype, self._span)
-                    image = spread(image, self._span)
-                return Frame(np.asarray(image, np.uint8), self._index, self._index / DEFAULT_FPS)
+                image = self._picture(read_values(self._paths[self._index]))
+                return Frame(image, self._index, self._index / DEFAULT_FPS)
             except SourceError as error:
                 self.skipped += 1
                 warnings.warn(f"{error}, skipped", SourceWarning, stacklevel=3)
@@ -371,7 +362,9 @@ class CameraReader(Source):
                 seconds = clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
                 if index == 0:
                     self.begun = time.time() - seconds
-                if index >= self._start:
+                if not image.size:  # some drivers hand over nothing and say that all is well
+                    self.dropped += 1
+                elif index >= self._start:
                     with self._news:
                         self.dropped += self._slot is not None
                         self._slot = Frame(image, index, seconds)
@@ -421,7 +414,7 @@ class CameraReader(Source):
             warnings.warn(text, SourceWarning, stacklevel=3)
         if frame is None and self._failure:
             raise SourceError(self._failure)
-        return frame
+        return frame and replace(frame, image=self._picture(frame.image))
 
     def _release(self) -> None:
         self._stopping.set()

@@ -145,6 +145,17 @@ def test_so_do_the_processes_that_a_command_starts(installed: Path, robot: Path)
     assert done.returncode == 0 and "protocol ope" in done.stdout, done.stderr
 
 
+def test_installed_too_it_knows_what_an_extra_consists_of(installed: Path, robot: Path) -> None:
+    done = run(
+        installed,
+        robot,
+        sys.executable,
+        "-c",
+        "import siamtrack; from tracker.extras import *; print(packages_of('plots'))",
+    )
+    assert done.stdout == "['matplotlib>=3.8']\n", done.stderr
+
+
 def test_a_foreign_tracker_that_is_there_first_is_named(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "tracker.py").touch()
     done = run(installed, tmp_path, sys.executable, "-c", "import tracker, siamtrack")
@@ -182,11 +193,17 @@ def test_the_command_that_is_printed_for_an_extra_is_one_that_pip_takes(tmp_path
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from tracker.extras import how_to_get; print(how_to_get('plots'))"
     )
-    bare = subprocess.run(  # -S: without what is installed
-        [sys.executable, "-S", "-c", script, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, check=True
-    ).stdout.strip()
+
+    def without_packages(code: str) -> str:  # -S: only what comes with Python
+        words = [sys.executable, "-S", "-c", code, str(ROOT)]
+        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True).stdout.strip()
+
+    lean = without_packages(script)
+    assert lean == f'{sys.executable} -m pip install "matplotlib>=3.8"'  # and no PyTorch with it
+    (tmp_path / "torch.py").touch()
+    bare = without_packages(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {script}")
     assert bare == f'{sys.executable} -m pip install "{ROOT}[plots]"'
-    for command in (installed, bare):
+    for command in (installed, lean, bare):
         words = [*shlex.split(command), "--dry-run", "--no-index", "--no-build-isolation"]
         done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0 and "matplotlib" in done.stdout, done.stdout + done.stderr

@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from yolo_graph import write_yolo
 
 from tracker import Tracker
 from tracker.detections import (
     Crowd,
     Detection,
+    YoloDetector,
     from_boxmot,
     from_corners,
     from_norfair,
@@ -19,8 +21,10 @@ from tracker.detections import (
     from_torchvision,
     from_ultralytics,
     from_yolo,
+    inside,
 )
 from tracker.geometry import Box, iou
+from tracker.tracker import weight_file
 
 DOUBLE = torch.float64
 CORNERS = [[10.0, 20, 40, 60], [100, 80, 150, 120]]
@@ -79,6 +83,32 @@ def test_as_supervision_says_it():
     )
     assert from_supervision(detections) == WANTED
     assert from_supervision(sv.Detections.empty()) == []
+
+
+def test_a_yolo_graph_is_a_detector(tmp_path):
+    """An image that is wider than the input lies between two bars; its boxes come out in its own px."""
+    detect = YoloDetector(write_yolo(tmp_path / "yolo.onnx"))
+    image = np.full((240, 320, 3), 90, np.uint8)
+    assert detect(image) == []
+    image[40:120, 80:160] = (20, 20, 250)  # the second cell of the second row
+    (found,) = detect(image)
+    assert found.label == "red" and found.box == pytest.approx((80, 40, 80, 80)) and 0.8 < found.score < 1
+    (tmp_path / "text.onnx").write_text("not a graph")
+    with pytest.raises(ValueError, match=r"text\.onnx: not a graph"):
+        YoloDetector(tmp_path / "text.onnx")
+    shipped = weight_file("swift").parent / "swift" / "search.onnx"
+    with pytest.raises(ValueError, match="wanted an image"):
+        YoloDetector(shipped)
+    with pytest.raises(FileNotFoundError):
+        YoloDetector(tmp_path / "none.onnx")
+
+
+def test_of_nonsense_only_what_lies_in_the_frame_is_kept():
+    frame = np.zeros((100, 100, 3), np.uint8)
+    good = Detection(Box(90, 90, 30, 30), 0.4)
+    bad = [Box(math.nan, 1, 5, 5), Box(200, 1, 5, 5), Box(1, 1, -4, 5), Box(1, 1, 0, 5), Box(-9, 1, 9.5, 9)]
+    assert inside([Detection(box) for box in bad] + [good, good._replace(score=math.inf)], frame) == [good]
+    assert [one.score for one in inside([good._replace(score=s / 10) for s in range(9)], frame, 2)] == [0.8, 0.7]
 
 
 def test_as_a_yolo_graph_says_it():

@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import json
+import math
 import struct
 import threading
 import time
@@ -16,7 +17,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from tracker import Tracker
 from tracker.cli import main
-from tracker.geometry import iou
+from tracker.detections import Detection
+from tracker.geometry import Box, iou
 from tracker.scene import Scene
 from tracker.web import access
 from tracker.web.app import AHEAD, make_app, open_house
@@ -211,6 +213,12 @@ def test_what_cannot_be_done_is_told_and_nothing_is_lost(page, words, said):
     assert page.facts["ids"] == [0] and list(page.boxes(0)) == [0, 1]
 
 
+def test_without_a_detector_that_is_said(page, client):
+    page.done("open", kind="file", root=0, name="scene.mp4")
+    assert "start the server with --detector" in page.ask("detect")["error"]
+    assert client.get("/api/choices").json()["detector"] is False
+
+
 def test_a_message_that_is_no_command_is_answered(page):
     for text in ("{", "[1]", '"x"'):
         page.socket.send_text(text)
@@ -242,6 +250,69 @@ def test_a_client_that_vanishes_leaves_the_session_alone(client, page):
         Page(socket).done("add", box=TRUTH[0])
     play_to_end(page)
     assert page.facts["clients"] == 1 and list(page.boxes(0)) == list(range(COUNT))
+
+
+def test_two_browsers_steer_one_session(client, page):
+    """What one does the other sees; orders that come at once are done one after the other."""
+    page.done("open", kind="file", root=0, name="scene.mp4")
+    with client.websocket_connect("ws://127.0.0.1/ws") as socket:
+        other = Page(socket)
+        for number, one in enumerate((page, other)):  # sent before either reads
+            order = {"do": "add", "number": 100 + number, "box": list(TRUTH[0]), "frame": 0}
+            one.socket.send_text(json.dumps(order))
+        answers = []
+        for one in (page, other):
+            while not (answer := one.read()):
+                pass
+            answers.append(answer["value"])
+        assert sorted(answers) == [0, 1]
+        other.done("remove", id=0)
+        page.until(lambda facts: facts["ids"] == [1])
+        assert "there is no target 0" in page.ask("remove", id=0)["error"]
+        page.done("step", count=2)
+        other.until(lambda facts: facts["frame"] == 2)
+        assert page.facts["clients"] == 2
+    page.until(lambda facts: page.done("pause") is None and facts["clients"] == 1)
+
+
+def test_a_detection_is_followed_when_it_is_tapped(clip, tracker):
+    """And one of a detector that fails is told, as is that there is none."""
+    answers = [
+        [Detection(Box(*TRUTH[3]), 0.9, "disc"), Detection(Box(math.nan, 0, 5, 5))],
+        [],
+        RuntimeError("no memory"),
+    ]
+
+    def detect(image):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    session = Session(lambda name: tracker, detect=detect)
+    with (
+        open_house(session, access.Folders.of([clip.parent]), most=0) as house,
+        TestClient(make_app(house), base_url=HERE) as client,
+    ):
+        assert client.get("/api/choices").json()["detector"] is True
+        with client.websocket_connect("ws://127.0.0.1/ws?width=320") as socket:
+            page = Page(socket)
+            page.until(lambda facts: facts.get("ready"))
+            assert "nothing is open" in page.ask("detect")["error"]
+            page.done("open", kind="file", root=0, name="scene.mp4")
+            page.done("seek", frame=3)
+            assert page.done("detect") == 1
+            page.until(lambda facts: "found" in facts)
+            (found,) = page.facts["found"]
+            assert found[5] == "disc" and found[:4] == pytest.approx(TRUTH[3], abs=0.01)
+            page.done("add", box=found[:4], frame=3)
+            page.done("step", count=1)
+            page.until(lambda facts: facts["frame"] == 4)
+            assert "found" not in page.facts and list(page.boxes(0)) == [3, 4]  # it is of another frame
+            assert page.done("detect") == 0
+            assert "the detector failed: RuntimeError: no memory" in page.ask("detect")["error"]
+            page.done("step", count=1)
+            page.until(lambda facts: facts["frame"] == 5)  # the tracker is unharmed
 
 
 class Camera(http.server.BaseHTTPRequestHandler):

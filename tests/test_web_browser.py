@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from yolo_graph import write_yolo
 
 from siamtrack import sample
 from tracker.geometry import iou
@@ -38,8 +39,23 @@ pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium here")
 
 
 @pytest.fixture
-def address():
-    command = [sys.executable, "-m", "siamtrack", "serve", "--port", "0", "--device", "cpu"]
+def address(tmp_path):
+    x, y, w, h = sample("street").box
+    scale, bar = 64 / 640, (64 - 272 * 64 / 640) / 2  # into an input of 64 x 64
+    cyclist = ((x + w / 2) * scale, (y + h / 2) * scale + bar, w * scale, h * scale)
+    detector = write_yolo(tmp_path / "yolo.onnx", [cyclist], names=("cyclist",))
+    command = [
+        sys.executable,
+        "-m",
+        "siamtrack",
+        "serve",
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+        "--detector",
+        str(detector),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         yield re.search(r"http://\S+", server.stdout.readline())[0]
         server.send_signal(signal.SIGINT)
@@ -130,3 +146,13 @@ def test_from_the_sample_to_its_boxes_and_on_a_phone(address, browser, tmp_path)
     phone.wait_for_selector(".target:nth-child(2) .state.tracking")
     page.wait_for_selector(".target:nth-child(2)")
     assert not phone.troubles
+
+    page.click("#open")  # opened anew, he is detected and tapped
+    page.click("#try")
+    page.wait_for_selector(".target", state="detached")
+    page.click("#detect")
+    page.wait_for_selector("#toasts:has-text('1 object found')")
+    page.mouse.click(*on_screen(page, x + w / 2, y + h / 2))
+    page.wait_for_selector(".target .state.tracking")
+    assert abs(page.locator("#view").evaluate(GREEN)["left"] - x / 640) < 0.02
+    assert not page.troubles

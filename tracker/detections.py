@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.crop import Image
+from tracker.crop import Image, resize
+from tracker.extras import how_to_get
 from tracker.geometry import Box, clip_box, iou
+from tracker.graphs import missing, session
 from tracker.target import Result, Target
 from tracker.tracker import Tracker
 
+YOLO_SIDE = 640  # px, of the input of a YOLO graph that takes any size
 MATCH = 0.3  # overlap from which on a detection is the target
 EXCLUSIVE = 0.7  # overlap from which on two targets are one
 ALIKE = 0.0  # the refiner's logit from which on a detection is a lost target, see `engine.Engine.likenesses`
@@ -129,6 +134,65 @@ def from_yolo(
     return [Detection(Box(*boxes[i].tolist()), float(scores[i]), labels[i]) for i in np.asarray(best, int).reshape(-1)]
 
 
+class YoloDetector:
+    """A detector from a YOLO graph (version 8 and later, as ultralytics exports it to ONNX): image -> detections.
+
+    path: NAME.onnx; the names of the classes are read from it. least: of the scores. threads: CPU threads.
+    Raises ImportError: ONNX Runtime is missing. ValueError: no graph, or one that takes no image. OSError: no file.
+    """
+
+    def __init__(self, path: str | Path, least: float = 0.25, threads: int = 1) -> None:
+        if missing("onnxruntime"):
+            raise ImportError(f"a detector runs in ONNX Runtime: {how_to_get('fast')}")
+        model = Path(path).read_bytes()
+        try:
+            self._session = session(model, threads)
+        except Exception as error:  # of ONNX Runtime, which has kinds of its own
+            raise ValueError(
+                f"{path}: not a graph that ONNX Runtime runs: {str(error).splitlines()[0][:200]}"
+            ) from None
+        given = self._session.get_inputs()[0]
+        if len(given.shape) != 4 or given.shape[1] != 3 or "float" not in given.type:
+            raise ValueError(f"{path}: takes {given.type} {given.shape}; wanted an image, float (1, 3, height, width)")
+        height, width = (side if isinstance(side, int) else YOLO_SIDE for side in given.shape[2:])
+        self._input, self._size, self._least = given.name, (width, height), least
+        self.names = _class_names(self._session.get_modelmeta().custom_metadata_map.get("names", ""))
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """What it finds in an (H, W, 3) uint8 BGR image; boxes in its px."""
+        (height, width), (across, down) = image.shape[:2], self._size
+        scale = min(across / width, down / height)
+        w, h = min(across, round(width * scale)), min(down, round(height * scale))
+        left, top = (across - w) // 2, (down - h) // 2
+        framed = np.full((down, across, 3), 114, np.uint8)  # grey bars, as in its training
+        framed[top : top + h, left : left + w] = resize(image, w, h)
+        crops = framed[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
+        output = self._session.run(None, {self._input: np.ascontiguousarray(crops)})[0]
+        return from_yolo(output, (width, height), self._size, self.names, self._least)
+
+
+def _class_names(text: str) -> list[str]:
+    """Names of classes by number, from the dict that ultralytics writes into a graph."""
+    try:
+        known = ast.literal_eval(text)
+        return [str(known[k]) for k in range(len(known))]
+    except (ValueError, SyntaxError, KeyError, TypeError):
+        return []
+
+
+def inside(found: Iterable[Detection], frame: Image, most: int = 200) -> list[Detection]:
+    """The surest `most` of the detections that have finite numbers and lie in a frame, at least partly."""
+    height, width = frame.shape[:2]
+    good = []
+    for one in found:
+        numbers = (*one.box, one.score)
+        if all(math.isfinite(number) for number in numbers) and min(one.box[2:]) > 0:
+            part = clip_box(Box(*one.box), width, height)
+            if min(part.w, part.h) > 1:
+                good.append(one)
+    return sorted(good, key=lambda one: -one.score)[:most]
+
+
 def _array(values: ArrayLike) -> NDArray[np.float64]:
     """Numbers of numpy, or of a tensor on any device."""
     if hasattr(values, "detach"):
@@ -188,7 +252,7 @@ class Crowd:
             one = known[number]
             one.box, one.gone = result.box, 0 if result else one.gone + 1
         if found is not None:
-            now |= self._match(frame, [one for one in found if self._is_inside(one.box, frame)], now)
+            now |= self._match(frame, inside(found, frame), now)
         self._forget(frame, now)
         shown = [n for n in self._known if self._known[n].seen >= self.confirm]
         for number in shown:
@@ -259,8 +323,3 @@ class Crowd:
                 del self._known[number]
             elif now[number]:
                 kept.append(number)
-
-    @staticmethod
-    def _is_inside(box: Box, frame: Image) -> bool:
-        part = clip_box(box, frame.shape[1], frame.shape[0])
-        return part.w > 1 and part.h > 1

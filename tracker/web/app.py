@@ -123,6 +123,7 @@ def make_app(house: House, token: str | None = None) -> ASGIApp:
             "speeds": SPEEDS,
             "most": house.most,
             "mode": house.mode,
+            "detector": session.detects,
             "layouts": WRITTEN,
         }
 
@@ -282,6 +283,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "seek": {"frame": int},
     "speed": {"speed": (int, float)},
     "hold": {"frame": int},
+    "detect": {},
     "add": {"box": list, "frame": int},
     "redraw": {"id": int, "box": list, "frame": int},
     "remove": {"id": int},

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that all pages have."""
     parser.add_argument(
+        "--detector", metavar="YOLO.onnx", help="a YOLO graph (version 8 and later): find objects, tap one to follow it"
+    )
+    parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 answers other machines, too [127.0.0.1]"
     )
     parser.add_argument("--port", type=int, default=8765, metavar="N", help="0 takes a free one [8765]")
@@ -75,18 +78,20 @@ def label(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace, labels: Path | None = None) -> int:
     """Serve until Ctrl-C; returns the exit code. Raises ValueError, OSError: bad arguments, a port that is taken."""
     check_extra()
+    from tracker.detections import YoloDetector
     from tracker.tracker import Tracker
     from tracker.web.access import Folders
     from tracker.web.app import open_house
     from tracker.web.session import Session
 
+    detect = YoloDetector(args.detector, threads=args.threads) if args.detector else None
     folders = Folders.of(args.folder)
     listening = listen(args.host, args.port)
 
     def load(name: str) -> Tracker:
         return Tracker.load(name, device=args.device, threads=args.threads)
 
-    session = Session(load, args.weights, labels)
+    session = Session(load, args.weights, labels, detect)
     with open_house(session, folders, args.upload_mb * MEGABYTE, "label" if labels else "serve") as house:
         if args.source is not None:
             print(f"siamtrack: loading {args.weights}, opening {args.source} ...", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.crop import Image
+from tracker.detections import Detection, inside
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
 from tracker.tracker import Tracker
@@ -26,6 +27,7 @@ LONGEST_LOG = 2_000_000  # rows; then it is written anew, without those of a liv
 STATES = ("tracking", "uncertain", "lost")
 SHOWN_EVERY = 0.1  # seconds, while proposals are tracked
 Load = Callable[[str], Tracker]
+Detect = Callable[[Image], Sequence[Detection]]
 Boxed = Sequence[float]
 Follower = Following | Labelling
 
@@ -53,11 +55,14 @@ class Session:
     Everything happens in one thread; `do` hands it a command and returns at once. Nobody who looks at `moment`
     can hold it up.
     load: gives the tracker of a name. weights: name or file to begin with. labels: the folder for labels, where the
-    session is for labelling.
+    session is for labelling. detect: finds objects in an image, for who would rather tap than draw.
     """
 
-    def __init__(self, load: Load, weights: str = "swift", labels: Path | None = None) -> None:
-        self._load, self._weights, self._labels = load, weights, labels
+    def __init__(
+        self, load: Load, weights: str = "swift", labels: Path | None = None, detect: Detect | None = None
+    ) -> None:
+        self._load, self._weights, self._labels, self._detect = load, weights, labels, detect
+        self._found: tuple[int, list[Detection]] = (-1, [])  # frame, and what was detected in it
         self._log: list[tuple[float, ...]] = []
         self.moment = Moment(0, None, {}, 0, self._log, 0)
         self.watch: Callable[[], None] = lambda: None  # called in the session's thread after each moment
@@ -89,6 +94,11 @@ class Session:
         else:
             self._commands.put((future, lambda: command(**arguments)))
         return future
+
+    @property
+    def detects(self) -> bool:
+        """Whether there is a detector."""
+        return self._detect is not None
 
     def close(self) -> None:
         """End the thread and release the source."""
@@ -123,6 +133,7 @@ class Session:
             self._reel.close()
         self._reel = self._following = self._frame = self._held = None
         self._title, self._problem, self._fps, self._ended = "", "", 0.0, False
+        self._found = (-1, [])
         self._set_playing(False)
         self._forget_log()
 
@@ -185,6 +196,24 @@ class Session:
         if isinstance(following, Labelling):
             self._write_log_anew()
         return number
+
+    def on_detect(self) -> int:
+        """Stand still, and find objects in the frame that is shown; returns how many."""
+        self._need_reel()
+        if self._detect is None:
+            raise ValueError("there is no detector; start the server with --detector FILE.onnx")
+        if self._frame is None:
+            raise ValueError("there is no frame to look at")
+        self._set_playing(False)
+        self._say_work("looking for objects ...")
+        try:
+            found = inside(self._detect(self._frame.image), self._frame.image)
+        except Exception as error:  # a detector may be anybody's
+            raise ValueError(f"the detector failed: {type(error).__name__}: {error}") from error
+        finally:
+            self._say_work("")
+        self._found = self._frame.index, found
+        return len(found)
 
     def on_redraw(self, id: int, box: Boxed, frame: int | None = None) -> None:
         """Correct the box of a target in the frame that is shown."""
@@ -467,6 +496,8 @@ class Session:
                 "dropped": reel.dropped if isinstance(reel, Live) else 0,
                 "ms": next(([round(ms, 2) for ms in (r.crop_ms, r.network_ms, r.post_ms)] for r in results), None),
             }
+            if self._found[0] == frame.index:
+                facts["found"] = [[*(round(v, 2) for v in d.box), round(d.score, 3), d.label] for d in self._found[1]]
             if isinstance(following, Labelling):
                 labeller = following.labeller
                 facts |= {

@@ -232,6 +232,7 @@ async function loadChoices() {
     return item;
   }));
   $("drop").hidden = !choices.most;
+  $("detect").hidden = !choices.detector;
   $("layout").replaceChildren(...choices.layouts.map((name) => new Option(name === "boxes" ? "boxes.csv" : name.toUpperCase(), name)));
   $("open").hidden = choices.mode === "label";
   offer();
@@ -341,6 +342,11 @@ $("gone").onclick = () => ask("gone", { id: theOne() });
 $("drop-key").onclick = () => ask("drop_key", { id: theOne() });
 $("undo").onclick = async () => { if (await ask("undo") === false) toast("there is nothing to take back"); };
 $("write").onclick = writeLabels;
+$("detect").onclick = async () => {
+  const count = await ask("detect");
+  if (count === undefined || count === null) return;
+  toast(count ? `${count} object${count > 1 ? "s" : ""} found: tap what to follow` : "no objects found", Boolean(count));
+};
 $("add").onclick = () => { choose(null); toast("Draw a box around the next target", true); };
 for (const kind of ["dragover", "drop", "dragleave"]) {
   addEventListener(kind, (event) => {
@@ -357,6 +363,7 @@ addEventListener("keydown", (event) => {
     ArrowRight: () => $("forth").click(),
     Escape: () => { stage.giveUp(); choose(null); },
     n: () => $("add").click(),
+    o: () => choices?.detector && $("detect").click(),
     ...(facts.names && { d: nextDoubt, g: () => $("gone").click(), k: () => $("drop-key").click(), z: () => $("undo").click() }),
     Delete: () => stage.chosen !== null && ask("remove", { id: stage.chosen }),
     Backspace: () => stage.chosen !== null && ask("remove", { id: stage.chosen }),

@@ -63,6 +63,7 @@ export class Stage {
     c.imageSmoothingQuality = "high";
     c.drawImage(this.picture, x, y, w * scale, h * scale);
     const place = ([bx, by, bw, bh]) => [x + bx * scale, y + by * scale, bw * scale, bh * scale];
+    for (const found of this.facts.found ?? []) this.paintFound(place(found), found[5], found[4]);
     const gone = [];
     for (const id of this.facts.ids ?? []) {
       const row = this.boxes.at(id, this.facts.frame);
@@ -99,6 +100,24 @@ export class Stage {
       }
     }
     if (row) this.tag(x - 1, y > 34 ? y - 30 : y + 6, colour, this.label(id, row), row.score);
+  }
+
+  paintFound([x, y, w, h], name, score) {
+    const c = this.context;
+    c.setLineDash([2, 4]);
+    for (const [width, paint] of [[3, "#0b0f1390"], [1.5, "#ffffff"]]) {
+      c.lineWidth = width;
+      c.strokeStyle = paint;
+      c.strokeRect(x, y, w, h);
+    }
+    c.setLineDash([]);
+    c.font = "12px system-ui, sans-serif";
+    c.textBaseline = "alphabetic";
+    c.fillStyle = "#ffffff";
+    c.shadowColor = "#000000";
+    c.shadowBlur = 4;
+    c.fillText(`${name} ${score.toFixed(2)}`.trim(), x + 4, y + h - 5);
+    c.shadowBlur = 0;
   }
 
   label(id, { state }) {
@@ -187,7 +206,8 @@ export class Stage {
     if (!drag) return;
     this.drag = null;
     if (!drag.moved) {
-      const hit = this.under(this.toFrame(event));
+      const at = this.toFrame(event), hit = this.under(at), found = hit === null ? this.foundUnder(at) : null;
+      if (found) { this.act.draw(found, drag.frame); this.redraw(); return; }
       this.act.choose(hit === this.chosen ? null : hit);
       this.act.cancel();
     } else if (!drag.box || drag.box[2] < SMALLEST || drag.box[3] < SMALLEST) {
@@ -213,6 +233,13 @@ export class Stage {
       .filter(([, row]) => row && this.isThere(row) && x >= row.box[0] && x <= row.box[0] + row.box[2] && y >= row.box[1] && y <= row.box[1] + row.box[3]);
     found.sort((a, b) => a[1].box[2] * a[1].box[3] - b[1].box[2] * b[1].box[3]);
     return found.length ? found[0][0] : null;
+  }
+
+  // The smallest box that a detector found under a point; null: none.
+  foundUnder([x, y]) {
+    const boxes = (this.facts.found ?? []).filter(([bx, by, bw, bh]) => x >= bx && x <= bx + bw && y >= by && y <= by + bh);
+    boxes.sort((a, b) => a[2] * a[3] - b[2] * b[3]);
+    return boxes.length ? boxes[0].slice(0, 4) : null;
   }
 
   // Whether a row has a box to take hold of: a lost target has none, a guess to be labelled has.

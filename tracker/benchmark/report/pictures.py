@@ -135,7 +135,7 @@ def _draw_speed(
     axes: Any, scores: list[TrackerScore], protocol: Protocol, measure: Column, colours: dict[str, str]
 ) -> None:
     title = "Speed and accuracy" + (", bars up to that without a clock" if protocol in CLOCKED else "")
-    axis = axes("speed", title, "median milliseconds an update, one core", measure.heading)
+    axis = axes("speed", title, "median milliseconds an update took, one core", measure.heading)
     points = [(s.name, s.latency_ms.get("update", {}).get("p50", math.nan), measure.read(s)) for s in scores]
     points = [(name, x, y) for name, x, y in points if math.isfinite(x) and x >= 0.01 and math.isfinite(y)]
     offline = {s.name: s.values["offline_auc"] for s in scores if "offline_auc" in s.values}
@@ -150,7 +150,9 @@ def _draw_speed(
         text = {"va": "center", "fontsize": 7, "color": colours[name]}
         axis.annotate(plain(name), (x, y), xytext=(x * 1.18, place), arrowprops=arrow, **text)
     if points:
-        axis.set_xscale("log")
+        axis.set_xscale("log", subs=(2, 5))
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks("{x:g}")  # 2 and 5, not powers of ten, which would cover each other
         axis.set_xlim(min(x for _, x, _ in points) / 1.6, max(x for _, x, _ in points) * 6)
     axis.set_ylim(0, 1)
 

@@ -63,10 +63,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-<<<<<<< HEAD
-.PHONY: help demo test lint mutants graphs fuzz soak kills versions bench clean
-=======
-.PHONY: help demo test lint docs mutants graphs fuzz soak bench clean
->>>>>>> 2aaecd9 (Build the documentation as a site, and run what the guides show)
+.PHONY: help demo test lint docs mutants graphs fuzz soak kills versions bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

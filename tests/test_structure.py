@@ -57,7 +57,7 @@ WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
         {"command"},
     ],
     "web": [
-        {"reel", "access", "overlay"},
+        {"reel", "access", "overlay", "played"},
         {"following"},
         {"labelling"},
         {"session"},

@@ -15,10 +15,11 @@ from footage import write_film
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from tracker import Tracker
+from tracker import Tracker, frames
 from tracker.cli import main
 from tracker.detections import Detection
 from tracker.geometry import Box, iou
+from tracker.recorder import LogError, Recorder, read_log
 from tracker.scene import Scene
 from tracker.web import access
 from tracker.web.app import AHEAD, make_app, open_house
@@ -273,6 +274,33 @@ def test_two_browsers_steer_one_session(client, page):
         other.until(lambda facts: facts["frame"] == 2)
         assert page.facts["clients"] == 2
     page.until(lambda facts: page.done("pause") is None and facts["clients"] == 1)
+
+
+def test_a_flight_log_is_shown_over_its_video(client, page, house, clip, tracker, tmp_path):
+    with frames(clip) as source, Recorder(tmp_path / "run.siamlog", tracker, source) as recorder:
+        first = next(source)
+        target = tracker.init(first.image, TRUTH[0])
+        recorder.write(first, {}, {5: TRUTH[0]})
+        for frame in source:
+            recorder.write(frame, {5: tracker.update(frame.image, target)})
+    log = read_log(tmp_path / "run.siamlog")
+    house.session.do("open", source=str(log.path)).result()
+    page.until(lambda facts: facts["title"] == "run.siamlog" and facts["ids"] == [5] and len(page.boxes(5)) == COUNT)
+    for step in log.steps:  # before it was played, and with what was found then
+        assert page.boxes(5)[step.frame] == pytest.approx(step.rows[5].box, abs=0.01)
+    page.done("seek", frame=9)
+    page.done("step", count=1)
+    page.until(lambda facts: facts["frame"] == 10)
+    assert page.facts["ms"] == pytest.approx(log.steps[10].ms, abs=0.01)
+    for name, words in (("add", {"box": [5, 5, 30, 30]}), ("remove", {"id": 5}), ("weights", {"name": "swift"})):
+        assert "a recorded run, which is only shown" in page.ask(name, **words)["error"]
+    rows = client.get("/api/boxes/csv").text.splitlines()
+    assert len(rows) == COUNT + 1
+    with pytest.raises(LogError, match="does not begin with the head"):
+        (tmp_path / "text.siamlog").write_text("text")
+        house.session.do("open", source=str(tmp_path / "text.siamlog")).result()
+    page.done("open", kind="file", root=0, name="scene.mp4")
+    assert page.done("add", box=TRUTH[0]) == 0
 
 
 def test_a_detection_is_followed_when_it_is_tapped(clip, tracker):

@@ -23,7 +23,10 @@ MEGABYTE = 10**6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamtrack serve`."""
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="what to open at once: a video, folder of images, camera, stream"
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="what to open at once: a video, folder of images, camera, stream; or a flight log, NAME.siamlog",
     )
     parser.add_argument(
         "--folder",

@@ -16,9 +16,11 @@ from tracker.crop import Image
 from tracker.detections import Detection, inside
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
+from tracker.recorder import SUFFIX, read_log
 from tracker.tracker import Tracker
 from tracker.web.following import Following
 from tracker.web.labelling import Labelling
+from tracker.web.played import Played
 from tracker.web.reel import Live, Recording, open_reel
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 0.0)  # times the rate of the recording; 0: as fast as the tracker can
@@ -29,7 +31,7 @@ SHOWN_EVERY = 0.1  # seconds, while proposals are tracked
 Load = Callable[[str], Tracker]
 Detect = Callable[[Image], Sequence[Detection]]
 Boxed = Sequence[float]
-Follower = Following | Labelling
+Follower = Following | Labelling | Played
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +110,13 @@ class Session:
     # --- commands
 
     def on_open(self, source: str | int, title: str = "", start: int = 0, stop: int | None = None) -> None:
-        """Open a source as `frames` takes it; targets and boxes of the one before are forgotten."""
+        """Open a source as `frames` takes it, or a flight log, which is shown; what was open before is forgotten."""
         self._say_work(f"opening {title or source} ...")
         try:
+            played = Played(read_log(str(source))) if str(source).endswith(SUFFIX) and self._labels is None else None
+            if played:
+                title = title or Path(str(source)).name
+                source, start, stop = played.source, played.start, played.stop
             reel = open_reel(source, start, stop)
             frame = reel.next() if isinstance(reel, Live) else reel.frame(reel.start)
         finally:
@@ -118,7 +124,10 @@ class Session:
         self.on_close()
         self._reel, self._frame, self._title = reel, frame, title or Path(str(source)).name
         self._opened = {"source": source}
-        if self._labels is None:
+        if played:
+            self._following = played
+            self._write_log_anew()
+        elif self._labels is None:
             self._following = Following(self._need_tracker(), reel.live)
         elif isinstance(reel, Live):
             raise ValueError("only a recording can be labelled, no camera or stream")

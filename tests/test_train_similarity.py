@@ -46,6 +46,7 @@ from train.similarity.evaluate import (
     accuracy,
     auc,
     best_threshold,
+    claims,
     draw_pairs,
     equal_error_rate,
     evaluate,
@@ -56,6 +57,7 @@ from train.similarity.evaluate import (
     one_shot_runs,
     roc,
     score_pairs,
+    verification,
 )
 from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser
 from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
@@ -349,6 +351,49 @@ def test_omniglot_sets_are_merged_and_seen_alphabets_left_out(archives):
     unseen = omniglot([archives / "two.zip"]).without_groups(one.used_groups())
     assert (len(unseen.images), unseen.used_groups()) == (12, ["Tagalog"])
     assert [len(own) for own in omniglot([archives / "one.zip"], per_class=3).by_class] == [3] * 5
+
+
+def test_drawers_are_classes_of_their_alphabet(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for character in range(3):
+            for drawer in range(4):
+                shade = np.full((105, 105), 60 * drawer, np.uint8)
+                archive.writestr(f"a/Greek/character{character:02d}/00{character}_{drawer + 1:02d}.png", png(shade))
+    found = omniglot([tmp_path / "a.zip"], by_drawer=True)
+    assert found.names == tuple(f"Greek/drawer {k:02d}" for k in (1, 2, 3, 4))
+    assert [len(own) for own in found.by_class] == [3] * 4 and found.group_names == ("Greek",)
+    assert all(found.images[i][0, 0] == 60 * c for c, own in enumerate(found.by_class) for i in own)
+
+
+def test_claims_of_identity():
+    shades = collect([("group", str(k), np.full((24, 24), 25 * k, np.uint8)) for k in range(8) for _ in range(6)])
+    found = claims(Oracle(), shades, 3, 5, np.random.default_rng(0))
+    assert len(found.scores) == 2 * 5 * len(shades.names) and found.same.sum() * 2 == len(found.same)
+    said = verification(found)
+    assert said["equal_error_rate"] == 0 and said["tar_at_far"] == {"0.1": 1.0, "0.01": 1.0, "0.001": 1.0}
+    rng = np.random.default_rng(1)
+    noisy = found._replace(scores=rng.normal(0, 1, 80) + found.same)
+    said = verification(noisy)
+    low, high = said["equal_error_rate_95"]
+    assert low < said["equal_error_rate"] < high and 0.15 < said["equal_error_rate"] < 0.45
+    best = max(
+        (noisy.scores[noisy.same] > t).mean() for t in noisy.scores if (noisy.scores[~noisy.same] > t).mean() <= 0.1
+    )
+    assert said["tar_at_far"]["0.1"] == pytest.approx(best)
+    with pytest.raises(ValueError, match="enrolling 6 images needs a class with more"):
+        claims(Oracle(), shades, 6, 1, rng)
+
+
+def test_more_enrolled_images_help():
+    rng = np.random.default_rng(2)
+    shades = np.repeat(np.arange(40, 221, 60), 20) + rng.normal(0, 25, 80)  # four classes, hard to tell by one image
+    images = collect(
+        [("g", str(k // 20), np.full((24, 24), np.clip(v, 0, 255), np.uint8)) for k, v in enumerate(shades)]
+    )
+    few, many = (
+        verification(claims(Oracle(), images, n, 60, np.random.default_rng(3)))["equal_error_rate"] for n in (1, 10)
+    )
+    assert many < 0.8 * few
 
 
 def test_published_runs_are_scored(archives):
@@ -1090,6 +1135,31 @@ def test_a_split_that_is_not_the_one_trained_by_is_refused(letters):
     assert never_seen(other, {"net": net}, "images", mark) is other
     with pytest.raises(DataError, match="net was trained on another split"):
         never_seen(other, {"net": net}, "images", fingerprint(other, None))
+
+
+def test_images_against_strokes_are_evaluated_and_claims_verified(tmp_path, archives, capsys):
+    model = replace(CONV, pairing="pseudo-siamese", second=SecondBranch("gru", (4,), 12))
+    data = replace(CONFIG.data, reader="omniglot", hold_out="classes", validation=0.3, test=0.3)
+    cfg = replace(CONFIG, model=model, data=data, optim=replace(CONFIG.optim, steps=1))
+    recipe = ["--config", str(write_yaml(tmp_path / "recipe.yaml", cfg)), "--data", str(archives / "one.zip"),
+              str(archives / "two.zip")]  # fmt: skip
+    assert main(["fit", *recipe, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    words = [
+        "--weights",
+        str(tmp_path / "run" / "best.safetensors"),
+        "--pairs",
+        "8",
+        "--trials",
+        "2",
+        "--enrol",
+        "1",
+        "3",
+    ]
+    assert main(["evaluate", *recipe, *words, "--runs", str(archives / "runs.zip")]) == 0
+    out = capsys.readouterr().out
+    assert "published runs" in out and "EER of 3" in out and "TAR@1.0%, 3" in out
+    assert "pixels" not in out  # which strokes have none of
 
 
 def test_evaluate_asks_for_no_more_ways_than_there_are_classes(tmp_path, capsys):

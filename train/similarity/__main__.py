@@ -14,7 +14,7 @@ import torch
 
 from tracker.config import load_yaml
 from tracker.network import save_network
-from tracker.similarity import load_similarity
+from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
 from train.arguments import minutes, positive
 from train.similarity.config import TrainConfig
@@ -70,10 +70,11 @@ def command_evaluate(args: argparse.Namespace) -> None:
     print(f"test: {test}")
     if args.ways is None:  # as many as there are classes to choose from
         args.ways = [n for n in WAYS if test is not None and n <= len(test.names)]
-    nets["pixels"] = PixelDistance(cfg.model)
+    if not {cfg.model.trunk, cfg.model.side(True).trunk} & {*SEQUENCES}:
+        nets["pixels"] = PixelDistance(dataclasses.replace(cfg.model, second=None, pairing="siamese"))
     found, kept = {}, {}
     for name, net in nets.items():
-        found[name], scores = evaluate(net, test, args.pairs, args.ways, args.trials, cfg.seed, runs)
+        found[name], scores = evaluate(net, test, args.pairs, args.ways, args.trials, cfg.seed, runs, args.enrol)
         if scores is not None:
             kept[name] = scores
     print(table(found))
@@ -158,6 +159,7 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     p = added["evaluate"]
     p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
     p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")
+    p.add_argument("--enrol", type=positive, nargs="+", default=[], metavar="N", help="verify claims against N images")
     p.add_argument("--runs", type=Path, help="Omniglot's one_shot_runs.zip")
     p.add_argument("--pairs", type=int, default=2000, help="test pairs, half of them the same [2000]")
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")

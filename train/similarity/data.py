@@ -176,8 +176,8 @@ def read(paths: Sequence[Path], cfg: DataConfig, model: SimilarityConfig) -> Ima
         return digits(cfg.reader == "mnist", cfg.per_class)
     if not paths:
         raise DataError(f"reader {cfg.reader} needs a path")
-    if cfg.reader == "omniglot":
-        return omniglot(paths, cfg.per_class)
+    if cfg.reader in ("omniglot", "omniglot-drawers"):
+        return omniglot(paths, cfg.per_class, by_drawer=cfg.reader == "omniglot-drawers")
     if len(paths) > 1:
         raise DataError(f"reader {cfg.reader} takes one path, got {len(paths)}")
     return folder(paths[0], cfg.per_class, model.size) if cfg.reader == "folder" else targets(paths[0], cfg, model)
@@ -200,10 +200,11 @@ def _decode(archive: zipfile.ZipFile, name: str) -> Image:
     return np.asarray(image, np.uint8)
 
 
-def omniglot(paths: Sequence[Path], per_class: int = 20) -> ImageSet:
-    """Omniglot's zip files (root/alphabet/character/drawing.png); drawings that are in several count once.
+def omniglot(paths: Sequence[Path], per_class: int = 20, by_drawer: bool = False) -> ImageSet:
+    """Omniglot's zip files (root/alphabet/character/number_drawer.png); drawings that are in several count once.
 
-    A group is an alphabet. Images are (105, 105), strokes black on white.
+    A group is an alphabet, a class a character or, by_drawer, one who drew the alphabet: twenty did, each character
+    once. Images are (105, 105), strokes black on white.
     """
     items: list[tuple[str, str, Image]] = []
     seen: set[tuple[str, ...]] = set()
@@ -215,10 +216,11 @@ def omniglot(paths: Sequence[Path], per_class: int = 20) -> ImageSet:
                 if len(parts) != 4 or not name.endswith(".png") or parts[1:] in seen:
                     continue
                 seen.add(parts[1:])
-                _, alphabet, character, _ = parts
-                if kept[alphabet, character] < per_class:
-                    kept[alphabet, character] += 1
-                    items.append((alphabet, f"{alphabet}/{character}", _decode(archive, name)))
+                _, alphabet, character, drawing = parts
+                own = f"drawer {Path(drawing).stem.rpartition('_')[2]}" if by_drawer else character
+                if kept[alphabet, own] < per_class:
+                    kept[alphabet, own] += 1
+                    items.append((alphabet, f"{alphabet}/{own}", _decode(archive, name)))
     if not items:
         raise DataError(f"{', '.join(map(str, paths))}: no alphabet/character/drawing.png inside")
     return collect(items)

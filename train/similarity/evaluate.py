@@ -204,6 +204,53 @@ def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.
     return _share_won(scores, np.zeros(trials, np.int64))
 
 
+class Claims(NamedTuple):
+    """Claims of identity: their scores, which of them are true, and the class that each claims to be."""
+
+    scores: Scores
+    same: NDArray[np.bool_]
+    claimed: Index
+
+
+def claims(net: Net, images: ImageSet, enrol: int, rounds: int, rng: np.random.Generator) -> Claims:
+    """A verification: in each of so many rounds, `enrol` images of a class are enrolled, and others claim to be of it.
+
+    For every class with more images than that, one of its other images claims truly, and one of another class of its
+    group (where there is one, else of any) falsely. The score is the mean of the raw scores with those enrolled.
+    Raises ValueError: no class has images enough, or there is only one.
+    """
+    able = [c for c, own in enumerate(images.by_class) if len(own) > enrol]
+    if not able or len(images.names) < 2 or enrol < 1:
+        raise ValueError(f"enrolling {enrol} images needs a class with more, and another class; got {images}")
+    queries, enrolled, claimed = [], [], []
+    for _ in range(rounds):
+        for c in able:
+            own = rng.permutation(images.by_class[c])
+            near = np.flatnonzero((images.groups == images.groups[c]) & (np.arange(len(images.names)) != c))
+            others = near if len(near) else np.delete(np.arange(len(images.names)), c)
+            queries += [own[enrol], rng.choice(images.by_class[rng.choice(others)])]
+            enrolled += [own[:enrol]] * 2
+            claimed += [c, c]
+    first, second = np.repeat(queries, enrol), np.concatenate(enrolled)
+    scores = score_pairs(net, images, first, second).reshape(-1, enrol).mean(1)
+    return Claims(scores, np.arange(len(scores)) % 2 == 0, np.array(claimed))
+
+
+def verification(found: Claims, drawn: int = 200) -> dict[str, Any]:
+    """Equal error rate with its 95 % interval (classes drawn anew), and the share of true claims accepted at each of
+    `FARS`.
+    """
+    curve = roc(found.scores, found.same)
+    rng, rows = np.random.default_rng(0), [np.flatnonzero(found.claimed == c) for c in np.unique(found.claimed)]
+    errors = []
+    for _ in range(drawn):
+        some = np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])
+        errors.append(equal_error_rate(roc(found.scores[some], found.same[some])))
+    low, high = np.percentile(errors, (2.5, 97.5)).tolist()
+    accepted = {f"{far:g}": float(curve.tpr[np.searchsorted(curve.fpr, far, "right") - 1]) for far in FARS}
+    return {"equal_error_rate": equal_error_rate(curve), "equal_error_rate_95": [low, high], "tar_at_far": accepted}
+
+
 def one_shot_runs(net: Net, runs: Sequence[OneShotRun]) -> list[float]:
     """Accuracy over the queries of each published run."""
     shares = []
@@ -238,6 +285,7 @@ def evaluate(
     trials: int,
     seed: int = 0,
     runs: Sequence[OneShotRun] = (),
+    enrol: Sequence[int] = (),
 ) -> tuple[dict[str, Any], PairScores | None]:
     """All figures of a network on unseen images, and the scores of the pairs; every network sees the same draws.
 
@@ -264,6 +312,10 @@ def evaluate(
         found["one_shot"] = {
             str(n): one_shot(net, images, n, trials, np.random.default_rng((seed, 3, n))) for n in ways
         }
+        if enrol:
+            found["verification"] = {
+                str(n): verification(claims(net, images, n, 10, np.random.default_rng((seed, 4, n)))) for n in enrol
+            }
     if runs:
         shares = one_shot_runs(net, runs)
         found["one_shot_runs"] = float(np.mean(shares))
@@ -348,7 +400,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, calibration error, one-shot
     accuracies, in %.
 
-    from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew.
+    from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew; of the equal error rate
+    of claims with n enrolled images ("EER of n"), the classes being drawn anew.
     """
     rows = [{"": name} | {k: f"{100 * v:.1f}" for k, v in _flat(values).items()} for name, values in found.items()]
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -365,6 +418,10 @@ def _flat(values: dict[str, Any]) -> dict[str, float]:
     named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
+    for n, one in values.get("verification", {}).items():
+        low, high = one["equal_error_rate_95"]
+        out |= {f"EER of {n}": one["equal_error_rate"], f"from {n}": low, f"to {n}": high}
+        out |= {f"TAR@{float(far):.1%}, {n}": share for far, share in one["tar_at_far"].items()}
     if "one_shot_runs" in values:
         low, high = values["one_shot_runs_95"]
         out |= {"published runs": values["one_shot_runs"], "from": low, "to": high}

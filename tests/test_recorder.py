@@ -191,8 +191,12 @@ def test_targets_may_begin_and_end_in_the_middle(clip, tmp_path):
         for frame in source:
             if frame.index % 3 == 1:  # dropped
                 continue
-            results = engine.update_all(frame.image, targets.values())
-            found, begun = dict(zip(targets, results, strict=True)), {}
+            followed = {n: target for n, target in targets.items() if (n, frame.index) != (0, 6)}
+            results = engine.update_all(frame.image, followed.values())
+            found, begun = dict(zip(followed, results, strict=True)), {}
+            if frame.index == 6:  # begun anew, without a look before
+                begun = {0: OTHER}
+                targets[0] = engine.init(frame.image, OTHER)
             if frame.index == 3:
                 begun = {4: (60.5, 40, 30, 30)}
                 targets[4] = engine.init(frame.image, begun[4])
@@ -201,6 +205,7 @@ def test_targets_may_begin_and_end_in_the_middle(clip, tmp_path):
             recorder.write(frame, found, begun)
     read, again = read_log(path), run_again(read_log(path))
     assert [sorted(step.rows) for step in read.steps] == [[0]] + [[0]] + [[0, 4]] * 5 + [[4]] * 4
+    assert read.steps[4].followed == (4,) and read.steps[4].started == {0: OTHER}
     assert [step.rows for step in again.steps] == [step.rows for step in read.steps]
 
 

@@ -29,7 +29,7 @@ from tracker.similarity import (
     to_pixels,
 )
 from tracker.similarity.command import add_arguments, compare_command
-from tracker.similarity.network import DistanceReader, centre_mean, centre_surround, distance
+from tracker.similarity.network import SHARPNESS, DistanceReader, centre_mean, centre_surround, distance
 from tracker.similarity.strokes import strokes, thin
 from tracker.tracker import weight_names
 
@@ -581,6 +581,35 @@ def test_a_gallery_is_kept_and_grows(shots):
         similarity.gallery().nearest(shots / "a.png")
     with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\) uint8"):
         similarity(np.zeros((9, 9, 3)), shots / "a.png")
+
+
+def test_references_of_a_class_are_judged_together(shots):
+    similarity = Similarity.load(shots / "net.safetensors")
+    rng, gallery = np.random.default_rng(5), similarity.gallery()
+    looks = {name: cv2.resize(rng.integers(0, 256, (4, 4), np.uint8), (40, 40)) for name in ("cup", "dog", "tree")}
+    for name, look in looks.items():
+        for n in range(4):
+            seen = np.clip(look * rng.uniform(0.5, 1) + rng.normal(0, 20, look.shape), 0, 255).astype(np.uint8)
+            gallery.add(seen, name if name == "tree" else f"{name}/{n}.png")
+    for name, look in looks.items():
+        best = gallery.classify(look)
+        assert best[0].name == name and len(best) == 3 and best[0].probability >= best[1].probability
+    assert len(gallery.classify(looks["cup"], 2)) == 2
+    with pytest.raises(ValueError, match="empty"):
+        similarity.gallery().classify(looks["cup"])
+    with pytest.raises(ValueError, match="no features to pool"):
+        make(KINDS["two-channel"]).pooled(torch.zeros(1, 4), torch.zeros(2, 4))
+
+
+def test_attention_is_a_softmax_of_cosines():
+    net, rng = make(replace(CONV, normalise=False)), np.random.default_rng(0)
+    q, r = rng.normal(0, 1, (3, 16)), rng.normal(0, 1, (5, 16))
+    cosines = (q @ r.T) / np.linalg.norm(q, axis=1)[:, None] / np.linalg.norm(r, axis=1)
+    weights = np.exp(SHARPNESS * cosines)
+    wanted = (weights / weights.sum(1, keepdims=True)) @ r
+    a, b = torch.from_numpy(q), torch.from_numpy(r)
+    np.testing.assert_allclose(net.pooled(a, b).numpy(), wanted, rtol=1e-9)
+    np.testing.assert_allclose(net.pooled(a, b, "mean").numpy(), np.tile(r.mean(0), (3, 1)), rtol=1e-9)
 
 
 def test_names_stay_with_their_images_in_a_large_folder(shots, tmp_path):

@@ -52,6 +52,7 @@ from train.similarity.evaluate import (
     evaluate,
     far_thresholds,
     fpr_at_recall,
+    k_shot,
     kinds,
     one_shot,
     one_shot_runs,
@@ -351,6 +352,23 @@ def test_omniglot_sets_are_merged_and_seen_alphabets_left_out(archives):
     unseen = omniglot([archives / "two.zip"]).without_groups(one.used_groups())
     assert (len(unseen.images), unseen.used_groups()) == (12, ["Tagalog"])
     assert [len(own) for own in omniglot([archives / "one.zip"], per_class=3).by_class] == [3] * 5
+
+
+def test_attention_finds_the_reference_that_shows_a_class_as_the_query_does(rng):
+    """Each class has two faces, black or white on grey; in the mean of its references they put each other out."""
+    items = []
+    for k in range(6):
+        for n in range(8):
+            image = np.full((24, 24), 128, np.uint8)
+            image[4 * k : 4 * k + 4, 3 * (n // 2) : 3 * (n // 2) + 12] = 255 * (n % 2)
+            items.append(("g", str(k), image))
+    images = collect(items)
+    net = SimilarityNet(replace(CONV, reader="euclidean", normalise=True, standardise=False)).eval()
+    net.embed = lambda x, second=False: torch.nn.functional.normalize((x - 128 / 255).flatten(1), dim=1)
+    won = {by: np.mean(right) for by, right in k_shot(net, images, 4, 6, 120, rng).items()}
+    assert won["attention"] > won["mean"] + 0.05
+    with pytest.raises(ValueError, match="6 classes with more than 8 images are needed"):
+        k_shot(net, images, 8, 6, 1, rng)
 
 
 def test_drawers_are_classes_of_their_alphabet(tmp_path):
@@ -1145,20 +1163,10 @@ def test_images_against_strokes_are_evaluated_and_claims_verified(tmp_path, arch
               str(archives / "two.zip")]  # fmt: skip
     assert main(["fit", *recipe, "--out", str(tmp_path / "run")]) == 0
     capsys.readouterr()
-    words = [
-        "--weights",
-        str(tmp_path / "run" / "best.safetensors"),
-        "--pairs",
-        "8",
-        "--trials",
-        "2",
-        "--enrol",
-        "1",
-        "3",
-    ]
+    words = f"--weights {tmp_path}/run/best.safetensors --pairs 8 --trials 2 --enrol 1 3 --shots 2 --ways 2".split()
     assert main(["evaluate", *recipe, *words, "--runs", str(archives / "runs.zip")]) == 0
     out = capsys.readouterr().out
-    assert "published runs" in out and "EER of 3" in out and "TAR@1.0%, 3" in out
+    assert "published runs" in out and "EER of 3" in out and "TAR@1.0%, 3" in out and "2-shot attention" in out
     assert "pixels" not in out  # which strokes have none of
 
 

@@ -215,6 +215,25 @@ class Gallery:
                 )
         return found
 
+    def classify(self, image: str | Path | Image, k: int = 5) -> list[Match]:
+        """The k classes that an image is most likely of, the best first.
+
+        References whose names are alike before the last slash (images in one folder) are a class, and those of one name
+        without a slash. They are joined by attention, see `SimilarityNet.pooled`. Raises ValueError: nothing added, a
+        two-channel network.
+        """
+        if self._features is None or k < 1:
+            raise ValueError(f"k must be >= 1, got {k}" if k < 1 else "this gallery is empty: add images first")
+        net, query = self.similarity.net, self.similarity.embed([image])
+        rows: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            rows.setdefault(name.rpartition("/")[0] or name, []).append(number)
+        with torch.inference_mode():
+            scores = [float(net.join(query, net.pooled(query, self._features[own]))) for own in rows.values()]
+        chances = net.similarity(scores).tolist()
+        found = [Match(n, p, p >= self.similarity.threshold) for n, p in zip(rows, chances, strict=True)]
+        return sorted(found, key=lambda match: -match.probability)[:k]
+
     def save(self, file: str | Path) -> None:
         """Write names and features to a file, whole or not at all; `Similarity.gallery` opens it. Raises OSError."""
         if self._features is None:

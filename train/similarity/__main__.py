@@ -74,7 +74,9 @@ def command_evaluate(args: argparse.Namespace) -> None:
         nets["pixels"] = PixelDistance(dataclasses.replace(cfg.model, second=None, pairing="siamese"))
     found, kept = {}, {}
     for name, net in nets.items():
-        found[name], scores = evaluate(net, test, args.pairs, args.ways, args.trials, cfg.seed, runs, args.enrol)
+        found[name], scores = evaluate(
+            net, test, args.pairs, args.ways, args.trials, cfg.seed, runs, args.enrol, args.shots
+        )
         if scores is not None:
             kept[name] = scores
     print(table(found))
@@ -160,6 +162,8 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
     p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")
     p.add_argument("--enrol", type=positive, nargs="+", default=[], metavar="N", help="verify claims against N images")
+    shots = "K references a class, of as many classes as the most --ways: nearest, mean, attention"
+    p.add_argument("--shots", type=positive, nargs="+", default=[], metavar="K", help=shots)
     p.add_argument("--runs", type=Path, help="Omniglot's one_shot_runs.zip")
     p.add_argument("--pairs", type=int, default=2000, help="test pairs, half of them the same [2000]")
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")

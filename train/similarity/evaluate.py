@@ -204,6 +204,35 @@ def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.
     return _share_won(scores, np.zeros(trials, np.int64))
 
 
+def k_shot(
+    net: SimilarityNet, images: ImageSet, shots: int, ways: int, trials: int, rng: np.random.Generator
+) -> dict[str, list[bool]]:
+    """Which of the trials are won when each of `ways` classes has `shots` references, by what the class is judged.
+
+    nearest: its best reference; mean, attention: one feature, see `SimilarityNet.pooled`. The classes of a trial come
+    from one group where groups are large enough. Raises ValueError: too few classes with more images than that.
+    """
+    able = np.array([len(own) > shots for own in images.by_class])
+    groups = [np.flatnonzero(able & (images.groups == g)) for g in np.unique(images.groups)]
+    groups = [g for g in groups if len(g) >= ways] or [np.flatnonzero(able)]
+    if len(groups[0]) < ways:
+        raise ValueError(f"{ways} classes with more than {shots} images are needed; got {images}")
+    first, second = embed_all(net, images.images), embed_all(net, images.images, second=True)
+    won: dict[str, list[bool]] = {"nearest": [], "mean": [], "attention": []}
+    for _ in range(trials):
+        chosen = rng.choice(groups[rng.integers(len(groups))], ways, replace=False)
+        own = [rng.choice(images.by_class[c], shots + 1, replace=False) for c in chosen]
+        query, references = first[own[0][-1:]], [second[torch.from_numpy(rows[:shots])] for rows in own]
+        for by, right in won.items():
+            with torch.inference_mode():
+                if by == "nearest":
+                    scores = [float(net.join(query.expand(shots, -1), some).max()) for some in references]
+                else:
+                    scores = [float(net.join(query, net.pooled(query, some, by))) for some in references]  # type: ignore[arg-type]
+            right.append(int(np.argmax(scores)) == 0)
+    return won
+
+
 class Claims(NamedTuple):
     """Claims of identity: their scores, which of them are true, and the class that each claims to be."""
 
@@ -286,6 +315,7 @@ def evaluate(
     seed: int = 0,
     runs: Sequence[OneShotRun] = (),
     enrol: Sequence[int] = (),
+    shots: Sequence[int] = (),
 ) -> tuple[dict[str, Any], PairScores | None]:
     """All figures of a network on unseen images, and the scores of the pairs; every network sees the same draws.
 
@@ -312,6 +342,14 @@ def evaluate(
         found["one_shot"] = {
             str(n): one_shot(net, images, n, trials, np.random.default_rng((seed, 3, n))) for n in ways
         }
+        if shots and isinstance(net, SimilarityNet):
+            found["k_shot"] = {}
+            for k in shots:
+                won = k_shot(net, images, k, max(ways), trials, np.random.default_rng((seed, 5, k)))
+                gain = np.subtract(won["attention"], won["mean"], dtype=float)
+                found["k_shot"][str(k)] = {by: float(np.mean(right)) for by, right in won.items()} | {
+                    "gain_95": list(interval(mean_of(gain), len(gain)))
+                }
         if enrol:
             found["verification"] = {
                 str(n): verification(claims(net, images, n, 10, np.random.default_rng((seed, 4, n)))) for n in enrol
@@ -401,7 +439,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     accuracies, in %.
 
     from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew; of the equal error rate
-    of claims with n enrolled images ("EER of n"), the classes being drawn anew.
+    of claims with n enrolled images ("EER of n"), the classes being drawn anew; gain k: of attention over the mean of k
+    references a class, the trials being drawn anew.
     """
     rows = [{"": name} | {k: f"{100 * v:.1f}" for k, v in _flat(values).items()} for name, values in found.items()]
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -418,6 +457,10 @@ def _flat(values: dict[str, Any]) -> dict[str, float]:
     named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
+    for k, one in values.get("k_shot", {}).items():
+        low, high = one["gain_95"]
+        out |= {f"{k}-shot {by}": one[by] for by in ("nearest", "mean", "attention")}
+        out |= {f"gain {k} from": low, f"gain {k} to": high}
     for n, one in values.get("verification", {}).items():
         low, high = one["equal_error_rate_95"]
         out |= {f"EER of {n}": one["equal_error_rate"], f"from {n}": low, f"to {n}": high}

@@ -33,7 +33,7 @@ def test_boxes_are_the_golden_ones(weights):
     golden = np.array(json.loads(GOLDEN.read_text())[weights])
     # Processors, and versions of OpenCV, which draws the scene, round differently, and a hundredth of a pixel grows
     # over the frames: 6 px after 17 were seen.
-    assert boxes[:5] == pytest.approx(golden[:5], abs=0.1)
+    assert boxes[:5] == pytest.approx(golden[:5], abs=0.3)
     overlap = iou(boxes, golden)
     assert overlap.mean() > 0.95 and overlap.min() > 0.75
 

@@ -1,6 +1,7 @@
 """What frames, boxes, weight files and programs around it do to a tracker: a documented error, or a box that holds."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -144,6 +145,7 @@ def test_threads_may_load_at_once(swift, film):
     assert found == [wanted] * 4
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="there is no machine code")
 def test_machine_code_is_kept_where_it_can_be_and_is_made_again_where_not():
     """Code without a file has no place for it, as a package without a writable folder and a home has none."""
     code = "import numba\nfrom tracker.kernels import compiled\nadd = lambda x: x + 1\nprint(compiled(add)(1))\n"

@@ -60,7 +60,7 @@ def tried(variant: Variant, folder: Path, tests: list[str]) -> list[str]:
     versions = dict(line.split("==") for line in listed if "==" in line)
     shown = [f"{name} {versions[name]}" for name in SHOWN if name in versions]
     check = last_line(run([python, "-m", "pip", "check"]))
-    words = [python, "-m", "pytest", "-n", "0", *tests]
+    words = [python, "-m", "pytest", "-n", "0", "-o", "faulthandler_timeout=0", *tests]
     ended = run(words, OMP_NUM_THREADS="1", **variant.environment)
     (folder / "tests.log").write_text(ended.stdout + ended.stderr)
     return [", ".join([last_line(run([python, "--version"])), *shown]), check, ended.stdout.splitlines()[-1]]

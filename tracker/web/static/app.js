@@ -54,12 +54,20 @@ function toast(words, good = false) {
 // --- what comes from the server
 
 let lastProblem = "", lastStates = new Map();
+let toTap = null;  // how many objects were detected, which is said once they are shown
+
+function sayFound() {
+  if (!toTap || !facts.found?.length) return;
+  toast(`${toTap} object${toTap > 1 ? "s" : ""} found: tap what to follow`, true);
+  toTap = null;
+}
 
 function onMoment(next, picture) {
   boxes.take(next);
   facts = next;
   stage.show(next, picture);
   timeline.show(next);
+  sayFound();
   if (next.problem && next.problem !== lastProblem) toast(next.problem);
   lastProblem = next.problem;
   $("title").textContent = $("title").title = next.title;
@@ -343,9 +351,9 @@ $("drop-key").onclick = () => ask("drop_key", { id: theOne() });
 $("undo").onclick = async () => { if (await ask("undo") === false) toast("there is nothing to take back"); };
 $("write").onclick = writeLabels;
 $("detect").onclick = async () => {
-  const count = await ask("detect");
-  if (count === undefined || count === null) return;
-  toast(count ? `${count} object${count > 1 ? "s" : ""} found: tap what to follow` : "no objects found", Boolean(count));
+  toTap = await ask("detect") ?? null;
+  if (toTap === 0) toast("no objects found");
+  sayFound();
 };
 $("add").onclick = () => { choose(null); toast("Draw a box around the next target", true); };
 for (const kind of ["dragover", "drop", "dragleave"]) {

@@ -64,29 +64,28 @@ def track(args: argparse.Namespace) -> int:
     with frames(args.source, args.start, args.stop, **options) as source:
         if not args.quiet:
             _say(f"loading {args.weights} ...")
-        engine = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
+        tracker = package.Tracker.load(args.weights, device=args.device, threads=args.threads)
         first = next(source)
         given = init or [select_box(first.image) for _ in range(args.select)]
-        targets = {number: engine.init(first.image, box) for number, box in enumerate(given)}
+        targets = {number: tracker.init(first.image, box) for number, box in enumerate(given)}
         tally = Tally()
         film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
             emitter = Emitter(args.emit, source.begun) if args.emit else None
-            recorder = Recorder(record, engine, source, args.thumbnails, args.force) if record else None
+            recorder = Recorder(record, tracker, source, args.thumbnails, args.force) if record else None
             table = RowWriter(boxes) if boxes else None
         except BaseException:
             if film:
                 film.close()
             raise
-        viewer = (
-            Viewer(engine, source.begun is None, 1 if boxes and boxes.suffix == ".txt" else None) if args.show else None
-        )
+        most = 1 if boxes and boxes.suffix == ".txt" else None
+        viewer = Viewer(tracker, source.begun is None, most) if args.show else None
         outlets = Outlets(film, table, emitter, recorder, viewer)
         try:
             nothing = contextlib.nullcontext()
             with film or nothing, emitter or nothing, recorder or nothing:
-                complete = _follow(source, engine, targets, given, tally, outlets, first, args.quiet)
+                complete = _follow(source, tracker, targets, given, tally, outlets, first, args.quiet)
         except BaseException as error:  # Ctrl-C, a lost camera, a full disk: first keep what there is
             ended, complete = error, False
         seconds = time.perf_counter() - begin
@@ -221,7 +220,7 @@ class Outlets:
 
 def _follow(
     source: Source,
-    engine: Tracker,
+    tracker: Tracker,
     targets: dict[int, Target],
     given: Sequence[Sequence[float]],
     tally: Tally,
@@ -258,7 +257,7 @@ def _follow(
                 for number in edits.dropped:
                     del targets[number]
                 for number, box in edits.given.items():
-                    targets[number] = engine.init(frame.image, box)
+                    targets[number] = tracker.init(frame.image, box)
                     started[number] = box
                     trails.pop(number, None)
                 anew = [Row.of(frame, number, targets[number].box) for number in edits.given]
@@ -280,7 +279,7 @@ def _follow(
             if after is None:
                 return True
             frame, gap, started = after, after.index - last.index, {}
-            found = engine.update_all(frame.image, targets.values())
+            found = tracker.update_all(frame.image, targets.values())
             results = dict(zip(targets, found, strict=True))
             rows = [Row.of(frame, number, r.box, r.score, r.state) for number, r in results.items()]
 

@@ -266,21 +266,21 @@ def run_again(log: Log, source: str | None = None, weights: str | None = None, b
         raise LogError(f"{log.path}: there is no frame to do again")
     if source is None and head["live"]:
         raise LogError(f"{log.path}: {head['source']} was live; a recording of it is given by --source")
-    engine = _same_tracker(log, weights)
+    tracker = _same_tracker(log, weights)
     wanted = {step.frame: step for step in log.steps}
     steps, targets = [], dict[int, Target]()
     first, last = log.steps[0].frame, log.steps[-1].frame
     with frames(source or head["source"], first, last + 1) as opened:
-        begun = describe_run(engine, opened)
+        begun = describe_run(tracker, opened)
         for frame in opened:
             step = wanted.get(frame.index)
             if step is None:
                 continue
-            results = engine.update_all(frame.image, [targets[n] for n in step.followed])
+            results = tracker.update_all(frame.image, [targets[n] for n in step.followed])
             found = zip(step.followed, results, strict=True)
             rows = {n: Row.of(frame, n, r.box, r.score, r.state) for n, r in found}
             for number, box in step.started.items():
-                targets[number] = engine.init(frame.image, box)
+                targets[number] = tracker.init(frame.image, box)
                 rows[number] = Row.of(frame, number, box)
             ms = (results[0].crop_ms, results[0].network_ms, results[0].post_ms) if results else (0.0, 0.0, 0.0)
             picture = checksum(frame.image)
@@ -310,9 +310,9 @@ def _same_tracker(log: Log, weights: str | None) -> Tracker:
             f"{given} are other weights by now (SHA-256 {found[:12]}, not {head['sha256'][:12]}); "
             "--weights FILE says where those of the run are"
         )
-    engine = Tracker.load(given, head["device"], head["threads"], config.tracking, head["engine"])
-    engine.passes = head["passes"]
-    return engine
+    tracker = Tracker.load(given, head["device"], head["threads"], config.tracking, head["engine"])
+    tracker.passes = head["passes"]
+    return tracker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,12 +47,12 @@ class Edits:
 class Viewer:
     """Shows one frame after another with what was found in it; needs `draw.check_display` first.
 
-    engine: the tracker, which is asked for the response map. paced: a recording, which plays by its time stamps. most:
+    tracker: is asked for the response map. paced: a recording, which plays by its time stamps. most:
     targets that there may be; None: any number. folder: for pictures that are written.
     """
 
-    def __init__(self, engine: Tracker, paced: bool, most: int | None = None, folder: Path | None = None) -> None:
-        self._engine, self._most, self._folder = engine, most, folder or Path()
+    def __init__(self, tracker: Tracker, paced: bool, most: int | None = None, folder: Path | None = None) -> None:
+        self._tracker, self._most, self._folder = tracker, most, folder or Path()
         self._window = Window()
         self._paced, self._fast, self._paused = paced, False, False
         self._help, self._map, self._chosen = True, False, 0
@@ -184,8 +184,8 @@ class Viewer:
 
     def _with_map(self, picture: Image, frame: Frame, target: Target) -> Image:
         """The score map of a target where it is, seen once more: that changes nothing."""
-        engine = self._engine.engine
-        window = self._engine.config.search_window(target.followed.box)
+        engine = self._tracker.engine
+        window = self._tracker.config.search_window(target.followed.box)
         view, grid = engine.look_once(frame.image, target.appearance, window), engine.grid
         edge, side = grid.first - grid.stride / 2, float(grid.cells * grid.stride)
         return draw_heat(picture, 1 / (1 + np.exp(-view.logits)), window.to_frame((edge, edge, side, side)))

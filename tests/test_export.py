@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from tracker import Tracker
 from tracker.cli import main
-from tracker.config import SIAMFC, SWIFT
+from tracker.config import SWIFT
 from tracker.export import MOST_OFF, _compare, export
 from tracker.graphs import GRAPHS, KEY, GraphError, can_run, digest, open_network
 from tracker.network import SiameseNet, load_network, save_network
@@ -80,11 +80,15 @@ def test_an_export_tracks_as_its_weights_do(tmp_path, scene, capsys):
         Tracker.load(tmp_path / "mine", engine="torch")
 
 
-def test_what_cannot_be_exported_or_opened_is_named(tmp_path, capsys):
-    save_network(SiameseNet(SIAMFC), tmp_path / "siamfc.safetensors")
-    with pytest.raises(ValueError, match="siamfc cannot be exported; swift, swift-nano can"):
-        export(tmp_path / "siamfc.safetensors", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_siamfc_runs_as_graphs_at_all_its_scales(tmp_path, scene):
+    folder = export(weight_file("siamfc"), tmp_path / "siamfc").folder
+    assert sorted(file.stem for file in folder.iterdir()) == ["exemplar", "search"]
+    theirs = boxes(Tracker.load("siamfc", device="cpu", engine="torch"), scene)
+    assert np.ptp(theirs[:, 2]) > 0.1  # a scale other than the middle one was chosen
+    assert boxes(Tracker.load(folder), scene) == pytest.approx(theirs, abs=0.05)
+
+
+def test_what_cannot_be_opened_is_named(tmp_path, capsys):
     assert main(["export", "swit", "--out", str(tmp_path / "out")]) == 2
     assert "no weights 'swit'" in capsys.readouterr().err
     save_network(SiameseNet(SWIFT), tmp_path / "net.safetensors")

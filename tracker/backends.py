@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
 from tracker.graphs import ENGINES, GRAPHS, missing, open_graph, runner_of
-from tracker.heads import NanoHead, Template
+from tracker.heads import NanoHead, ScoreHead, Template
 from tracker.network import SiameseNet
 from tracker.runner import Answer, Bytes, EngineName, Features, Floats, Levels, Runner
 
@@ -106,10 +106,8 @@ def make_runner(
             raise ValueError(f'engine "{engine}" wants {" and ".join(wanted)}: {how_to_get(ENGINES[engine])}')
         if where.type != "cpu":
             raise ValueError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
-        if net.config.network == "siamfc":
-            raise ValueError(f'engine "{engine}" runs swift and swift-nano; for siamfc take "torch"')
     with _making:
-        if where.type == "cpu" and engine != "torch" and not wanted and net.config.network != "siamfc":
+        if where.type == "cpu" and engine != "torch" and not wanted:
             return _graphs(net, threads or 1, "onnxruntime" if engine == "auto" else engine)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -200,10 +198,9 @@ def _after_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 def rows_of(net: SiameseNet) -> int:
     """Rows of the example of a trace. Two stand for any number.
 
-    A correlation channel by channel is a convolution with a group for each channel of each row: its trace is good for
-    one row.
+    A correlation of maps with maps is a convolution with groups for each row: its trace is good for one row.
     """
-    return 1 if isinstance(net.head, NanoHead) else 2
+    return 1 if isinstance(net.head, ScoreHead | NanoHead) else 2
 
 
 def parts_of(net: SiameseNet) -> dict[str, Part]:

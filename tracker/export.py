@@ -23,7 +23,7 @@ from tracker.network import SiameseNet, load_network
 from tracker.tracker import weight_file
 
 MOST_OFF = 1e-3  # of the largest value of an output: what a graph may be off from PyTorch
-LICENCES = {"swift": "MIT", "swift-nano": "Apache-2.0"}  # of what each network began from, see NOTICE
+LICENCES = {"siamfc": "MIT", "swift": "MIT", "swift-nano": "Apache-2.0"}  # of what each began from, see NOTICE
 
 
 class Written(NamedTuple):
@@ -39,17 +39,15 @@ class Written(NamedTuple):
 
 
 def export(weights: Path, folder: Path, licence: str | None = None, force: bool = False) -> Written:
-    """Write the graphs of a network of a tracker (swift or swift-nano) to a folder: whole, or not at all.
+    """Write the graphs of a tracker's network to a folder: whole, or not at all.
 
     weights: as for `load_network`. licence: of the weights; None: that of what the network began from.
-    Raises FileExistsError: there is something in the folder, without force; ValueError: a network that cannot be
-    exported, an output that is off from PyTorch's by more than `MOST_OFF`, ONNX Runtime or onnx is not installed.
+    Raises FileExistsError: there is something in the folder, without force; ValueError: an output
+    that is off from PyTorch's by more than `MOST_OFF`, ONNX Runtime or onnx is not installed.
     """
     if not all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx")):
         raise ValueError(f"an export wants onnxruntime and onnx: {how_to_get('fast')}")
     net = load_network(weights)
-    if net.config.network not in LICENCES:
-        raise ValueError(f"{weights}: {net.config.network} cannot be exported; {', '.join(LICENCES)} can")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
         raise FileExistsError(f"{folder} is there already; --force overwrites it")
     about = About(
@@ -144,7 +142,7 @@ def _compare(net: SiameseNet, folder: Path, engine: str = "onnxruntime") -> floa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `export_command`."""
-    parser.add_argument("weights", metavar="NAME|FILE", help="shipped weights (swift, swift-nano) or a file")
+    parser.add_argument("weights", metavar="NAME|FILE", help="shipped weights (swift, swift-nano, siamfc) or a file")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the graphs; `--weights DIR` tracks with it"
     )

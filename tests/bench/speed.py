@@ -230,6 +230,12 @@ def main() -> None:
 
     runs["swift"] = noted
     times = in_turns(runs, args.frames)
+    slow: dict[str, Run] = {}
+    for engine in ("torch", "onnxruntime", "openvino-bf16"):
+        if engine == "torch" or not missing(engine):
+            tracker = Tracker.load("siamfc", device="cpu", threads=1, engine=engine)
+            slow[f"siamfc, {engine}"] = followed(tracker, frames, box)
+    times |= in_turns(slow, max(args.frames // 5, 5))
     found: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "frames": args.frames}
     found["ms"] = {name: percentiles(values) for name, values in times.items()}
     typical = {name: float(np.median(values)) for name, values in times.items()}
@@ -239,6 +245,7 @@ def main() -> None:
             ("swift", "search pass"), ("swift", "search pass and closer look"), ("swift", "FEAR-XS"),
             ("swift, openvino", "FEAR-XS"), ("swift, openvino-bf16", "FEAR-XS"),
             ("swift", "NanoTrack v2"), ("swift-nano", "NanoTrack v2"), ("swift-nano", "NanoTrack v3"),
+            ("siamfc, onnxruntime", "siamfc, torch"), ("siamfc, openvino-bf16", "siamfc, torch"),
         )
         if a in typical and b in typical
     }  # fmt: skip

@@ -18,6 +18,7 @@ from tracker import Tracker
 from tracker.cli import main
 from tracker.config import SWIFT
 from tracker.export import MOST_OFF, _compare, export
+from tracker.fastest import WORTH, memory
 from tracker.graphs import GRAPHS, KEY, GraphError, can_run, digest, open_network
 from tracker.network import SiameseNet, load_network, save_network
 from tracker.scene import Scene
@@ -213,6 +214,23 @@ def test_openvino_says_what_pytorch_says(scene, engine, apart):
     assert np.abs(found - theirs).max() < (3 if engine == "openvino" else 12)
     mine = Tracker(net, device="cpu", engine=engine)  # exported on the way
     assert boxes(mine, scene) == pytest.approx(found, abs=0.5)
+
+
+def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    begun = Tracker.load("swift", device="cpu").engine.runner.engine
+    ((key, times),) = json.loads(memory().read_text()).items()
+    assert begun == ("openvino" if times["openvino"] < WORTH * times["onnxruntime"] else "onnxruntime")
+    assert min(times.values()) > 0 and "1 threads" in key
+    for slow, fast in (("onnxruntime", "openvino"), ("openvino", "onnxruntime")):
+        memory().write_text(json.dumps({key: {slow: 9.0, fast: 3.0}}))  # it is believed, not measured again
+        assert Tracker.load("swift", device="cpu").engine.runner.engine == fast
+    memory().write_text('{"cut')
+    Tracker.load("swift", device="cpu")
+    assert list(json.loads(memory().read_text())) == [key] and [memory()] == list(memory().parent.iterdir())
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    assert Tracker.load("swift", device="cpu").engine.runner.engine == "onnxruntime"
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch):

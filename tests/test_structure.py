@@ -17,7 +17,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"errors", "extras", "geometry"},
     {"config", "runner"},
     {"crop", "correlation", "backbones", "kernels", "graphs"},
-    {"heads", "footage"},
+    {"heads", "footage", "fastest"},
     {"network"},
     {"backends"},
     {"similarity"},

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tracker.extras import how_to_get
+from tracker.fastest import fastest
 from tracker.graphs import ENGINES, GRAPHS, missing, open_graph, runner_of
 from tracker.heads import NanoHead, ScoreHead, Template
 from tracker.network import SiameseNet
@@ -91,9 +92,9 @@ def make_runner(
     """The fastest way to run `net` on `device`.
 
     device: "auto" (cuda, then mps, then cpu), or any of them. engine: "auto" takes ONNX Runtime on a CPU where it is
-    installed (`pip install "siamtrack[fast]"`: a third less time for swift), else PyTorch; "openvino" runs the search
-    by OpenVINO, "openvino-bf16" in bfloat16. threads: of the CPU. None: one for graphs; those of PyTorch, which are
-    those of the process, stay as they are.
+    installed (`pip install "siamtrack[fast]"`: a third less time for swift), or OpenVINO where that was measured to be
+    faster (`fastest.fastest`), else PyTorch; "openvino" runs the search by OpenVINO, "openvino-bf16" in bfloat16.
+    threads: of the CPU. None: one for graphs; those of PyTorch, which are those of the process, stay as they are.
     May be called from several threads.
     Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
@@ -108,7 +109,7 @@ def make_runner(
             raise ValueError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
     with _making:
         if where.type == "cpu" and engine != "torch" and not wanted:
-            return _graphs(net, threads or 1, "onnxruntime" if engine == "auto" else engine)
+            return _graphs(net, threads or 1, engine)
         if threads is not None:
             torch.set_num_threads(threads)
         return _torch(net.to(where, torch.float32), where)
@@ -235,11 +236,12 @@ def _frozen(part: Part) -> nn.Module:
 # --- graphs
 
 
-def _graphs(net: SiameseNet, threads: int | None, engine: str) -> Runner:
-    parts = parts_of(folded(net)).items()
-    return runner_of(
-        net.grid, {k: open_graph(k, exported(GRAPHS[k], part), threads, engine) for k, part in parts}, engine
-    )
+def _graphs(net: SiameseNet, threads: int, engine: str) -> Runner:
+    models = {name: exported(GRAPHS[name], part) for name, part in parts_of(folded(net)).items()}
+    if engine == "auto":
+        engine = fastest(models["search"], threads)
+    opened = {name: open_graph(name, model, threads, engine) for name, model in models.items()}
+    return runner_of(net.grid, opened, engine)
 
 
 def exported(inputs: Sequence[str], part: Part) -> bytes:

@@ -16,6 +16,7 @@ from tracker import graphs
 from tracker.config import BoxTracking, ConfigError, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
+from tracker.fastest import fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
 from tracker.runner import EngineName
@@ -103,21 +104,21 @@ class Tracker:
     ) -> Self:
         """A tracker from shipped weights (a name, see `weight_names`), a file, or a folder of `siamtrack export`.
 
-        What is exported (the shipped swift and swift-nano are) runs in ONNX Runtime where that is installed, and
-        PyTorch is not imported; it may be missing.
+        What is exported (the shipped swift and swift-nano are) runs in ONNX Runtime where that is installed, or in
+        OpenVINO, see `fastest.fastest`, and PyTorch is not imported; it may be missing.
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
-        path, chosen = Path(str(weights)), "onnxruntime" if engine == "auto" else engine
+        path = Path(str(weights))
         opened: graphs.Opened | None
         if graphs.is_network(path) and str(weights) not in weight_names():
             ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
                 raise ValueError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
-            opened = graphs.open_network(path, threads or 1, chosen)
+            opened = _open_graphs(path, threads, engine)
         else:
             path = weight_file(str(weights))
-            opened = _graphs_of(path, threads, chosen) if graphs.can_run(device, engine) else None
+            opened = _graphs_of(path, threads, engine) if graphs.can_run(device, engine) else None
         if opened:
             tracker = cls(opened, "cpu", threads, tracking, engine, budget_ms)
         else:
@@ -282,12 +283,17 @@ def check_frame(frame: object) -> Image:
     return np.ascontiguousarray(frame[:, :, :3])
 
 
+def _open_graphs(folder: Path, threads: int | None, engine: str) -> graphs.Opened:
+    chosen = fastest((folder / "search.onnx").read_bytes(), threads or 1) if engine == "auto" else engine
+    return graphs.open_network(folder, threads or 1, chosen)
+
+
 def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened | None:
     """The network from the graphs beside its weights, unless these are others than the graphs were made of."""
     folder = weights.with_suffix("")
     if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
         return None
-    opened = graphs.open_network(folder, threads or 1, engine)
+    opened = _open_graphs(folder, threads, engine)
     return opened if opened.weights == graphs.digest(weights) else None
 
 

@@ -483,6 +483,21 @@ def test_copies_share_memory_with_none_that_is_held():
     assert copies.of(frame[:50]).shape == (50, 120, 3)
 
 
+def test_a_target_more_takes_little_memory(scene):
+    tracker = Tracker.load("swift", device="cpu", engine="onnxruntime")
+
+    def peak(count):
+        tracemalloc.start()
+        targets = [tracker.init(scene.render(0), scene.box(0)) for _ in range(count)]
+        for t in range(1, 5):
+            tracker.update_all(scene.render(t), targets)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert (peak(26) - peak(10)) / 16 < 0.35e6  # bytes; a frame is 0.2e6, the features of a search 0.5e6
+
+
 def test_no_frame_is_allocated_while_tracking(scene):
     tracker = Tracker.load("swift", device="cpu", engine="onnxruntime")
     large = [cv2.copyMakeBorder(scene.render(t), 360, 360, 480, 480, cv2.BORDER_REFLECT) for t in range(8)]

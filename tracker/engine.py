@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,8 +115,17 @@ class Engine:
         (features,), patches = self.runner.embed(stack_rgb([crop(frame, window, fill)]), extent)
         return Appearance(features, patches, fill)
 
-    def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> list[list[View]]:
-        """Look for each appearance in each of its windows, by one pass of the network; the views in the same order."""
+    def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> Iterator[list[View]]:
+        """Look for each appearance in each of its windows; the views of each in the same order.
+
+        A call of the runner looks for as many as it takes at once, when the views of the first of them are asked for;
+        what is done with these before the next are asked for frees their memory.
+        """
+        most = self.runner.most or max(len(asked), 1)
+        for first in range(0, len(asked), most):
+            yield from self._look(frame, asked[first : first + most])
+
+    def _look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> list[list[View]]:
         self.clock.lap("post_ms")
         crops = stack_rgb([crop(frame, window, one.fill) for one, windows in asked for window in windows])
         self.clock.lap("crop_ms")
@@ -136,7 +145,8 @@ class Engine:
 
     def look_once(self, frame: Image, sought: Appearance, window: CropWindow) -> View:
         """Look for one appearance in one window."""
-        return self.look(frame, [(sought, [window])])[0][0]
+        ((view,),) = self.look(frame, [(sought, [window])])
+        return view
 
     def peaks(
         self,
@@ -173,7 +183,8 @@ class Engine:
         known = sought.patch if len(places) == 1 else np.repeat(sought.patch, len(places), 0)
         better = self.runner.refine(known, seen, given).astype(np.float64)
         moved = boxes + tracking.refine * (better[:, :4] - boxes)
-        return [Refined(view.box(moved[k]), float(better[k, 4]), seen[k : k + 1]) for k, (view, _) in enumerate(places)]
+        patches = [one[None].copy() for one in seen]  # each for itself: one that is kept does not hold the others
+        return [Refined(view.box(moved[k]), float(better[k, 4]), patches[k]) for k, (view, _) in enumerate(places)]
 
     def likenesses(self, known: Sequence[NDArray[np.float32]], seen: NDArray[np.float32]) -> list[float]:
         """The refiner's logit for each of the patches `known` that `seen` shows the same thing, wherever they are."""

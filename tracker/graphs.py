@@ -32,6 +32,7 @@ GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes i
 REFINER = ("look", "refine")
 ENGINES = {"onnxruntime": "fast", "openvino": "openvino", "openvino-bf16": "openvino"}  # -> the extra that brings it
 KEY = "siamtrack"  # of what a graph says of its network
+MOST = 8  # targets that are looked for before those are read: fewer wait for the cache more often, more take memory
 Graph = Callable[..., Sequence[Any]]
 
 
@@ -204,7 +205,7 @@ def runner_of(grid: Grid, graphs: Mapping[str, Graph], engine: str) -> Runner:
         logits, *sides = (together([row[k] for row in rows]) for k in range(min(len(rows[0]), 2)))
         return Answer(logits, sides[0] if sides else None, [row[2:] for row in rows])
 
-    runner = Runner(engine, "cpu", grid, embed, compare)
+    runner = Runner(engine, "cpu", grid, embed, compare, most=MOST)
     if "look" not in graphs:
         return runner
     look, refine = graphs["look"], graphs["refine"]

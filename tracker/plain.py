@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class PyramidPolicy:
         """What to search: a window around the last position, once for each scale."""
         return [self.engine.config.search_window(target.box, scale) for scale in self._scales]
 
-    def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
+    def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
         """One frame of each target; mutates them."""
         return [self._update(target, views) for target, views in zip(targets, seen, strict=True)]
 
@@ -65,7 +65,7 @@ class PeakPolicy:
         """What to search: a window where the target will be if it goes on as it did."""
         return [self.engine.config.search_window(target.box, velocity=target.followed.velocity)]
 
-    def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
+    def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
         """One frame of each target; mutates them."""
         return [self._update(target, view) for target, (view,) in zip(targets, seen, strict=True)]
 

@@ -44,6 +44,7 @@ class Runner(NamedTuple):
     compare: features of each, crops (N, H, W, 3) uint8 RGB -> `Answer`.
     look: levels, rows (K,) of it, boxes (K, 4) -> patches (K, 64, 16, 16), see `SiameseNet.look`.
     refine: known, seen (K, 64, 16, 16), boxes (K, 4) -> (K, 5), see `SiameseNet.refine`; ValueError: no refiner.
+    most: appearances that are looked for in one call of `compare`, which holds memory for each; None: all there are.
     """
 
     engine: str
@@ -53,3 +54,4 @@ class Runner(NamedTuple):
     compare: Callable[[Sequence[Features], Bytes], Answer]
     look: Callable[[Levels, Sequence[int], Floats], Floats] = no_refiner
     refine: Callable[[Floats, Floats, Floats], Floats] = no_refiner
+    most: int | None = None

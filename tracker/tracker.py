@@ -39,8 +39,10 @@ class Policy(Protocol):
     def windows(self, frame: Image, target: Target, passes: int) -> list[CropWindow]:
         """Where to look for a target in this frame, for which it may cost so many passes of the network; mutates it."""
 
-    def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
-        """Decide from the views of each target in its windows where it is; mutates the targets."""
+    def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
+        """Decide from the views of each target in its windows where it is; mutates the targets, of which lost ones are
+        the last.
+        """
 
 
 class Tracker:
@@ -173,15 +175,13 @@ class Tracker:
             return []
         clock = self.engine.clock
         clock.restart()
-        fits = [_fit(target, frame) for target in targets]
-        shown = [target for target, fit in zip(targets, fits, strict=True) if fit]
-        found: list[Result] = []
-        if shown:
-            shares = zip(shown, self._shares(shown), strict=True)
-            asked = [(target.appearance, self.policy.windows(frame, target, passes)) for target, passes in shares]
-            found = self.policy.update(frame, shown, self.engine.look(frame, asked))
-        rest = iter(found)
-        results = [next(rest) if fit else _guess(target) for target, fit in zip(targets, fits, strict=True)]
+        fits = [k for k, target in enumerate(targets) if _fit(target, frame)]
+        fits.sort(key=lambda k: targets[k].state == "lost")  # what others claim is known before they are looked for
+        shown = [targets[k] for k in fits]
+        shares = zip(shown, self._shares(shown), strict=True)
+        asked = [(target.appearance, self.policy.windows(frame, target, passes)) for target, passes in shares]
+        found = dict(zip(fits, self.policy.update(frame, shown, self.engine.look(frame, asked)), strict=True))
+        results = [found[k] if k in found else _guess(target) for k, target in enumerate(targets)]
         clock.lap("post_ms")
         return [replace(result, box=_shown(result, frame), **clock.ms) for result in results]  # type: ignore[arg-type]
 

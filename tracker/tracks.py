@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,11 @@ class Copies:
 
     def __init__(self) -> None:
         self._made: list[tuple[Image, weakref.ref[Image]]] = []  # memory, and the copy that is in it
+
+    def for_first(self, frame: Image) -> Image:
+        """A copy of `frame` to begin with; targets that begin in one frame share it."""
+        latest = self._made[-1][1]() if self._made else None
+        return latest if latest is not None and np.array_equal(latest, frame) else self.of(frame)
 
     def of(self, frame: Image) -> Image:
         """A copy of `frame`; hold it, not a part of it."""
@@ -63,38 +68,37 @@ class TrackPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """What is known of a target from the frame in which its box was given; mutates it."""
         target.reference = self.judge.reference(frame, target.box, target.appearance)
-        target.kept = Kept(self.copies.of(frame), target.box, target.reference.look)
+        target.kept = Kept(self.copies.for_first(frame), target.box, target.reference.look)
         target.put(Track(target.box, target.reference.look, self.rules.strongest))
 
     def windows(self, frame: Image, target: Target, passes: int = LEAST) -> list[CropWindow]:
         """What to search in the next frame; mutates the target, see `Search.windows`."""
         return list(self.search.windows(frame, target, passes))
 
-    def update(self, frame: Image, targets: Sequence[Target], seen: Sequence[list[View]]) -> list[Result]:
-        """One frame of each target; mutates them. What one of them claims, no other does."""
-        followed = [k for k, target in enumerate(targets) if target.state != "lost"]
-        claims = self._claims([targets[k] for k in followed], [seen[k][0] for k in followed])
-        results = {}
-        for k, claim in zip(followed, claims, strict=True):
-            results[k] = self._follow(targets[k], frame, *claim)
-        claimed = [target.box for target in targets if target.state == "tracking"]
-        for k, target in enumerate(targets):
-            if k not in results:
-                results[k] = self._recover(target, seen[k], claimed)
-                claimed += [target.box] if target.state == "tracking" else []
-        found = [results[k] for k in range(len(targets))]
-        self._keep(frame, targets, found)
-        return found
+    def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
+        """One frame of each target, those that are lost last; mutates them. What one of them claims, no other does."""
+        views = iter(seen)
+        followed = [target for target in targets if target.state != "lost"]
+        options = [self._options(target, view) for target, (view,) in zip(followed, views, strict=False)]
+        claims = self._claims(followed, options)
+        results = [self._follow(target, frame, *claim) for target, claim in zip(followed, claims, strict=True)]
+        claimed = [target.box for target in followed if target.state == "tracking"]
+        for target, around in zip(targets[len(followed) :], views, strict=True):
+            results.append(self._recover(target, around, claimed))
+            claimed += [target.box] if target.state == "tracking" else []
+        self._keep(frame, targets, results)
+        return results
 
     # --- following
 
-    def _claims(self, targets: Sequence[Target], views: Sequence[View]) -> list[tuple[Found, float]]:
-        """What each target is found to be, and the probability that it is another target's.
+    def _claims(
+        self, targets: Sequence[Target], options: Sequence[list[tuple[float, Found]]]
+    ) -> list[tuple[Found, float]]:
+        """What each target is found to be, and the probability that it is another target's. options: see `_options`.
 
         The surest goes first; the others take what is left. Where that is nothing, the best is kept, and contested. Two
         that were in one place before may be so again: the boxes of both were drawn there.
         """
-        options = [self._options(target, view) for target, view in zip(targets, views, strict=True)]
         order = sorted(range(len(targets)), key=lambda k: -options[k][0][0])
         claims: dict[int, tuple[Found, float]] = {}
 

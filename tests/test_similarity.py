@@ -18,7 +18,9 @@ from tracker.network import CheckpointError, SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
     FARS,
+    SEQUENCES,
     SHIPPED,
+    WORDS,
     SecondBranch,
     Similarity,
     SimilarityConfig,
@@ -29,6 +31,7 @@ from tracker.similarity import (
     to_pixels,
 )
 from tracker.similarity.command import add_arguments, compare_command
+from tracker.similarity.letters import letters
 from tracker.similarity.network import SHARPNESS, DistanceReader, centre_mean, centre_surround, distance
 from tracker.similarity.strokes import strokes, thin
 from tracker.tracker import weight_names
@@ -43,6 +46,7 @@ KINDS = {
     "siamese exp of distance": replace(CONV, reader="manhattan", normalise=True, link="exp"),
     "pseudo-siamese": replace(CONV, pairing="pseudo-siamese"),
     "image against strokes": replace(CONV, pairing="pseudo-siamese", second=SecondBranch("lstm", (6, 5), 20)),
+    "image against word": replace(CONV, pairing="pseudo-siamese", second=SecondBranch("word-gru", (6, 5), 7)),
     "image against vector": replace(CONV, pairing="pseudo-siamese", second=SecondBranch("mlp", (9,), 12)),
     "two-channel": replace(CONV, pairing="two-channel"),
     "two-channel colour": replace(CONV, pairing="two-channel", channels=3),
@@ -76,8 +80,8 @@ def make(config, seed=0):
 def images(config, n, size=None, seed=1, second=False):
     config = config.side(second)
     size = size or config.size
-    if config.trunk in ("lstm", "gru"):
-        return torch.rand(n, size, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    if config.trunk in SEQUENCES:
+        return torch.rand(n, *config.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return torch.rand(n, config.channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -524,6 +528,8 @@ def test_images_in_and_probabilities_out(name):
     net.config = replace(net.config, threshold=0.1, calibration=Logistic((2.0,), -0.1))
     rng = np.random.default_rng(3)
     a, b = (rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(2))
+    read = net.config.side(True).trunk in WORDS
+    b = "boat" if read else b
     with torch.no_grad():
         score = net(to_input(a, net.config), to_input(b, net.config.side(True))).item()
     for engine in ("auto", "torch"):
@@ -532,12 +538,32 @@ def test_images_in_and_probabilities_out(name):
         assert similarity.same(a, b) == (similarity(a, b) >= net.similarity(0.1))
     gallery = similarity.gallery()
     for k in range(40):  # more than a chunk
-        gallery.add(b if k == 33 else rng.integers(0, 256, (40, 40), np.uint8), f"n{k}")
-    best = gallery.nearest(b, 3)
+        other = chr(97 + k % 26) * (1 + k // 26) if read else rng.integers(0, 256, (40, 40), np.uint8)
+        gallery.add(b if k == 33 else other, f"n{k}")
+    best = gallery.nearest(a if read else b, 3)
     assert len(gallery) == 40 and [m.probability for m in best] == sorted((m.probability for m in best), reverse=True)
     if net.config.pairing == "siamese" and net.config.reader in DISTANCES:
         assert best[0].name == "n33"
         assert [m.name for m in gallery.nearest_of([a, b], 50)[1]][:3] == [m.name for m in best]
+
+
+def test_words_are_read_letter_by_letter():
+    seen = letters("Bad", 5)
+    assert (
+        seen.shape == (5, 26) and seen.argmax(1)[:3].tolist() == [1, 0, 3] and seen.sum(1).tolist() == [1, 1, 1, 0, 0]
+    )
+    for word in ("", "toolong", "b d", "bäd"):
+        with pytest.raises(ValueError, match=f"1 to 5 letters from a to z, got '{word}'"):
+            letters(word, 5)
+    net = make(KINDS["image against word"])
+    bad, dab = (net.embed(to_input(word, net.config.side(True)), second=True) for word in ("bad", "dab"))
+    assert not torch.allclose(bad, dab)  # order matters
+    with pytest.raises(ValueError, match="trunk word-gru reads words"):
+        to_input(np.zeros((9, 9), np.uint8), net.config.side(True))
+    with pytest.raises(ValueError, match="trunk conv reads images"):
+        to_input("bad", net.config)
+    with pytest.raises(ValueError, match=r"words must be \(N, T, 26\)"):
+        net.embed(torch.zeros(1, 7, 3), second=True)
 
 
 def test_onnx_runtime_runs_what_it_can():

@@ -33,7 +33,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"cli"},
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use
-    "similarity": [{"strokes"}, {"network"}, {"likeness"}, {"command"}],
+    "similarity": [{"strokes", "letters"}, {"network"}, {"likeness"}, {"command"}],
     "footage": [
         {"containers", "files", "output", "pyav"},
         {"video"},

@@ -22,10 +22,19 @@ from tracker.config import ConfigError, load_yaml, to_dict
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, iou
 from tracker.network import CheckpointError, save_network
-from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity
+from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity, to_input
+from tracker.similarity.letters import letters as spelled
 from train.similarity import losses
 from train.similarity.__main__ import main
-from train.similarity.config import BatchConfig, DataConfig, LossConfig, OptimConfig, TrainConfig, ValidationConfig
+from train.similarity.config import (
+    BatchConfig,
+    DataConfig,
+    LayerwiseConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 from train.similarity.data import (
     DataError,
     ImageSet,
@@ -38,9 +47,11 @@ from train.similarity.data import (
     omniglot,
     omniglot_runs,
     read,
+    source_of,
     split,
     targets,
 )
+from train.similarity.data import words as made_up
 from train.similarity.evaluate import (
     PixelDistance,
     accuracy,
@@ -60,7 +71,7 @@ from train.similarity.evaluate import (
     score_pairs,
     verification,
 )
-from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser
+from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser, set_rates
 from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
 from train.similarity.widen import begin_from
 from train.store import StoreError, prepare
@@ -196,6 +207,34 @@ def test_optimisers_and_growing_margin():
     assert isinstance(sgd, torch.optim.SGD)
     assert sgd.param_groups[0]["momentum"] == 0.9
     assert [losses.growing(0.5, 2.0, p) for p in (0.0, 0.5, 1.0, 3.0)] == [0.5, 1.25, 2.0, 2.0]
+
+
+def test_layers_learn_at_their_own_rates():
+    torch.manual_seed(0)
+    net = SimilarityNet(KOCH).double()
+    own = LayerwiseConfig(
+        (1.0, 0.5, 0.2, 0.1, 0.0, 2.0), (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    )
+    optim = replace(CONFIG.optim, optimiser="sgd", lr=0.1, lr_end=0.01, momentum=0.5, layers=own)
+    optimiser = make_optimiser(net, optim)
+    assert set_rates(optimiser, optim, 0.5) == pytest.approx(0.1 * 10**-0.5)
+    for group, k in zip(optimiser.param_groups, np.repeat(range(6), 2), strict=True):
+        assert group["lr"] == pytest.approx(0.1 * 10**-0.5 * own.lr[k])
+        assert group["momentum"] == pytest.approx(0.5 + (own.momentum[k] - 0.5) / 2)
+        assert group["weight_decay"] == (own.l2[k] if group["params"][0].ndim > 1 else 0)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    losses.bce(net(*torch.rand(2, 3, 1, 81, 81, dtype=torch.float64)), torch.tensor([1.0, 0, 1])).mean().backward()
+    optimiser.step()
+    moved = {name: not torch.equal(p, before[name]) for name, p in net.named_parameters()}
+    assert [name for name, yes in moved.items() if not yes] == ["branches.0.neck.weight", "branches.0.neck.bias"]
+    for change, said in (
+        ({"layers": replace(own, lr=own.lr[:5], momentum=own.momentum[:5], l2=own.l2[:5])}, "has 6 .* got 5"),
+        ({"optimiser": "adam"}, "are for optimiser sgd"),
+        ({"layers": replace(own, l2=(0.1,))}, "a number for each layer"),
+        ({"layers": replace(own, momentum=(1.0,) * 6)}, r"momentum in \[0, 1\)"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            make_optimiser(net, replace(CONFIG, optim=replace(optim, **change)).optim)
 
 
 def test_koch_initialisation_is_that_of_the_paper():
@@ -485,6 +524,39 @@ def test_targets_are_cut_from_the_clips_of_a_store(store):
         targets(store.parent / "clips", data, CONV)
 
 
+def test_clips_of_one_source_are_one_group(store):
+    clips = store.parent / "clips"
+    for old, new in (("one", "camel"), ("two", "camel_2")):
+        (clips / old).rename(clips / new)
+    prepare([clips], store.parent / "siblings")
+    got = targets(store.parent / "siblings", replace(CONFIG.data, reader="store"), CONV)
+    assert len(got.names) == 4 and got.group_names == ("camel",)
+    assert [source_of(name) for name in ("car16_1", "car16_2", "S0310", "007", "bike")] == [
+        "car",
+        "car",
+        "S",
+        "007",
+        "bike",
+    ]
+
+
+def test_words_and_pictures_of_them():
+    got = made_up(2, 50)
+    assert len(set(got.names)) == len(got.names) == 50 and len(got.images) == 100
+    assert all(3 <= len(name) <= 7 for name in got.names)
+    assert made_up(2, 50).images[77].tobytes() == got.images[77].tobytes() != got.images[76].tobytes()
+    model = replace(CONV, pairing="pseudo-siamese", second=SecondBranch("word-gru", (4,), 7))
+    batch = make_batch(got, model, CONFIG.batch, 0, 0)
+    for label, seen in zip(batch["labels"].tolist(), batch["second"], strict=True):
+        np.testing.assert_array_equal(seen, spelled(got.names[label], 7))
+    first, second, _ = draw_pairs(got, 40, np.random.default_rng(0))
+    net = SimilarityNet(model).eval()
+    text = torch.stack([torch.from_numpy(spelled(got.names[got.labels[i]], 7)) for i in second])
+    pixels = torch.cat([to_input(got.image(i), model) for i in first])
+    with torch.inference_mode():
+        np.testing.assert_allclose(score_pairs(net, got, first, second), net(pixels, text), rtol=1e-3, atol=1e-5)
+
+
 def test_margins_are_there_for_shifts_and_are_cut_away(store):
     model = replace(CONV, channels=3)
     data = replace(CONFIG.data, reader="store", per_class=4)
@@ -747,6 +819,12 @@ KINDS = {  # model, loss, mining, steps
     "pseudo-siamese": (replace(CONV, pairing="pseudo-siamese"), "bce", "random", 90),
     "image against strokes": (
         replace(CONV, pairing="pseudo-siamese", reader="cosine", second=SecondBranch("gru", (24,), 24)),
+        "triplet",
+        "semi-hard",
+        90,
+    ),
+    "image against words": (
+        replace(CONV, pairing="pseudo-siamese", reader="cosine", second=SecondBranch("word-lstm", (16,), 1)),
         "triplet",
         "semi-hard",
         90,

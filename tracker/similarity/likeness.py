@@ -24,7 +24,7 @@ from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read
 from tracker.footage.video import SourceWarning
 from tracker.graphs import session
 from tracker.network import CheckpointError, write_whole
-from tracker.similarity.network import FARS, SEQUENCES, SimilarityNet, load_similarity, to_input
+from tracker.similarity.network import FARS, WORDS, SimilarityNet, load_similarity, to_input
 
 CHUNK = 32  # images embedded at once
 KEY = "siamtrack gallery"  # of the metadata of a saved gallery
@@ -44,7 +44,8 @@ class Similarity:
     net: any network of the family. threshold: probability from which they do; None: that of the weights. far: the
     threshold at which no more than this share of different pairs passes, one of `FARS`, in place of `threshold`.
     engine: "auto" takes ONNX Runtime where it is installed, else PyTorch. threads: of ONNX Runtime.
-    Images are paths, or (H, W) grey or (H, W, 3) BGR uint8; they are scaled to the network's size.
+    Images are paths, or (H, W) grey or (H, W, 3) BGR uint8; they are scaled to the network's size. Where the second
+    branch reads words, the second of a pair and what a gallery holds are words.
     Raises ValueError: no threshold, no such false accept rate, an engine that is not there.
     """
 
@@ -103,15 +104,19 @@ class Similarity:
     def _inputs(self, images: Iterable[str | Path | Image], second: bool) -> Iterator[Tensor]:
         side, chunk = self.net.config.side(second), []
         for image in images:
-            seen = read_image(image, least=2 * side.size) if isinstance(image, str | Path) else np.asarray(image)
-            if seen.dtype != np.uint8 or seen.ndim not in (2, 3) or 0 in seen.shape or seen.shape[2:] not in ((), (3,)):
-                raise ValueError(f"an image is (H, W) or (H, W, 3) uint8, got {seen.shape} {seen.dtype}")
-            chunk.append(to_input(seen, side))
+            chunk.append(to_input(str(image) if side.trunk in WORDS else self._read(image, side.size), side))
             if len(chunk) == CHUNK:
                 yield torch.cat(chunk)
                 chunk = []
         if chunk:
             yield torch.cat(chunk)
+
+    @staticmethod
+    def _read(image: str | Path | Image, size: int) -> Image:
+        seen = read_image(image, least=2 * size) if isinstance(image, str | Path) else np.asarray(image)
+        if seen.dtype != np.uint8 or seen.ndim not in (2, 3) or 0 in seen.shape or seen.shape[2:] not in ((), (3,)):
+            raise ValueError(f"an image is (H, W) or (H, W, 3) uint8, got {seen.shape} {seen.dtype}")
+        return seen
 
     def gallery(self, source: str | Path | None = None) -> Gallery:
         """References to find images among: those in a folder, a gallery that was saved to a file, or none yet.
@@ -143,7 +148,8 @@ class Gallery:
 
         name: of the image; that of an image in a file is its path. Raises SourceError; ValueError: no name, no image.
         """
-        if isinstance(source, str | Path) and not Path(source).is_file():
+        words = self.similarity.net.config.side(True).trunk in WORDS
+        if isinstance(source, str | Path) and not words and not Path(source).is_file():
             names, images = [], []
             for path, features in self._readable(image_files(source)):
                 names.append(str(path))
@@ -327,7 +333,6 @@ def _runner(net: SimilarityNet, second: bool, engine: str, threads: int) -> Call
 
         return by_torch
     side = net.config.side(second)
-    points = side.trunk in SEQUENCES
-    sample = torch.zeros(2, *((side.size, 3) if points else (side.channels, side.size, side.size)))
+    sample = torch.zeros(2, *side.shape)
     run = session(exported(["images"], Part(_Embed(net, second), (sample,), {"images": {0: "rows"}})), threads)
     return lambda images: torch.from_numpy(run.run(None, {"images": images.contiguous().numpy()})[0])

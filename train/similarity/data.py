@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import warnings
 import zipfile
 from collections import defaultdict
@@ -22,9 +23,12 @@ from tracker.extras import how_to_get
 from tracker.footage.files import SourceError, read_image
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, CropWindow, context_side, iou
-from tracker.similarity import SimilarityConfig, image_files
+from tracker.similarity import WORDS, SimilarityConfig, image_files
 from train.similarity.config import DataConfig
+from train.similarity.words import picture, vocabulary
 from train.store import Store
+
+VOCABULARY = 2000  # words of reader words
 
 
 class DataError(ValueError):
@@ -64,6 +68,10 @@ class ImageSet:
     def image(self, number: int) -> Image:
         """An image or background without its margin."""
         return trim(self.wide(number), self.margin)
+
+    def seen_by(self, side: SimilarityConfig, number: int) -> Image | str:
+        """What a branch reads of an image: the image without its margin, or the name of its class as a word."""
+        return self.names[self.labels[number]] if side.trunk in WORDS else self.image(number)
 
     def backgrounds(self, i: int) -> NDArray[np.int64]:
         """Numbers of the backgrounds of image i."""
@@ -170,10 +178,10 @@ def collect(items: Sequence[tuple[str, str, Image]]) -> ImageSet:
 
 def read(paths: Sequence[Path], cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
     """The images that cfg.reader finds at `paths`. Raises DataError, OSError; ImportError when an extra is missing."""
-    if cfg.reader in ("mnist", "digits"):
+    if cfg.reader in ("mnist", "digits", "words"):
         if paths:
             raise DataError(f"reader {cfg.reader} brings its own images; it takes no path, got {paths[0]}")
-        return digits(cfg.reader == "mnist", cfg.per_class)
+        return words(cfg.per_class) if cfg.reader == "words" else digits(cfg.reader == "mnist", cfg.per_class)
     if not paths:
         raise DataError(f"reader {cfg.reader} needs a path")
     if cfg.reader in ("omniglot", "omniglot-drawers"):
@@ -264,6 +272,12 @@ def digits(mnist: bool, per_class: int) -> ImageSet:
     )
 
 
+def words(per_class: int, count: int = VOCABULARY) -> ImageSet:
+    """Pictures of made-up words, always the same. A word is a class, and one group has them all."""
+    rng = np.random.default_rng(1)
+    return collect([("words", w, picture(w, rng)) for w in vocabulary(count, rng) for _ in range(per_class)])
+
+
 def folder(path: Path, per_class: int, size: int) -> ImageSet:
     """A folder of class folders. Each class is a group of its own; what cannot be read is left out, with a warning.
 
@@ -287,7 +301,7 @@ def folder(path: Path, per_class: int, size: int) -> ImageSet:
 
 
 def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
-    """Patches of the targets in a store: a target is a class, a clip (or a kind of object on photos) is a group.
+    """Patches of the targets in a store: a target is a class; a source of clips, or a kind of photos, a group.
 
     The boxes are put off by cfg.jitter, as those of a tracker are. A target on a photo is a class with one image.
     """
@@ -310,7 +324,7 @@ def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
         photo = len(track.images) < 2
         if photo and not cfg.photos:
             continue
-        group = track.label if photo else track.label.rsplit("/", 1)[0]
+        group = track.label if photo else source_of(track.label.rsplit("/", 1)[0])
         for i in _spread(range(len(track.images)), cfg.per_class):
             image = int(track.images[i])
             box = Box(*map(float, track.boxes[i]))
@@ -321,6 +335,11 @@ def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
         raise DataError(f"{path}: this store has no target that is seen twice in a video clip")
     found = collect(items)
     return dataclasses.replace(found, margin=(wide.size - model.size) // 2, beside=beside if cfg.backgrounds else ())
+
+
+def source_of(clip: str) -> str:
+    """What a clip was cut from, by its name: clips whose names differ in numbers only (camel, camel_2) are siblings."""
+    return re.sub(r"[\W_]*\d+", "", clip) or clip
 
 
 def jittered(box: Box, jitter: float, rng: np.random.Generator) -> Box:

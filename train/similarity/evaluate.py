@@ -155,8 +155,8 @@ def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[
 
 
 @torch.inference_mode()
-def embed_all(net: Net, images: Sequence[NDArray[np.uint8]], second: bool = False) -> Tensor:
-    """Features of images, each scaled to the network's size."""
+def embed_all(net: Net, images: Sequence[NDArray[np.uint8] | str], second: bool = False) -> Tensor:
+    """Features of images, each scaled to the network's size, or of words."""
     side = net.config.side(second)
     parts = []
     for low in range(0, len(images), CHUNK):
@@ -178,7 +178,8 @@ def score_pairs(net: Net, images: ImageSet, first: Index, second: Index) -> Scor
     sides = []
     for index, is_second in ((first, False), (second, True)):
         used, row = np.unique(index, return_inverse=True)
-        sides.append((embed_all(net, [images.image(i) for i in used.tolist()], is_second), row))
+        side = net.config.side(is_second)
+        sides.append((embed_all(net, [images.seen_by(side, i) for i in used.tolist()], is_second), row))
     (a, i), (b, j) = sides
     return join_all(net, a, b, i, j)
 
@@ -217,7 +218,8 @@ def k_shot(
     groups = [g for g in groups if len(g) >= ways] or [np.flatnonzero(able)]
     if len(groups[0]) < ways:
         raise ValueError(f"{ways} classes with more than {shots} images are needed; got {images}")
-    first, second = embed_all(net, images.images), embed_all(net, images.images, second=True)
+    sides = [[images.seen_by(net.config.side(s), i) for i in range(len(images.images))] for s in (False, True)]
+    first, second = embed_all(net, sides[0]), embed_all(net, sides[1], second=True)
     won: dict[str, list[bool]] = {"nearest": [], "mean": [], "attention": []}
     for _ in range(trials):
         chosen = rng.choice(groups[rng.integers(len(groups))], ways, replace=False)

@@ -24,7 +24,7 @@ from train.log import Log
 from train.logistic import fit
 from train.loop import prefetch
 from train.similarity import losses
-from train.similarity.config import OptimConfig, TrainConfig
+from train.similarity.config import LayerwiseConfig, OptimConfig, TrainConfig
 from train.similarity.data import ImageSet, fingerprint, seen_groups
 from train.similarity.evaluate import auc, best_threshold, draw_pairs, far_thresholds, one_shot, roc, score_pairs
 from train.similarity.sampling import make_batch, pairs, triplets
@@ -68,7 +68,11 @@ def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
     """Weights of convolutions and of fully-connected layers, each with its L2 term, and the rest.
 
     Each is two groups, with its factor on the learning rate: a mobilenet trunk, and what was not trained before.
+    With cfg.layers, each layer is a group, and its biases another: with its factor and the momentum that it ends with.
+    Raises ConfigError: cfg.layers are not as many as the layers of net.
     """
+    if cfg.layers:
+        return _layerwise(net, cfg, cfg.layers)
     layers = list(net.modules())
     l2 = {id(m.weight): cfg.conv_l2 for m in layers if isinstance(m, nn.Conv2d)}
     l2 |= {id(m.weight): cfg.dense_l2 for m in layers if isinstance(m, nn.Linear)}
@@ -84,6 +88,31 @@ def make_optimiser(net: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
     if cfg.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
     return torch.optim.Adam(groups, lr=cfg.lr)
+
+
+def _layerwise(net: nn.Module, cfg: OptimConfig, own: LayerwiseConfig) -> torch.optim.SGD:
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    if len(layers) != len(own.lr) or sum(len(list(m.parameters())) for m in layers) != len(list(net.parameters())):
+        raise ConfigError(
+            f"optim.layers: this network has {len(layers)} convolutions and fully-connected layers, got {len(own.lr)};"
+            " and it must consist of such layers"
+        )
+    groups = []
+    for layer, lr, momentum, l2 in zip(layers, own.lr, own.momentum, own.l2, strict=True):
+        for parameter, decay in ((layer.weight, l2), (layer.bias, 0.0)):
+            group = {"params": [parameter], "weight_decay": decay, "factor": lr, "last_momentum": momentum}
+            groups += [group] if parameter is not None else []
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, cfg: OptimConfig, progress: float) -> float:
+    """Set learning rates and momenta after a share `progress` in [0, 1] of the run; returns the learning rate."""
+    lr = cfg.lr * (cfg.lr_end / cfg.lr) ** progress
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["factor"]
+        if "last_momentum" in group:
+            group["momentum"] = losses.growing(cfg.momentum, group["last_momentum"], progress)
+    return lr
 
 
 def freeze(net: nn.Module, stages: int) -> None:
@@ -245,9 +274,7 @@ class Run:
                 if progress >= 1 or self.step == stop_at:
                     break
                 begin = time.perf_counter()
-                lr = optim.lr * (optim.lr_end / optim.lr) ** progress
-                for group in self.optimiser.param_groups:
-                    group["lr"] = lr * group["factor"]
+                lr = set_rates(self.optimiser, optim, progress)
                 torch.manual_seed(cfg.seed * 1_000_003 + self.step)  # dropout, the same in a resumed run
                 rng = np.random.default_rng((cfg.seed, self.step, 1))
                 self.net.train()

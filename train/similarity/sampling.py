@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracker.similarity import SimilarityConfig, to_input
+from tracker.similarity import WORDS, SimilarityConfig, to_input
 from train import augment
 from train.similarity.config import BatchConfig
 from train.similarity.data import DataError, ImageSet, trim
@@ -45,7 +45,8 @@ def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:
 
 def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed: int, step: int) -> dict[str, Tensor]:
     """Batch number `step` of a seed, always the same one: images (N, channels, size, size) in [0, 1], labels (N,);
-    second: the same images as the second branch wants them, where it is of another kind.
+    second: the same images (or the words that are their classes) as the second branch wants them, where it is of
+    another kind.
 
     The label of a background is -1. Raises DataError: fewer than two classes to draw.
     """
@@ -61,7 +62,9 @@ def make_batch(images: ImageSet, model: SimilarityConfig, cfg: BatchConfig, seed
     shown = [np.ascontiguousarray(np.flip(np.rot90(image, turns), axes)) for image in shown]
     batch = {"images": torch.cat([to_input(image, model, size) for image in shown]), "labels": torch.from_numpy(labels)}
     if model.second:
-        batch["second"] = torch.cat([to_input(image, model.side(True)) for image in shown])
+        side = model.side(True)
+        second = [images.seen_by(side, i) for i in index.tolist()] if side.trunk in WORDS else shown
+        batch["second"] = torch.cat([to_input(one, side) for one in second])
     return batch
 
 

@@ -221,6 +221,23 @@ def test_robot_prints_where_to_turn(clip: tuple[Path, Scene], run_script: Callab
     assert sum("turn" in line for line in lines) > LENGTH / 2
 
 
+def test_same_shows_two_images_with_the_answer(
+    clip: tuple[Path, Scene], tmp_path: Path, run_script: Callable[..., list[str]]
+) -> None:
+    (first, second, *_), other = clip[1], np.zeros((90, 60, 3), np.uint8)
+    for name, image in (("a.png", first), ("b.png", second), ("c.png", other)):
+        cv2.imwrite(str(tmp_path / name), image)
+    said = []
+    for name in ("b.png", "c.png"):
+        (line,) = run_script("same.py", tmp_path / "a.png", tmp_path / name, tmp_path / f"with-{name}")
+        match = re.match(rf"(same|different): {NUMBER} \({NUMBER} and more is the same\)$", line)
+        assert match and (float(match[2]) >= float(match[3])) == (match[1] == "same")
+        said.append(match[1])
+    assert said == ["same", "different"]
+    wide, narrow = (cv2.imread(str(tmp_path / f"with-{name}.png")) for name in "bc")
+    assert len(wide) == len(narrow) == 320 and wide.shape[1] > narrow.shape[1]
+
+
 def test_webcam_selects_follows_and_ends(clip: tuple[Path, Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     path, scene = clip
     shown: list[np.ndarray] = []

@@ -1,0 +1,39 @@
+"""Do two images show the same kind of thing? Both beside each other, with the answer on them.
+
+python same.py a.jpg b.jpg answer.png           without the last one, a window shows it
+python same.py a.jpg b.jpg answer.png mine      by weights of your own, or `drawings`, in place of `photos`
+"""
+
+import sys
+
+import cv2
+import numpy as np
+
+from siamtrack import Similarity
+from tracker.draw import Window, check_display, draw_lines
+from tracker.footage.files import read_image
+
+HEIGHT = 320  # px
+
+
+def main(first: str, second: str, out: str | None = None, weights: str = "photos") -> None:
+    similarity = Similarity.load(weights)
+    images = [read_image(path) for path in (first, second)]
+    probability = similarity(*images)
+    answer = f"{'same' if probability >= similarity.threshold else 'different'}: {probability:.2f}"
+    beside = [cv2.resize(image, (round(image.shape[1] * HEIGHT / len(image)), HEIGHT)) for image in images]
+    shown = draw_lines(np.hstack(beside), [answer])
+    print(f"{answer} ({similarity.threshold:.2f} and more is the same)")
+    if out:
+        cv2.imwrite(out, shown)
+    else:
+        check_display()
+        window = Window()
+        while window.show(shown, 100):  # until q, Esc or the window is closed
+            pass
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

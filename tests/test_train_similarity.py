@@ -428,6 +428,7 @@ def test_claims_of_identity():
     assert len(found.scores) == 2 * 5 * len(shades.names) and found.same.sum() * 2 == len(found.same)
     said = verification(found)
     assert said["equal_error_rate"] == 0 and said["tar_at_far"] == {"0.1": 1.0, "0.01": 1.0, "0.001": 1.0}
+    assert said["tar"] == [1.0] * 61
     rng = np.random.default_rng(1)
     noisy = found._replace(scores=rng.normal(0, 1, 80) + found.same)
     said = verification(noisy)
@@ -437,6 +438,7 @@ def test_claims_of_identity():
         (noisy.scores[noisy.same] > t).mean() for t in noisy.scores if (noisy.scores[~noisy.same] > t).mean() <= 0.1
     )
     assert said["tar_at_far"]["0.1"] == pytest.approx(best)
+    assert said["tar"][40] == pytest.approx(best) and said["tar"][-1] == 1 and said["tar"] == sorted(said["tar"])
     with pytest.raises(ValueError, match="enrolling 6 images needs a class with more"):
         claims(Oracle(), shades, 6, 1, rng)
 
@@ -1242,7 +1244,9 @@ def test_images_against_strokes_are_evaluated_and_claims_verified(tmp_path, arch
     assert main(["fit", *recipe, "--out", str(tmp_path / "run")]) == 0
     capsys.readouterr()
     words = f"--weights {tmp_path}/run/best.safetensors --pairs 8 --trials 2 --enrol 1 3 --shots 2 --ways 2".split()
+    words += ["--out", str(tmp_path / "figures")]
     assert main(["evaluate", *recipe, *words, "--runs", str(archives / "runs.zip")]) == 0
+    assert cv2.imread(str(tmp_path / "figures" / "claims.png")).std() > 5
     out = capsys.readouterr().out
     assert "published runs" in out and "EER of 3" in out and "TAR@1.0%, 3" in out and "2-shot attention" in out
     assert "pixels" not in out  # which strokes have none of

@@ -21,6 +21,7 @@ Scores = NDArray[np.float64]
 Index = NDArray[np.int64]
 CHUNK = 64  # images or pairs a pass
 LEAST_ALARMS = 5
+ROC_FARS = np.geomspace(0.001, 1, 61)  # of the ROC curve of claims
 
 
 class PixelDistance(nn.Module):
@@ -268,8 +269,8 @@ def claims(net: Net, images: ImageSet, enrol: int, rounds: int, rng: np.random.G
 
 
 def verification(found: Claims, drawn: int = 200) -> dict[str, Any]:
-    """Equal error rate with its 95 % interval (classes drawn anew), and the share of true claims accepted at each of
-    `FARS`.
+    """Equal error rate with its 95 % interval (classes drawn anew), the share of true claims accepted at each of
+    `FARS`, and at each of `ROC_FARS` for a curve.
     """
     curve = roc(found.scores, found.same)
     rng, rows = np.random.default_rng(0), [np.flatnonzero(found.claimed == c) for c in np.unique(found.claimed)]
@@ -278,8 +279,13 @@ def verification(found: Claims, drawn: int = 200) -> dict[str, Any]:
         some = np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])
         errors.append(equal_error_rate(roc(found.scores[some], found.same[some])))
     low, high = np.percentile(errors, (2.5, 97.5)).tolist()
-    accepted = {f"{far:g}": float(curve.tpr[np.searchsorted(curve.fpr, far, "right") - 1]) for far in FARS}
-    return {"equal_error_rate": equal_error_rate(curve), "equal_error_rate_95": [low, high], "tar_at_far": accepted}
+    of_far = [float(curve.tpr[np.searchsorted(curve.fpr, far, "right") - 1]) for far in (*FARS, *ROC_FARS)]
+    return {
+        "equal_error_rate": equal_error_rate(curve),
+        "equal_error_rate_95": [low, high],
+        "tar_at_far": {f"{far:g}": tar for far, tar in zip(FARS, of_far, strict=False)},
+        "tar": of_far[len(FARS) :],
+    }
 
 
 def one_shot_runs(net: Net, runs: Sequence[OneShotRun]) -> list[float]:
@@ -373,7 +379,7 @@ def need_matplotlib() -> Any:
 
 
 def draw_plots(found: dict[str, dict[str, Any]], kept: dict[str, PairScores], folder: Path) -> list[Path]:
-    """Write roc.png, scores.png and one-shot.png, each whole or not at all; returns what was written.
+    """Write roc.png, scores.png, one-shot.png and claims.png, each whole or not at all; returns what was written.
 
     found, kept: what `evaluate` returns, by name of the network.
     """
@@ -399,6 +405,15 @@ def draw_plots(found: dict[str, dict[str, Any]], kept: dict[str, PairScores], fo
         for name, values in found.items():
             axes.plot([int(n) for n in values["one_shot"]], list(values["one_shot"].values()), marker="o", label=name)
         axes.legend()
+    if any("verification" in f for f in found.values()):
+        figures["claims"] = figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.add_subplot(xlabel="false claims accepted", ylabel="true claims accepted", ylim=(0, 1.02))
+        for name, values in found.items():
+            for enrolled, one in values.get("verification", {}).items():
+                label = f"{name}, {enrolled} enrolled (EER {one['equal_error_rate']:.1%})"
+                axes.semilogx(ROC_FARS, one["tar"], label=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 

@@ -56,6 +56,7 @@ from train.similarity.evaluate import (
     PixelDistance,
     accuracy,
     auc,
+    auc_interval,
     best_threshold,
     claims,
     draw_pairs,
@@ -728,6 +729,16 @@ def test_curve_figures_agree_with_counting(rng):
     assert fpr_at_recall(curve) == pytest.approx((scores[~same] >= max(limits)).mean())
     best = best_threshold(scores, same)
     assert accuracy(scores, same, best) == pytest.approx(max(accuracy(scores, same, t) for t in [*scores, 99.0]))
+
+
+def test_the_interval_of_an_area_is_as_wide_as_groups_differ(rng):
+    same, owners = np.arange(600) % 2 == 0, np.arange(600) // 30
+    alike = rng.normal(0, 1, 600) + same
+    by_group = np.where(owners % 2, alike + 9 * same, alike)  # half of the groups are easy
+    (low, high), (least, most) = (auc_interval(scores, same, owners) for scores in (alike, by_group))
+    assert low < auc(roc(alike, same)) < high and least < auc(roc(by_group, same)) < most
+    assert 1.3 * (high - low) < most - least < 0.3
+    assert np.isnan(auc_interval(alike, same, np.zeros(600, int))).all()
 
 
 def test_curve_figures_by_hand():

@@ -74,6 +74,23 @@ def auc(curve: Roc) -> float:
     return float(np.sum(np.diff(curve.fpr) * (curve.tpr[1:] + curve.tpr[:-1]) / 2))
 
 
+def auc_interval(scores: Scores, same: NDArray[np.bool_], owners: Index, drawn: int = 500) -> tuple[float, float]:
+    """The 95 % interval of the area when owners (of each pair a group, say) are drawn anew, as many as there are.
+
+    A draw with one kind of pairs only is left out. owners: (N,). (nan, nan) where all have one owner.
+    """
+    rng, rows = np.random.default_rng(0), [np.flatnonzero(owners == o) for o in np.unique(owners)]
+    if len(rows) < 2:
+        return float("nan"), float("nan")
+    areas = []
+    for _ in range(drawn):
+        some = np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])
+        if same[some].any() and not same[some].all():
+            areas.append(auc(roc(scores[some], same[some])))
+    low, high = np.percentile(areas, (2.5, 97.5)).tolist()
+    return low, high
+
+
 def equal_error_rate(curve: Roc) -> float:
     """Where false alarms are as frequent as misses, on straight lines between the points."""
     gap = curve.fpr - (1 - curve.tpr)  # rises from -1 to 1
@@ -337,6 +354,9 @@ def evaluate(
         kept = PairScores(score_pairs(net, images, first, second), same)
         curve = roc(*kept)
         found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
+        of_class = images.labels[first]
+        owners = images.groups[of_class] if len(np.unique(images.groups)) > 1 else of_class
+        found["auc_95"] = list(auc_interval(*kept, owners))
         if images.beside:
             for name, some in kinds(images, first, second, same).items():
                 if some.any():
@@ -455,6 +475,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     """A line for each network: accuracy, AUC, equal error rate, FPR at 95 % recall, calibration error, one-shot
     accuracies, in %.
 
+    AUC from, AUC to: the 95 % interval of the AUC, groups (or classes, where there is one group) being drawn anew.
     from, to: the 95 % interval of the accuracy over published runs, the runs being drawn anew; of the equal error rate
     of claims with n enrolled images ("EER of n"), the classes being drawn anew; gain k: of attention over the mean of k
     references a class, the trials being drawn anew.
@@ -473,6 +494,8 @@ def _flat(values: dict[str, Any]) -> dict[str, float]:
     named = {"accuracy": "accuracy", "auc": "AUC", "equal_error_rate": "EER", "fpr_95": "FPR@95", "ece": "ECE"}
     named |= {"auc_background": "AUC background", "auc_group": "AUC group", "auc_other": "AUC other"}
     out = {label: values[key] for key, label in named.items() if key in values}
+    if "auc_95" in values:
+        out["AUC from"], out["AUC to"] = values["auc_95"]
     out |= {f"{n}-way": v for n, v in values.get("one_shot", {}).items()}
     for k, one in values.get("k_shot", {}).items():
         low, high = one["gain_95"]

@@ -71,7 +71,9 @@ class Log:
             return
         rows = self.rows()
         figure = Figure(figsize=(9, 6), layout="constrained")
-        for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
+        shown = {title: names for title, names in PLOTS.items() if any(r[name] for r in rows for name in names)}
+        for k, (title, names) in enumerate((shown or PLOTS).items()):  # not every kind of run has all
+            axes = figure.add_subplot(2, 2, k + 1)
             for name in names:
                 points = [(float(r["seconds"]) / 60, float(r[name])) for r in rows if r[name]]
                 if points:

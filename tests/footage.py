@@ -9,7 +9,7 @@ import numpy as np
 
 from tracker.config import load_yaml
 from tracker.footage.video import VideoWriter
-from train.config import TrainConfig
+from train.config import BoxLoss, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,5 +72,5 @@ def tiny(network="swift", **optim):
     plain: dict[str, float] = dict.fromkeys(names, 0.0)
     pairs = replace(cfg.pairs, mix={"clips": 1.0, "shapes": 1.0}, **plain)
     small = {"batch": 4, "micro_batch": 2, "steps": 4, "train": "all", "frozen_stages": 5 if network == "swift" else 0}
-    loss = replace(cfg.loss, refine=0.0)
+    loss = cfg.loss if network == "siamfc" else BoxLoss("bce", "giou", box=1.5, hard=0.5, swapped=0.5, refine=0.0)
     return replace(cfg, pairs=pairs, loss=loss, optim=replace(cfg.optim, **small | optim))

@@ -14,9 +14,11 @@ from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
 from tracker.network import SiameseNet
 from tracker.scene import Scene
-from train.loop import Run, make_batch
+from train.config import RefinerLoss
 from train.losses import generalised_iou
-from train.refine import MISSES, draw_misses, first_boxes, refine_loss
+from train.run import Run
+from train.tasks.refiner import MISSES, draw_misses, first_boxes, refine_loss
+from train.tasks.tracker import TrackerTask, make_batch
 
 SIZE = 209
 
@@ -175,8 +177,8 @@ def test_misses_are_as_wide_as_declared():
 
 
 def test_perfect_boxes_cost_less_and_absent_targets_teach_no_move(store):
-    run = Run(refining(), store, store.folder.parent / "perfect")
-    batch = make_batch(run.sampler, 0, 4)
+    run = Run(TrackerTask(refining(), store), store.folder.parent / "perfect")
+    batch = make_batch(run.task.sampler, 0, 4)
     net = run.net.eval()
     with torch.no_grad():
         template = net.embed(batch["exemplar"], batch["extent"])
@@ -192,23 +194,23 @@ def test_perfect_boxes_cost_less_and_absent_targets_teach_no_move(store):
 def refining(**optim):
     cfg = tiny("swift", **optim)
     alone = replace(cfg.optim, train="refiner")
-    return replace(cfg, loss=replace(cfg.loss, refine=1.0), pairs=replace(cfg.pairs, absent=0.0), optim=alone)
+    return replace(cfg, loss=RefinerLoss(1.0), pairs=replace(cfg.pairs, absent=0.0), optim=alone)
 
 
 def test_the_refiner_learns_and_nothing_else_does(store, tmp_path):
-    cfg = refining(lr=2e-3)
-    run = Run(cfg, store, tmp_path)
+    cfg = refining(lr=2e-3, warmup=0.0)
+    run = Run(TrackerTask(cfg, store), tmp_path)
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
-    batch = run.draw_batch(0)
-    losses = [run.train_step(batch, 2e-3)["loss"] for _ in range(30)]
+    batches = run.draw_step(0)
+    losses = [run.train_step(batches, 0.0)["loss"] for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
     changed = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(k.startswith("refiner.") for k in changed)
 
 
 def test_the_features_learn_nothing_from_the_refiner(store, tmp_path):
-    run = Run(tiny("swift"), store, tmp_path)
-    net, batch = run.net.requires_grad_(True), run.draw_batch(0)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
+    net, batch = run.net.requires_grad_(True), run.draw_step(0)[0]
     torch.nn.init.normal_(net.refiner.out[-1].weight, std=0.1)  # zeros would let no gradient through
     template = net.embed(batch["exemplar"], batch["extent"])
     loss, _ = refine_loss(net, template, net(template, batch["search"]), batch["box"], batch["misses"])
@@ -218,10 +220,10 @@ def test_the_features_learn_nothing_from_the_refiner(store, tmp_path):
 
 
 def test_without_a_loss_the_refiner_stays_as_it_came(store, tmp_path):
-    run = Run(tiny("swift"), store, tmp_path)
-    assert run.cfg.loss.refine == 0
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
+    assert run.task.cfg.loss.refine == 0
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
-    run.train_step(run.draw_batch(0), 1e-3)
+    run.train_step(run.draw_step(0), 0.0)
     changed = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and not any(k.startswith("refiner.") for k in changed)
 
@@ -231,8 +233,10 @@ def test_a_refiner_cannot_be_trained_where_there_is_none():
         tiny("siamfc", train="refiner")
     with pytest.raises(ConfigError, match="of swift-nano train all or head; got 'refiner'"):
         tiny("swift-nano", train="refiner")
-    with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
+    with pytest.raises(ConfigError, match=r"swift with optim\.train refiner takes the keys refine"):
         tiny("swift", train="refiner")
+    with pytest.raises(ConfigError, match=r"loss\.refine above 0"):
+        replace(refining(), loss=RefinerLoss(0.0))
 
 
 def test_the_shipped_refiner_mends_a_box():

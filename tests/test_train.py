@@ -26,10 +26,11 @@ from tracker.network import load_network
 from train import augment
 from train.__main__ import main
 from train.labels import ellipse_labels, radius_labels
-from train.loop import Run, learning_rate
 from train.losses import balanced_logistic, box_loss, masked_bce
 from train.pairs import PairSampler, Place, _part
+from train.run import Run, Validation
 from train.store import Store, StoreError, prepare
+from train.tasks.tracker import TrackerTask, learning_rate
 from train.tune import weight_file
 
 # --- store
@@ -420,16 +421,22 @@ def test_learning_rates():
 def test_a_resumed_run_equals_an_uninterrupted_one(store, tmp_path, monkeypatch, network):
     """To the last bit: the losses of every step, the weights, their averages, the optimiser and the log."""
     cfg, losses = tiny(network), []
-    cfg = replace(cfg, loss=replace(cfg.loss, refine=1.0 if network == "swift" else 0.0))
+    if network == "swift":
+        cfg = replace(cfg, loss=replace(cfg.loss, refine=1.0))
     one_step = Run.train_step
-    monkeypatch.setattr(Run, "train_step", lambda run, *args: losses.append(one_step(run, *args)))
-    whole = Run(cfg, store, tmp_path / "whole")
+
+    def noted(run, *args):
+        losses.append(one_step(run, *args))
+        return losses[-1]
+
+    monkeypatch.setattr(Run, "train_step", noted)
+    whole = Run(TrackerTask(cfg, store), tmp_path / "whole")
     whole.train()
     expected, losses[:] = losses[:], []
-    first = Run(cfg, store, tmp_path / "parts")
+    first = Run(TrackerTask(cfg, store), tmp_path / "parts")
     first.train(stop_at=2)
     assert first.step == 2
-    second = Run(cfg, store, tmp_path / "parts")
+    second = Run(TrackerTask(cfg, store), tmp_path / "parts")
     assert second.step == 2
     second.train()
     assert whole.step == second.step == 4
@@ -448,45 +455,45 @@ def test_bf16_trains_close_to_fp32(store, tmp_path):
     """The first loss differs by rounding only, the weights stay fp32, and the loss of one batch falls."""
     cfg = tiny("swift", lr=1e-3, warmup=0.0)
     start = weight_file("swift")
-    full, half = (Run(replace(cfg, precision=p), store, tmp_path / p, start) for p in ("fp32", "bf16"))
-    batch = full.draw_batch(0)
-    first = [run.train_step(batch, 1e-3)["loss"] for run in (full, half)]
+    full, half = (Run(TrackerTask(replace(cfg, precision=p), store, start), tmp_path / p) for p in ("fp32", "bf16"))
+    batches = full.draw_step(0)
+    first = [run.train_step(batches, 0.0)["loss"] for run in (full, half)]
     assert first[0] != first[1] == pytest.approx(first[0], rel=0.03)
-    later = [half.train_step(batch, 1e-3)["loss"] for _ in range(4)]  # slow where the CPU knows no bf16
+    later = [half.train_step(batches, 0.0)["loss"] for _ in range(4)]  # slow where the CPU knows no bf16
     assert later[-1] < 0.9 * first[1]
     assert {p.dtype for p in half.net.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("score", "overlap"), [("bce", "giou"), ("focal", "diou")])
 def test_every_loss_falls_on_one_batch(store, tmp_path, score, overlap):
-    cfg = tiny("swift", warmup=0.0)
+    cfg = tiny("swift", lr=3e-4, warmup=0.0)
     cfg = replace(cfg, loss=replace(cfg.loss, score=score, overlap=overlap))
-    run = Run(cfg, store, tmp_path, start_from=weight_file("swift"))
-    batch = run.draw_batch(0)
-    losses = [run.train_step(batch, 3e-4) for _ in range(9)]
+    run = Run(TrackerTask(cfg, store, weight_file("swift")), tmp_path)
+    batches = run.draw_step(0)
+    losses = [run.train_step(batches, 0.0) for _ in range(9)]
     assert losses[-1]["score"] < 0.8 * losses[0]["score"] and losses[-1]["box"] < 0.9 * losses[0]["box"]
 
 
 def test_frozen_batch_norm_keeps_its_statistics(store, tmp_path):
-    run = Run(tiny("swift", frozen_norm=True), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift", frozen_norm=True), store), tmp_path)
     before = {k: v.clone() for k, v in run.net.state_dict().items() if "running" in k}
     run.train(stop_at=1)
     assert before and all(torch.equal(v, run.net.state_dict()[k]) for k, v in before.items())
 
 
 def test_frozen_stages_keep_their_weights(store, tmp_path):
-    run = Run(tiny("swift"), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     before = {k: v.clone() for k, v in run.net.backbone.features.state_dict().items()}
     run.train(stop_at=1)
     after = run.net.backbone.features.state_dict()
     moved = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
-    frozen = {str(i) for i in range(run.cfg.optim.frozen_stages)}
+    frozen = {str(i) for i in range(run.task.cfg.optim.frozen_stages)}
     assert not moved & frozen and moved == {str(i) for i in range(FBNet.COUNT)} - frozen
 
 
 @pytest.mark.parametrize("network", ["swift", "swift-nano"])
 def test_the_head_learns_and_the_trunk_does_not(store, tmp_path, network):
-    run = Run(tiny(network, train="head"), store, tmp_path)
+    run = Run(TrackerTask(tiny(network, train="head"), store), tmp_path)
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
     run.train(stop_at=2)
     moved = {k.split(".")[0] for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
@@ -495,11 +502,11 @@ def test_the_head_learns_and_the_trunk_does_not(store, tmp_path, network):
 
 def test_the_best_weights_are_kept_by_validation(store, tmp_path):
     scores = iter([0.5, 0.3])
-    run = Run(tiny("swift"), store, tmp_path)
-    assert run.train(validate=lambda net: next(scores), validate_minutes=1e9) == 0.5
+    validation = Validation(lambda net: next(scores))
+    assert Run(TrackerTask(tiny("swift"), store, validation=validation), tmp_path).train() == 0.5
     best = (tmp_path / "best.safetensors").read_bytes()
-    run = Run(replace(run.cfg, optim=replace(run.cfg.optim, steps=5)), store, tmp_path)
-    assert run.train(validate=lambda net: next(scores), validate_minutes=1e9) == 0.5
+    assert Run(TrackerTask(tiny("swift"), store, validation=validation), tmp_path).train() == 0.5  # done
+    assert Run(TrackerTask(tiny("swift", steps=5), store, validation=validation), tmp_path).train() == 0.5
     assert (tmp_path / "best.safetensors").read_bytes() == best
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [r["validation"] for r in rows if r["validation"]] == ["0.5", "0.3"]

@@ -17,16 +17,18 @@ from tracker.config import ConfigError, from_dict, to_dict
 from tracker.network import CheckpointError, load_network
 from train.__main__ import main
 from train.config import TrainConfig
-from train.loop import Run
+from train.run import Run
+from train.tasks.tracker import TrackerTask
 
 # The kernel kills the process in the middle of a write: the file grows over the limit, and SIGXFSZ is not caught.
 KILLED = """
 import resource, signal, sys
 from pathlib import Path
 from footage import tiny
-from train.loop import Run
+from train.run import Run
 from train.store import Store
-run = Run(tiny("swift"), Store(sys.argv[1]), Path(sys.argv[2]))
+from train.tasks.tracker import TrackerTask
+run = Run(TrackerTask(tiny("swift"), Store(sys.argv[1])), Path(sys.argv[2]))
 run.train(stop_at=2)
 print("saved", flush=True)
 run.step = 3
@@ -41,12 +43,12 @@ def test_a_kill_in_the_middle_of_a_checkpoint_costs_what_came_after_the_last_goo
     done = subprocess.run(command, cwd=ROOT / "tests", env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGXFSZ and "saved" in done.stdout, done.stderr
     assert (tmp_path / "last.pt.partial").stat().st_size == 2_000_000
-    run = Run(tiny("swift"), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     assert run.step == 2
-    assert load_network(tmp_path / "last.safetensors").config == run.cfg.model
+    assert load_network(tmp_path / "last.safetensors").config == run.task.cfg.model
     run.train()
     assert run.step == 4 and not list(tmp_path.glob("*.partial"))
-    whole = Run(tiny("swift"), store, tmp_path / "whole")  # nobody kills it
+    whole = Run(TrackerTask(tiny("swift"), store), tmp_path / "whole")  # nobody kills it
     whole.train()
     assert all(torch.equal(value, whole.ema[name]) for name, value in run.ema.items())
 
@@ -66,7 +68,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_that_loads(store, tmp_path):
             process.wait(0.3 + 0.21 * round_)
         process.kill()
         process.wait(10)
-        assert Run(tiny("swift"), store, tmp_path).step >= 2
+        assert Run(TrackerTask(tiny("swift"), store), tmp_path).step >= 2
         assert load_network(tmp_path / "last.safetensors").config == tiny("swift").model
 
 
@@ -76,7 +78,7 @@ def environment():
 
 def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(store, tmp_path):
     """The limit on the size of a file fails a write as a full disk does."""
-    run = Run(tiny("swift"), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     run.train(stop_at=1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix in (".pt", ".safetensors")}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -88,41 +90,41 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(store, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name in before} == before
     assert not list(tmp_path.glob("*.partial"))
-    assert Run(tiny("swift"), store, tmp_path).step == 1
+    assert Run(TrackerTask(tiny("swift"), store), tmp_path).step == 1
     run.save()  # there is room again
-    assert Run(tiny("swift"), store, tmp_path).step == 4
+    assert Run(TrackerTask(tiny("swift"), store), tmp_path).step == 4
 
 
 def test_a_loss_that_is_not_finite_keeps_the_checkpoint(store, tmp_path):
-    run = Run(tiny("swift"), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     run.train(stop_at=1)
     with torch.no_grad():
         run.net.head.score.read[-1].weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"not finite at step 1; try a smaller optim\.lr"):
         run.train()
-    again = Run(tiny("swift"), store, tmp_path)
+    again = Run(TrackerTask(tiny("swift"), store), tmp_path)
     assert again.step == 1 and all(v.isfinite().all() for v in again.net.state_dict().values())
 
 
 def test_a_damaged_checkpoint_is_named(store, tmp_path):
-    Run(tiny("swift"), store, tmp_path).train(stop_at=1)
+    Run(TrackerTask(tiny("swift"), store), tmp_path).train(stop_at=1)
     data = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match=r"last\.pt is damaged .*take it away"):
-        Run(tiny("swift"), store, tmp_path)
+        Run(TrackerTask(tiny("swift"), store), tmp_path)
 
 
 def test_a_run_of_another_config_is_not_taken_up(store, tmp_path):
-    Run(tiny("swift"), store, tmp_path).train(stop_at=1)
+    Run(TrackerTask(tiny("swift"), store), tmp_path).train(stop_at=1)
     with pytest.raises(ConfigError, match="holds a run of another config"):
-        Run(tiny("siamfc"), store, tmp_path)
+        Run(TrackerTask(tiny("siamfc"), store), tmp_path)
 
 
 def test_rows_of_a_killed_run_are_dropped_from_the_log(store, tmp_path):
-    Run(tiny("swift"), store, tmp_path).train(stop_at=2)
+    Run(TrackerTask(tiny("swift"), store), tmp_path).train(stop_at=2)
     with open(tmp_path / "log.csv", "a") as file:
         file.write("9,1.0,0.1,0.5,,,,,\n12,3.0,0.")  # steps after the checkpoint, and a row cut off
-    Run(tiny("swift"), store, tmp_path)
+    Run(TrackerTask(tiny("swift"), store), tmp_path)
     assert [row["step"] for row in csv.DictReader((tmp_path / "log.csv").open())] == ["2"]
 
 

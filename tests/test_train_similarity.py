@@ -24,6 +24,7 @@ from tracker.geometry import Box, iou
 from tracker.network import CheckpointError, save_network
 from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity, to_input
 from tracker.similarity.letters import letters as spelled
+from train.run import Run
 from train.similarity import losses
 from train.similarity.__main__ import main
 from train.similarity.config import (
@@ -72,10 +73,10 @@ from train.similarity.evaluate import (
     score_pairs,
     verification,
 )
-from train.similarity.loop import Run, batch_loss, init_he, init_koch, make_optimiser, set_rates
 from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
 from train.similarity.widen import begin_from
 from train.store import StoreError, prepare
+from train.tasks.similarity import SimilarityTask, batch_loss, init_he, init_koch, make_optimiser, set_rates
 
 ROOT = Path(__file__).parents[1]
 CONV = SimilarityConfig("siamese", "conv", (8, 16), False, (), 24, 1, True, 16, False, "network")
@@ -881,21 +882,22 @@ def area(net, images):
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_learns_to_tell_letters_apart(name, letters, tmp_path):
     cfg = config_of(name)
-    run = Run(cfg, letters, None, tmp_path)
-    before = area(run.net.eval(), glyphs("ACELOXTZ", 8, seed=9))
+    run = Run(SimilarityTask(cfg, letters, None), tmp_path)
+    before = area(run.averaged(), glyphs("ACELOXTZ", 8, seed=9))
     run.train()
-    after = area(run.net.eval(), glyphs("ACELOXTZ", 8, seed=9))
+    after = area(run.averaged(), glyphs("ACELOXTZ", 8, seed=9))
     assert after > 0.88
     assert 1 - after < (1 - before) / 2
 
 
 @pytest.mark.parametrize("name", ["triplet", "siamese"])
 def test_what_people_see_is_calibrated(name, letters, tmp_path):
-    run = Run(config_of(name), letters, glyphs("BDHKNSUV", 12, seed=4), tmp_path)  # letters never trained on
+    unseen = glyphs("BDHKNSUV", 12, seed=4)  # letters never trained on
+    run = Run(SimilarityTask(config_of(name), letters, unseen), tmp_path)
     run.train()
     others, rng = glyphs("FGIJMPRW", 12, seed=5), np.random.default_rng(6)
     first, second, same = draw_pairs(others, 600, rng)
-    scores = score_pairs(run.net.eval(), others, first, second)
+    scores = score_pairs(run.averaged(), others, first, second)
     error = calibration_error(run.net.similarity(scores), same)
     run.net.config = replace(run.net.config, calibration=None)
     assert error < 0.12 and error < calibration_error(run.net.similarity(scores), same) / 1.5
@@ -907,9 +909,9 @@ def test_koch_network_learns(tmp_path):
     batch = replace(CONFIG.batch, classes=3, per_class=3, sizes=(65,))
     optim = replace(CONFIG.optim, steps=30, lr=1e-3)
     cfg = replace(CONFIG, model=model, batch=batch, loss=replace(CONFIG.loss, mining="all"), optim=optim)
-    run = Run(cfg, images, None, tmp_path)
+    run = Run(SimilarityTask(cfg, images, None), tmp_path)
     run.train()
-    assert area(run.net.eval(), glyphs("AOX", 8, size=65, seed=9)) > 0.9
+    assert area(run.averaged(), glyphs("AOX", 8, size=65, seed=9)) > 0.9
 
 
 def test_embedding_networks_see_each_image_of_a_batch_once(letters):
@@ -947,7 +949,7 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
         loss=LossConfig("n-way", 1.0, 1.0, "all"),
         optim=replace(CONFIG.optim, frozen_stages=10, trunk_lr=0.1),
     )
-    run = Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt")
+    run = Run(SimilarityTask(cfg, letters, None, trunk=tmp_path / "imagenet.pt"), tmp_path / "run")
     assert {g["factor"] for g in run.optimiser.param_groups} == {0.1, 1.0}
     begun = [m.weight.detach().clone() for m in run.net.modules() if isinstance(m, torch.nn.Conv2d)]
     for weight, wanted in zip(begun, [state[f"{i}.0.weight"] for i in range(len(convs))], strict=True):
@@ -962,7 +964,7 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
     after = [m.weight for m in run.net.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [torch.equal(a, b) for a, b in zip(after, begun, strict=True)] == [i < kept for i in range(len(convs))]
     whole = replace(cfg, optim=replace(cfg.optim, steps=0))  # nothing is trained
-    run = Run(whole, letters, letters, tmp_path / "as it is", trunk=tmp_path / "imagenet.pt")
+    run = Run(SimilarityTask(whole, letters, letters, trunk=tmp_path / "imagenet.pt"), tmp_path / "as it is")
     assert run.train() > 0 and run.step == 0
     as_it_is = load_similarity(tmp_path / "as it is" / "best.safetensors")
     assert as_it_is.config.threshold is not None
@@ -971,7 +973,7 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
     ):
         torch.testing.assert_close(weight, wanted, rtol=1e-3, atol=1e-3)
     (tmp_path / "imagenet.pt").unlink()  # not needed again
-    assert Run(cfg, letters, None, tmp_path / "run", trunk=tmp_path / "imagenet.pt").step == 2
+    assert Run(SimilarityTask(cfg, letters, None, trunk=tmp_path / "imagenet.pt"), tmp_path / "run").step == 2
     torch.save(state, tmp_path / "imagenet.pt")
     with pytest.raises(ConfigError, match=r"frozen_stages must be in \[0, 14\]"):
         replace(cfg, optim=replace(cfg.optim, frozen_stages=15))
@@ -979,28 +981,32 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
         broken = tmp_path / "broken.pt"
         broken.write_bytes(content) if content else broken.unlink()
         with pytest.raises((CheckpointError, FileNotFoundError), match=said):
-            Run(cfg, letters, None, tmp_path / "third", trunk=broken)
+            Run(SimilarityTask(cfg, letters, None, trunk=broken), tmp_path / "third")
     with pytest.raises(ConfigError, match="only a mobilenet trunk"):
-        Run(CONFIG, letters, None, tmp_path / "other", trunk=tmp_path / "imagenet.pt")
+        Run(SimilarityTask(CONFIG, letters, None, trunk=tmp_path / "imagenet.pt"), tmp_path / "other")
 
 
 def test_a_resumed_run_does_not_ask_again_for_what_it_began_with(letters, tmp_path):
     save_network(SimilarityNet(CONV), tmp_path / "given.safetensors")
-    Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors").train(stop_at=2)
+
+    def run():
+        return Run(SimilarityTask(CONFIG, letters, None, tmp_path / "given.safetensors"), tmp_path / "run")
+
+    run().train(stop_at=2)
     (tmp_path / "given.safetensors").unlink()
-    assert Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors").step == 2
+    assert run().step == 2
 
 
 @pytest.mark.parametrize("name", ["mlp", "distance to odds"])
 def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     cfg = config_of(name)
     cfg = replace(cfg, optim=replace(cfg.optim, steps=8), validation=replace(cfg.validation, every=4, pairs=40))
-    whole = Run(cfg, letters, letters, tmp_path / "whole")
+    whole = Run(SimilarityTask(cfg, letters, letters), tmp_path / "whole")
     whole.train()
-    Run(cfg, letters, letters, tmp_path / "parts").train(stop_at=5)
+    Run(SimilarityTask(cfg, letters, letters), tmp_path / "parts").train(stop_at=5)
     with open(tmp_path / "parts" / "log.csv", "a") as file:
         file.write("7,1.0,0.1,0.5,,,,,\n")  # was logged, but killed before the next checkpoint
-    rest = Run(cfg, letters, letters, tmp_path / "parts")
+    rest = Run(SimilarityTask(cfg, letters, letters), tmp_path / "parts")
     assert rest.step == 5
     assert rest.best > 0 and rest.net.config.calibration is not None
     rest.train()
@@ -1010,26 +1016,54 @@ def test_a_resumed_run_is_the_run(name, letters, tmp_path):
     assert rest.net.config.threshold is not None
     assert cv2.imread(str(tmp_path / "parts" / "curves.png")).std() > 5
     for name in ("whole", "parts"):
-        assert [row["step"] for row in csv.DictReader((tmp_path / name / "log.csv").open())] == ["4", "8"]
+        rows = list(csv.DictReader((tmp_path / name / "log.csv").open()))
+        assert [row["step"] for row in rows if row["validation"]] == ["4", "8"]
     with pytest.raises(ConfigError, match="another config"):
-        Run(replace(cfg, seed=9), letters, letters, tmp_path / "parts")
+        Run(SimilarityTask(replace(cfg, seed=9), letters, letters), tmp_path / "parts")
+
+
+def test_bf16_trains_close_to_fp32(letters, tmp_path):
+    tasks = [SimilarityTask(replace(CONFIG, precision=p), letters, None) for p in (None, "bf16")]
+    full, half = (Run(task, tmp_path / str(task.cfg.precision)) for task in tasks)
+    batches = full.draw_step(0)
+    first = [run.train_step(batches, 0.0)["loss"] for run in (full, half)]
+    assert first[0] != first[1] == pytest.approx(first[0], rel=0.05)
+    later = [half.train_step(batches, 0.0)["loss"] for _ in range(9)]
+    assert later[-1] < 0.8 * first[1]
+    assert {p.dtype for p in half.net.parameters()} == {torch.float32}
+
+
+def test_a_step_takes_the_mean_gradient_of_its_micro_batches(letters, tmp_path):
+    optim = replace(CONFIG.optim, optimiser="sgd", momentum=0.0, conv_l2=0.0, dense_l2=0.0, clip=1e9)
+    cfg = replace(
+        CONFIG, model=replace(CONV, trunk="mlp", widths=(8,)), loss=LossConfig("bce", 1.0, 1.0, "all"), optim=optim
+    )
+    moved = []
+    for batches in ([0], [1], [0, 1]):
+        run = Run(
+            SimilarityTask(replace(cfg, optim=replace(optim, micro_batches=len(batches))), letters, None), tmp_path
+        )
+        before = torch.cat([p.detach().flatten().clone() for p in run.net.parameters()])
+        run.train_step([run.task.draw(number) for number in batches], 0.0)
+        moved.append(torch.cat([p.detach().flatten() for p in run.net.parameters()]) - before)
+    torch.testing.assert_close(moved[2], (moved[0] + moved[1]) / 2, rtol=1e-3, atol=1e-7)
 
 
 def test_a_run_may_be_as_long_as_told(letters, tmp_path):
     cfg = replace(CONFIG, optim=replace(CONFIG.optim, lr=4e-3, lr_end=1e-3, steps=100_000))
-    run = Run(cfg, letters, letters, tmp_path)
+    run = Run(SimilarityTask(cfg, letters, letters), tmp_path)
     run.train(minutes=0.01)
     assert 0.6 <= run.seconds < 60
     assert 0 < run.step < 100_000
     assert run.optimiser.param_groups[0]["lr"] < 3e-3  # the schedule follows the clock
     assert run.best > 0  # the end is validated
     steps = run.step
-    assert Run(cfg, letters, letters, tmp_path).train(minutes=0.01) == run.best
+    assert Run(SimilarityTask(cfg, letters, letters), tmp_path).train(minutes=0.01) == run.best
     assert run.step == steps
 
 
 def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
-    run = Run(replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000)), letters, None, tmp_path)
+    run = Run(SimilarityTask(replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000)), letters, None), tmp_path)
 
     def stop():
         while run.step < 2:
@@ -1039,43 +1073,42 @@ def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
     threading.Thread(target=stop).start()
     run.train()
     assert 2 <= run.step < 100_000
-    again = Run(run.cfg, letters, None, tmp_path)
+    again = Run(SimilarityTask(run.task.cfg, letters, None), tmp_path)
     assert again.step == run.step
     assert load_similarity(tmp_path / "last.safetensors").config.threshold is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_damaged_checkpoint_is_named(letters, tmp_path):
-    Run(CONFIG, letters, None, tmp_path).train(stop_at=1)
+    Run(SimilarityTask(CONFIG, letters, None), tmp_path).train(stop_at=1)
     data = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match=r"last\.pt is damaged .*take it away"):
-        Run(CONFIG, letters, None, tmp_path)
+        Run(SimilarityTask(CONFIG, letters, None), tmp_path)
     torch.save({"step": 1}, tmp_path / "last.pt")
     with pytest.raises(ConfigError, match="another config"):
-        Run(CONFIG, letters, None, tmp_path)
+        Run(SimilarityTask(CONFIG, letters, None), tmp_path)
 
 
-def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(letters, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(letters, tmp_path, capsys):
     """The limit on the size of a file fails a write as a full disk does."""
-    monkeypatch.setattr("train.similarity.loop.SAVE_SECONDS", 0.0)
-    run = Run(CONFIG, letters, None, tmp_path)
+    run = Run(SimilarityTask(CONFIG, letters, None), tmp_path)
     run.train(stop_at=1)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix != ".csv"}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["last.pt"]) // 2, limits[1]))
     try:
         with pytest.raises(CheckpointError, match=r"step 4 was not saved \(File too large\); the checkpoint before"):
-            run.train(stop_at=4)
+            run.train(save_minutes=0, stop_at=4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = capsys.readouterr().out
     for step in (2, 3, 4):  # the tries on the way only warn
         assert f"step {step} was not saved (File too large); the checkpoint before it stays; training" in said
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-    assert Run(CONFIG, letters, None, tmp_path).step == 1
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix != ".csv"} == before
+    assert Run(SimilarityTask(CONFIG, letters, None), tmp_path).step == 1
     run.save()  # there is room again
-    assert Run(CONFIG, letters, None, tmp_path).step == 4
+    assert Run(SimilarityTask(CONFIG, letters, None), tmp_path).step == 4
 
 
 KOCH = SimilarityConfig("siamese", "koch", (4, 4, 8, 8), False, (), 81, 1, True, 12, False, "logistic")
@@ -1116,7 +1149,7 @@ def test_a_network_that_cannot_be_widened_is_refused(model, message, tmp_path):
 
 def test_networks_of_other_kinds_begin_as_copies_but_are_not_widened(letters, tmp_path):
     save_network(SimilarityNet(CONV), tmp_path / "given.safetensors", half=False)
-    run = Run(CONFIG, letters, None, tmp_path / "run", tmp_path / "given.safetensors")
+    run = Run(SimilarityTask(CONFIG, letters, None, tmp_path / "given.safetensors"), tmp_path / "run")
     for key, value in load_similarity(tmp_path / "given.safetensors").state_dict().items():
         assert torch.equal(run.net.state_dict()[key], value), key
     with pytest.raises(ConfigError, match="only a koch network with a logistic reader is widened"):
@@ -1124,13 +1157,13 @@ def test_networks_of_other_kinds_begin_as_copies_but_are_not_widened(letters, tm
 
 
 def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
-    run = Run(CONFIG, letters, None, tmp_path)
+    run = Run(SimilarityTask(CONFIG, letters, None), tmp_path)
     run.train(stop_at=1)
     with torch.no_grad():
         next(run.net.parameters()).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"not finite at step 1; try a smaller optim\.lr"):
         run.train()
-    again = Run(CONFIG, letters, None, tmp_path)
+    again = Run(SimilarityTask(CONFIG, letters, None), tmp_path)
     assert again.step == 1
     assert all(v.isfinite().all() for v in again.net.state_dict().values())
 
@@ -1283,7 +1316,7 @@ def test_sweep(tmp_path, letters, capsys):
     words += ["--ways", "2", "5", "--trials", "20", "--out", str(tmp_path / "out")]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert [line.split()[:2] for line in out.splitlines()[1:5]] == [
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith(("contrastive ", "triplet "))] == [
         ["contrastive", "2"], ["contrastive", "4"], ["triplet", "2"], ["triplet", "4"]
     ]  # fmt: skip
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())

@@ -19,9 +19,10 @@ from tracker.footage.layouts import load_folder
 from tracker.network import load_network, save_network
 from train.__main__ import main
 from train.log import Log
-from train.loop import Run
 from train.render import render
+from train.run import Run
 from train.store import Store, prepare
+from train.tasks.tracker import TrackerTask
 from train.tune import KEPT, tune_config, weight_file
 
 MINUTES = ["--minutes", "0.02"]  # a step or two
@@ -47,7 +48,7 @@ def test_boxes_csv_to_weights_in_one_command(footage, tmp_path, capsys):
 
 def test_weights_lie_between_the_start_and_what_was_learnt(store, tmp_path):
     cfg = tune_config(load_network(weight_file("swift")).config, store, 0.5)
-    run = Run(cfg, store, tmp_path, start_from=weight_file("swift"))
+    run = Run(TrackerTask(cfg, store, weight_file("swift")), tmp_path)
     with torch.no_grad():
         for name in ("score", "box"):
             run.ema[f"head.{name}.read.10.bias"] += 1.0
@@ -56,7 +57,7 @@ def test_weights_lie_between_the_start_and_what_was_learnt(store, tmp_path):
     kept = load_network(tmp_path / "last.safetensors").state_dict()
     assert kept["head.box.read.10.bias"] == pytest.approx(start["head.box.read.10.bias"] + 0.5, abs=2e-3)
     assert torch.equal(kept["head.score.read.0.weight"], start["head.score.read.0.weight"])
-    again = Run(cfg, store, tmp_path)  # the start comes out of the checkpoint
+    again = Run(TrackerTask(cfg, store), tmp_path)  # the start comes out of the checkpoint
     assert torch.equal(*(one.averaged().state_dict()["head.box.read.10.bias"] for one in (again, run)))
 
 
@@ -64,9 +65,9 @@ def test_swift_nano_learns_from_its_first_step(store, tmp_path):
     """Trunk and head move; there is no refiner to train."""
     cfg = tune_config(load_network(weight_file("swift-nano")).config, store, 0.5)
     cfg = replace(cfg, optim=replace(cfg.optim, batch=4, micro_batch=2))
-    run = Run(cfg, store, tmp_path, start_from=weight_file("swift-nano"))
+    run = Run(TrackerTask(cfg, store, weight_file("swift-nano")), tmp_path)
     before = {k: v.clone() for k, v in run.net.state_dict().items()}
-    losses = run.train_step(run.draw_batch(0), 1e-3)
+    losses = run.train_step(run.draw_step(0), 1.0)
     moved = {k for k, v in run.net.state_dict().items() if not torch.equal(v, before[k])}
     expected = {"head.read.weight", "head.alike.weight", "backbone.features.9.conv.0.weight"}
     assert losses["loss"] > 0 and expected <= moved
@@ -135,7 +136,7 @@ def test_the_log_is_drawn_and_kept_over_a_resume(tmp_path):
 
 def test_curves_without_matplotlib_are_left_out(tmp_path, monkeypatch, store, capsys):
     hide(monkeypatch, "matplotlib")
-    run = Run(tiny("swift"), store, tmp_path)
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     run.train(stop_at=1)
     assert 'pip install "siamtrack[plots]"' in capsys.readouterr().out
     assert (tmp_path / "last.pt").is_file() and not (tmp_path / "curves.png").exists()
@@ -144,7 +145,7 @@ def test_curves_without_matplotlib_are_left_out(tmp_path, monkeypatch, store, ca
 def test_tensorboard_is_asked_for_by_name(tmp_path, monkeypatch, store):
     hide(monkeypatch, "torch.utils.tensorboard")
     with pytest.raises(ImportError, match=r'pip install "siamtrack\[tensorboard\]"'):
-        Run(tiny("swift"), store, tmp_path, tensorboard=True)
+        Run(TrackerTask(tiny("swift"), store), tmp_path, tensorboard=True)
 
 
 def test_tensorboard_gets_every_row(tmp_path):
@@ -184,9 +185,9 @@ def test_rendered_footage_is_read_back(tmp_path):
 
 
 def test_weights_of_a_file_begin_a_run(store, tmp_path):
-    run = Run(tiny("swift"), store, tmp_path / "a")
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path / "a")
     save_network(run.averaged(), tmp_path / "w.safetensors", half=False)
-    other = Run(tiny("swift"), store, tmp_path / "b", start_from=weight_file(str(tmp_path / "w.safetensors")))
+    other = Run(TrackerTask(tiny("swift"), store, tmp_path / "w.safetensors"), tmp_path / "b")
     for key, value in run.net.state_dict().items():
         assert torch.equal(value, other.net.state_dict()[key])
 

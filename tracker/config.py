@@ -310,9 +310,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     union = origin in (types.UnionType, typing.Union)  # Literal[...] | None is the latter
     if union and type(None) in args:
         return None if value is None else _convert(next(a for a in args if a is not type(None)), value, path)
-    if union:  # a choice of dataclasses: the one that has these keys
+    if union:  # a choice of dataclasses: the one whose keys are nearest
         keys = set(value) if isinstance(value, dict) else set()
-        best = max(args, key=lambda a: len(keys & {f.name for f in dataclasses.fields(a)}))
+        best = min(args, key=lambda a: len(keys ^ {f.name for f in dataclasses.fields(a)}))
         return from_dict(best, value, path)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, path)

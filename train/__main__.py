@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +20,17 @@ from tracker.footage.files import DataError
 from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
 from tracker.network import SiameseNet, average, load_network, save_network
-from train.arguments import minutes, positive, share
+from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
 from train.convert import from_fear, from_nanotrack
 from train.harvest import Harvest, harvest, load_detector, track_tiles
-from train.loop import Run
-from train.processes import Processes, join
+from train.processes import join
 from train.render import render
+from train.run import Validation
 from train.sheet import inspect, preview, write_sheet
 from train.store import Store, prepare
+from train.tasks.tracker import TrackerTask
 from train.teacher import load_teacher
 from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
 
@@ -89,15 +89,15 @@ def command_harvest(args: argparse.Namespace) -> None:
 def command_fit(args: argparse.Namespace) -> None:
     """Train, or go on where the last checkpoint left it."""
     start = weight_file(args.start_from) if args.start_from else None
-    cfg, store = load_yaml(TrainConfig, args.config), Store(args.store)
+    cfg, store = changed(load_yaml(TrainConfig, args.config), args.seed, args.steps), Store(args.store)
     with join(args.device) as processes:
-        train(args, cfg, store, start, processes)
+        train(TrackerTask(cfg, store, start, validation(args)), args.out, args, processes)
 
 
 def command_tune(args: argparse.Namespace) -> None:
     """Fine-tune weights on labelled footage; the command when none is named."""
     start = weight_file(args.start_from)
-    out = args.out = args.out or Path("runs") / footage_name(args.data[0])
+    out = args.out or Path("runs") / footage_name(args.data[0])
     with join(args.device) as processes:
         if processes.first:
             prepare_tune(args.data, out / "store", args.format)
@@ -105,7 +105,8 @@ def command_tune(args: argparse.Namespace) -> None:
         store = Store(out / "store")
         if args.keep:
             store = store.joined(Store(args.keep), KEPT)
-        train(args, tune_config(load_network(start).config, store, args.keep_share), store, start, processes)
+        cfg = tune_config(load_network(start).config, store, args.keep_share)
+        train(TrackerTask(cfg, store, start, validation(args)), out, args, processes)
         if processes.first:
             print(f"track with: siamtrack track VIDEO --select --weights {out / 'last.safetensors'}")
 
@@ -148,31 +149,21 @@ def command_convert(args: argparse.Namespace) -> None:
         print(f"wrote {out}: NanoTrack v3 as a swift-nano; track with it: siamtrack track VIDEO --weights {out}")
 
 
-def train(args: argparse.Namespace, cfg: TrainConfig, store: Store, start: Path | None, processes: Processes) -> None:
-    """What fit and tune share: one run, in this process or in those that torchrun started."""
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(1)
-    run = Run(cfg, store, args.out, start, processes, args.tensorboard)
-    if run.step and processes.first:
-        print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
-    best = run.train(args.minutes, validation(args.val, args.threads) if args.val else None, args.val_minutes)
-    if processes.first:
-        print(f"step {run.step}, weights in {args.out}" + (f", best validation {best:.4f}" if best >= 0 else ""))
-
-
-def validation(folder: Path, threads: int) -> Callable[[SiameseNet], float]:
-    """Mean success AUC of real tracking on the sequences in `folder` (img/ + groundtruth_rect.txt, one-based)."""
+def validation(args: argparse.Namespace) -> Validation | None:
+    """Mean success AUC of real tracking on the sequences in `--val` (img/ + groundtruth_rect.txt, one-based)."""
+    if not args.val:
+        return None
     from tracker import Tracker
     from tracker.benchmark.run.runner import evaluate
     from tracker.footage.layouts import load_folder
 
-    sequences = load_folder(folder, one_based=True)
+    sequences = load_folder(args.val, one_based=True)
 
     def score(net: SiameseNet) -> float:
-        results = evaluate(Tracker(net, threads=threads), sequences)
+        results = evaluate(Tracker(net, threads=args.threads), sequences)
         return sum(r.success_auc for r in results.values()) / len(results)
 
-    return score
+    return Validation(score, minutes=args.val_minutes)
 
 
 def picture(text: str) -> Path:
@@ -250,8 +241,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")
     p.add_argument("--from", dest="start_from", help="weights to begin with: a name or a file")
-    p.add_argument("--minutes", type=minutes, help="length of the whole run; the schedule is fitted to it")
-    add_training(p)
+    add_recipe(p)
+    add_run(p)
+    add_validation(p)
     p.set_defaults(run=command_fit)
     p = commands.add_parser("average", help=command_average.__doc__)
     p.add_argument("weights", nargs="+", help="names or files; the config of the last one is kept")
@@ -280,10 +272,10 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--data", nargs="+", type=Path, required=True, help="videos with a boxes.csv beside them, data sets")
     add_format(p)
     p.add_argument("--out", type=Path, help="folder of the run; by default runs/ and the name of the data's folder")
-    p.add_argument("--minutes", type=minutes, default=10.0, help="length of the training; the schedule is fitted to it")
     p.add_argument("--keep", type=Path, help="store whose pairs are mixed in, so that the rest is not forgotten")
     p.add_argument("--keep-share", type=share, default=0.5, help="share of these pairs")
-    add_training(p)
+    add_run(p, minutes_by_default=10.0)
+    add_validation(p)
     p.set_defaults(run=command_tune)
     return parser
 
@@ -293,13 +285,10 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=list(LAYOUTS), help="layout of the data; found out when not given")
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """The options of every training."""
+def add_validation(parser: argparse.ArgumentParser) -> None:
+    """The options that say what to track on while training."""
     parser.add_argument("--val", type=Path, help="sequences (img/ + groundtruth_rect.txt) to track on while training")
     parser.add_argument("--val-minutes", type=minutes, default=20.0, help="time between validations")
-    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one is best when another job runs")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--tensorboard", action="store_true", help="write event files into OUT/tensorboard, too")
 
 
 if __name__ == "__main__":

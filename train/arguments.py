@@ -1,4 +1,17 @@
-"""Types of command line arguments, for argparse."""
+"""Command line arguments that several commands have, and what they do with them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from train.processes import Processes
+from train.run import Run, Task
 
 
 def positive(text: str) -> int:
@@ -23,3 +36,38 @@ def share(text: str) -> float:
     if not 0 <= number < 1:
         raise ValueError
     return number
+
+
+def add_run(parser: argparse.ArgumentParser, minutes_by_default: float | None = None) -> None:
+    """The options of every training."""
+    said = "length of the whole run; the schedule is fitted to it"
+    parser.add_argument("--minutes", type=minutes, default=minutes_by_default, help=said)
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads; one is best when another job runs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files into OUT/tensorboard, too")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """The options that stand in place of what a recipe says."""
+    parser.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
+    parser.add_argument("--steps", type=positive, help="in place of optim.steps")
+
+
+def changed(cfg: Any, seed: int | None, steps: int | None) -> Any:
+    """The config of a run with another seed and number of steps where they are given."""
+    optim = cfg.optim if steps is None else replace(cfg.optim, steps=steps)
+    return replace(cfg, seed=cfg.seed if seed is None else seed, optim=optim)
+
+
+def train(task: Task, out: Path, args: argparse.Namespace, processes: Processes) -> float:
+    """Train in the folder `out`, in this process or in those that torchrun started; the best validation score."""
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    run = Run(task, out, processes, args.tensorboard)
+    if run.step and processes.first:
+        print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
+    best = run.train(args.minutes)
+    if processes.first:
+        print(f"step {run.step}, {run.seconds / 60:.1f} minutes, weights in {out}"
+              + (f", best validation {best:.4f}" if best >= 0 else ""))  # fmt: skip
+    return best

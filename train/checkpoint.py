@@ -1,4 +1,4 @@
-"""What every training loop does with its state: take it up, write it whole or not at all, stop when asked to."""
+"""What the training loop does with its state: take it up, write it whole or not at all, stop when asked to."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from tracker.config import ConfigError, ModelConfig
@@ -59,16 +59,31 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Weights of the loss; see train/losses.py."""
+class ScoreLoss:
+    """The loss of a network with a score map only (siamfc), and its weights; see train/losses.py."""
 
-    radius: float  # siamfc: positives lie within this many search px of the target's centre
-    score: Literal["bce", "focal"]  # networks with a box map: loss of the score map
-    overlap: Literal["giou", "diou"]  # the same: loss of the box map
-    box: float  # the same: weight of the loss of the box map
+    radius: float  # positives lie within this many search px of the target's centre
     hard: float  # weight of the hardest negatives
     swapped: float  # weight of pairs with another target's exemplar, taken from the same batch
-    refine: float  # swift: weight of the loss of refined boxes; 0 leaves the refiner as it came
+
+
+@dataclass(frozen=True)
+class BoxLoss:
+    """The loss of a network with a box map (swift, swift-nano), and its weights; see train/losses.py."""
+
+    score: Literal["bce", "focal"]  # loss of the score map
+    overlap: Literal["giou", "diou"]  # loss of the box map
+    box: float  # weight of the loss of the box map
+    hard: float  # weight of the hardest negatives
+    swapped: float  # weight of pairs with another target's exemplar, taken from the same batch
+    refine: float  # weight of the loss of refined boxes; 0 leaves the refiner as it came
+
+
+@dataclass(frozen=True)
+class RefinerLoss:
+    """The loss of swift's refiner alone (`optim.train: refiner`), and its weight; see train/tasks/refiner.py."""
+
+    refine: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"]  # of the forward and backward pass; the weights are fp32
     search_size: int  # of the training crops; a network without padding may train on smaller ones than it tracks with
     pairs: PairConfig
-    loss: LossConfig
+    loss: ScoreLoss | BoxLoss | RefinerLoss
     optim: OptimConfig
 
     def __post_init__(self) -> None:
@@ -93,13 +108,18 @@ class TrainConfig:
         if self.optim.train not in parts[self.model.network]:
             allowed = " or ".join(parts[self.model.network])
             raise ConfigError(f"optim.train: of {self.model.network} train {allowed}; got {self.optim.train!r}")
-        if self.optim.train == "refiner" and not self.loss.refine:
+        alone = self.optim.train == "refiner"
+        wanted = ScoreLoss if self.model.network == "siamfc" else RefinerLoss if alone else BoxLoss
+        if not isinstance(self.loss, wanted):
+            keys = ", ".join(field.name for field in fields(wanted))
+            raise ConfigError(f"loss: {self.model.network} with optim.train {self.optim.train} takes the keys {keys}")
+        if isinstance(self.loss, RefinerLoss) and self.loss.refine <= 0:
             raise ConfigError("optim.train: to train the refiner takes loss.refine above 0")
         if not 0 <= self.optim.start_share < 1:
             raise ConfigError(f"optim.start_share must be in [0, 1); got {self.optim.start_share}")
         if self.optim.batch % self.optim.micro_batch:
             raise ConfigError(f"optim.batch ({self.optim.batch}) must be a multiple of optim.micro_batch")
-        if self.loss.refine and self.model.network == "swift-nano":
+        if isinstance(self.loss, BoxLoss) and self.loss.refine and self.model.network == "swift-nano":
             raise ConfigError(f"loss.refine: swift-nano has no refiner, give 0; got {self.loss.refine}")
         if self.model.network != "siamfc" and self.search_size != self.model.search_size:
             raise ConfigError("search_size: a padded network trains on the size it tracks with (model.search_size)")

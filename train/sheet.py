@@ -20,7 +20,7 @@ from tracker.footage.layouts import read
 from tracker.footage.output import partial_path
 from tracker.geometry import Box
 from tracker.network import SiameseNet
-from train.config import TrainConfig
+from train.config import ScoreLoss, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.pairs import Pair, PairSampler
 from train.store import Store
@@ -89,7 +89,7 @@ def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
     for index in tqdm(range(count), "preview", unit="pair", mininterval=1):
         pair = sampler[index]
         box = torch.from_numpy(pair.box_search)[None]
-        if cfg.model.network == "siamfc":
+        if isinstance(cfg.loss, ScoreLoss):
             score = radius_labels(box, grid, cfg.loss.radius)[0].numpy()
         else:
             score = ellipse_labels(box, grid).score[0].numpy()

@@ -15,7 +15,7 @@ from tracker.footage.files import DataError
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
 from tracker.tracker import weight_names
-from train.config import LossConfig, OptimConfig, PairConfig, TrainConfig
+from train.config import BoxLoss, OptimConfig, PairConfig, ScoreLoss, TrainConfig
 from train.store import Store, prepare
 
 KEPT = "kept:"  # prefix of the sources of the store that is trained on against forgetting
@@ -105,15 +105,16 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
             blur=0.2,
             noise=0.1,
         ),
-        loss=LossConfig(
-            radius=16.0,
+        loss=BoxLoss(
             score="bce",
             overlap="giou",
             box=1.5,
             hard=0.5,
             swapped=0.5,
             refine=0.5 if model.network == "swift" else 0.0,
-        ),
+        )
+        if boxes_read
+        else ScoreLoss(radius=16.0, hard=0.5, swapped=0.5),
         optim=OptimConfig(
             optimiser="adamw",
             lr=1e-4,

@@ -20,9 +20,10 @@ import torch
 
 from tracker.config import load_yaml
 from train.config import TrainConfig
-from train.loop import Batch, Run, prefetch
 from train.render import render
+from train.run import Batch, Run, prefetch
 from train.store import Store, prepare
+from train.tasks.tracker import TrackerTask
 
 CONFIG = Path(__file__).parents[2] / "configs" / "swift.yaml"
 
@@ -47,31 +48,31 @@ def main() -> None:
         cfg = replace(
             cfg, pairs=replace(cfg.pairs, mix={n: w for n, w in cfg.pairs.mix.items() if n in store.by_source})
         )
-        run = Run(cfg, store, Path(folder) / "run")
+        run = Run(TrackerTask(cfg, store), Path(folder) / "run")
         measure(run, args.turns, args.steps)
 
 
 def measure(run: Run, turns: int, steps: int) -> None:
     """Train in turn on drawn and on constant batches."""
-    drawn = prefetch(run.draw_batch, 0)
-    constant = itertools.repeat(run.draw_batch(0))
+    drawn = prefetch(run.draw_step, 0)
+    constant = itertools.repeat(run.draw_step(0))
     turn(run, drawn, 1)
     turn(run, constant, 1)
     ratios = []
     for _ in range(turns):
         real, still = turn(run, drawn, steps), turn(run, constant, steps)
         ratios.append([b / a for a, b in zip(real, still, strict=True)])
-        pairs = steps * run.cfg.optim.batch
+        pairs = steps * run.task.cfg.optim.batch
         print(f"real {pairs / real[0]:6.1f} pairs/s, constant {pairs / still[0]:6.1f}", flush=True)
     clock, core = (median(r) for r in zip(*ratios, strict=True))
     print(f"ratio: {clock:.3f} on the clock, {core:.3f} on one core")
 
 
-def turn(run: Run, batches: Iterator[Batch], steps: int) -> tuple[float, float]:
+def turn(run: Run, batches: Iterator[list[Batch]], steps: int) -> tuple[float, float]:
     """Seconds on the clock and of the processor for some steps; `next` waits for the loader's thread."""
     clock, core = time.perf_counter(), time.process_time()
     for _ in range(steps):
-        run.train_step(next(batches), 1e-4)
+        run.train_step(next(batches), 0.0)
     return time.perf_counter() - clock, time.process_time() - core
 
 

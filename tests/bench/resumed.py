@@ -34,11 +34,12 @@ FIT = """
 import sys
 from pathlib import Path
 from train.config import TrainConfig
-from train.loop import Run
+from train.run import Run
 from train.store import Store
+from train.tasks.tracker import TrackerTask
 from tracker.config import load_yaml
 config, store, folder = map(Path, sys.argv[1:])
-Run(load_yaml(TrainConfig, config), Store(store), folder).train(save_minutes=0)
+Run(TrackerTask(load_yaml(TrainConfig, config), Store(store)), folder).train(save_minutes=0)
 """
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 SECONDS_TO_END = 30  # that the workers of a killed process have to notice it

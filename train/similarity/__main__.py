@@ -16,34 +16,33 @@ from tracker.config import load_yaml
 from tracker.network import save_network
 from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
-from train.arguments import minutes, positive
+from train.arguments import add_recipe, add_run, changed, positive, train
+from train.processes import join
+from train.run import Run
 from train.similarity.config import TrainConfig
 from train.similarity.data import ImageSet, fingerprint, never_seen, omniglot_runs, read, split
 from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
-from train.similarity.loop import Run
+from train.tasks.similarity import SimilarityTask
 
 WAYS = (2, 5, 10, 20)
 
 
 def recipe(path: Path, seed: int | None = None, steps: int | None = None) -> TrainConfig:
     """The config in a YAML, with another seed and number of steps where they are given."""
-    cfg = load_yaml(TrainConfig, path)
-    optim = cfg.optim if steps is None else dataclasses.replace(cfg.optim, steps=steps)
-    return dataclasses.replace(cfg, seed=cfg.seed if seed is None else seed, optim=optim)
+    return changed(load_yaml(TrainConfig, path), seed, steps)
 
 
 def command_fit(args: argparse.Namespace) -> None:
     """Train, or go on where the last checkpoint left it."""
     cfg = recipe(args.config, args.seed, args.steps)
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
-    for name, part in (("training", training), ("validation", validation), ("test", test)):
-        print(f"{name:10s} {part or 'none'}")
-    run = Run(cfg, training, validation, args.out, args.begin, args.trunk, test)
-    if run.step:
-        print(f"going on at step {run.step}, {run.seconds / 60:.0f} minutes in")
-    best = run.train(args.minutes)
-    print(f"step {run.step}, {run.seconds / 60:.1f} minutes, weights in {args.out}")
-    print(f"best validation {best:.4f}" if best >= 0 else "no validation yet: the weights have no threshold")
+    with join(args.device) as processes:
+        for name, part in (("training", training), ("validation", validation), ("test", test)):
+            if processes.first:
+                print(f"{name:10s} {part or 'none'}")
+        task = SimilarityTask(cfg, training, validation, args.begin, args.trunk, test)
+        if train(task, args.out, args, processes) < 0 and processes.first:
+            print("no validation yet: the weights have no threshold")
 
 
 def command_evaluate(args: argparse.Namespace) -> None:
@@ -104,7 +103,7 @@ def command_sweep(args: argparse.Namespace) -> None:
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
             folder = args.out / f"{path.stem}-{length}"
-            run = Run(one, training, validation, folder, test=test)
+            run = Run(SimilarityTask(one, training, validation, test=test), folder)
             run.train()
             if run.step < cfg.optim.steps:
                 raise KeyboardInterrupt
@@ -142,10 +141,14 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
         several = {"nargs": "+"} if name == "sweep" else {}
         p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **several)
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
-        p.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
-        if name != "evaluate":
-            p.add_argument("--steps", type=positive, help="in place of optim.steps")
-        p.add_argument("--threads", type=positive, default=1, help="CPU threads")
+        if name == "evaluate":
+            p.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
+        else:
+            add_recipe(p)
+        if name == "fit":
+            add_run(p)
+        else:
+            p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
             p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
             p.add_argument(
@@ -163,7 +166,6 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, metavar="FILE")
     p = added["fit"]
     p.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished one goes on")
-    p.add_argument("--minutes", type=minutes, help="length of the whole run, in place of optim.steps")
     begin = "weights that a new run begins with; those of a narrower koch network are widened"
     p.add_argument("--from", dest="begin", type=Path, metavar="FILE", help=begin)
     p.add_argument("--trunk", type=Path, help="ImageNet weights for a mobilenet trunk (torchvision's naming)")

@@ -108,6 +108,7 @@ class OptimConfig:
     frozen_stages: first stages of a mobilenet trunk that stay as they are. trunk_lr: learning rate of the others, as a
     share of lr. None: no stage, 1.
     layers: what each layer has of its own, under SGD. None: all have the same.
+    micro_batches: batches whose mean gradient makes a step; the processes of torchrun share them. None: 1.
     """
 
     optimiser: Literal["asgd", "sgd", "adam"]
@@ -122,6 +123,7 @@ class OptimConfig:
     frozen_stages: int | None = None
     trunk_lr: float | None = None
     layers: LayerwiseConfig | None = None
+    micro_batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A complete run."""
+    """A complete run. precision: of the forward and backward pass, the weights are fp32; None: fp32."""
 
     seed: int
     model: SimilarityConfig
@@ -149,6 +151,7 @@ class TrainConfig:
     loss: LossConfig
     optim: OptimConfig
     validation: ValidationConfig
+    precision: Literal["fp32", "bf16"] | None = None
 
     def __post_init__(self) -> None:
         model, batch, loss, optim, data = self.model, self.batch, self.loss, self.optim, self.data
@@ -177,6 +180,8 @@ class TrainConfig:
             raise ConfigError("batch.backgrounds and batch.photos draw from data.backgrounds and data.photos")
         if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
             raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 0")
+        if optim.micro_batches is not None and optim.micro_batches < 1:
+            raise ConfigError(f"optim.micro_batches must be >= 1, got {optim.micro_batches}")
         stages, trunk_lr = optim.frozen_stages, optim.trunk_lr
         if (stages is not None or trunk_lr is not None) and model.trunk not in IMAGENET:
             raise ConfigError(f"optim.frozen_stages and trunk_lr are for trunk mobilenet, not {model.trunk}")

@@ -41,6 +41,14 @@ kills: .venv/dev.stamp ## runs of track, bench, prepare and a training that are 
 versions: .venv/dev.stamp ## the tests with the oldest and newest packages, headless OpenCV, other Pythons (hours, 40 GB)
 	$(BIN)/python tests/bench/versions.py .venv/versions
 
+dropins: .venv/torch.stamp ## the tests beside boxmot, norfair and Rerun, each in an environment of its own (10 minutes, 6 GB)
+	for name in boxmot norfair rerun; do \
+	  python=.venv/dropins/$$name/bin/python; \
+	  $(BIN)/python -m venv .venv/dropins/$$name && $$python -m pip install -q "$(TORCH)" -e ".[test-$$name]" && \
+	  $$python -m pip check && $$python -m pip list --format freeze | grep -E "^($$name|rerun-sdk|numpy|opencv-python|torch)==" && \
+	  $$python -c "import $$name" && $$python -m pytest -rs tests/test_dropins.py tests/test_detections.py || exit 1; \
+	done
+
 bench: .venv/dev.stamp ## measure speed on this machine
 	$(BIN)/python tests/bench/speed.py
 
@@ -63,6 +71,6 @@ clean: ## remove .venv and all that was made
 	$(BIN)/python -m pip install "$(TORCH)"
 	@touch $@
 
-.PHONY: help demo test lint docs mutants graphs fuzz soak kills versions bench clean
+.PHONY: help demo test lint docs mutants graphs fuzz soak kills versions dropins bench clean
 .PRECIOUS: .venv/%.stamp
 .DELETE_ON_ERROR:

@@ -7,10 +7,10 @@ from test_benchmark_report import bench
 
 from tracker.benchmark import events
 from tracker.benchmark.run.runner import evaluate
+from tracker.errors import SourceError
 from tracker.footage import decoder as frames
 from tracker.footage.check import check
 from tracker.footage.decoder import ClipFrame, Decoder, read_clip_frame
-from tracker.footage.files import SourceError
 from tracker.footage.layouts import entries, load, select
 
 SIZE = (96, 72)

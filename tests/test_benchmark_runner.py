@@ -21,7 +21,7 @@ from tracker.benchmark.protocols import SRE_KINDS, plan, sre_box, tre_starts
 from tracker.benchmark.run import runner
 from tracker.benchmark.run.jobs import result_path, run_all
 from tracker.benchmark.run.runner import evaluate, run_ope, run_part
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 from tracker.footage.layouts import load_folder
 
 NAN = float("nan")

@@ -10,8 +10,8 @@ import pytest
 from tracker import Tracker
 from tracker.benchmark.judge.fates import calibration_error
 from tracker.config import Logistic
+from tracker.errors import DataError
 from tracker.footage.clip import Tally
-from tracker.footage.files import DataError
 from tracker.footage.video import VideoWriter
 from tracker.network import load_network, save_network
 from tracker.scene import Scene

@@ -20,7 +20,7 @@ from footage import write_film
 
 from tracker import Tracker, __version__, frames
 from tracker.cli import main
-from tracker.footage.files import SourceError
+from tracker.errors import SourceError
 from tracker.footage.video import CameraReader, VideoReader, VideoWriter
 from tracker.geometry import iou
 
@@ -192,7 +192,7 @@ def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
         ([], "one of the arguments --init --targets --select is required"),
         (["--init", "10,10,30,30", "--weights", "none"], "no weights 'none'"),
         (["--init", "10,10,30,30", "--device", "tpu"], "no device 'tpu'"),
-        (["--init", "10,10,30,30", "--threads", "0"], "threads must be at least 1"),
+        (["--init", "10,10,30,30", "--threads", "0"], "threads must be from 1 to 1024"),
         (["--init", "10,10,30,30", "--start", "40"], "past the end, the video has 40 frames"),
         (["--init", "10,10,30,30", "--start", "7", "--stop", "7"], "0 <= start < stop"),
         (["--init", "10,10,30,30", "--save", "{tmp}/out.avi"], "suffix .avi; allowed: .mp4"),
@@ -302,7 +302,7 @@ def test_ctrl_c_before_the_first_frame(clip, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Tracker, "load", load)
     assert run(clip, "--save", tmp_path / "out.mp4") == 130
-    assert "interrupted; nothing was written" in capsys.readouterr().err and names(tmp_path) == []
+    assert capsys.readouterr().err.endswith("siamtrack: interrupted\n") and names(tmp_path) == []
 
 
 def test_lost_camera_keeps_what_there_is(clip, tmp_path, loaded, capsys, monkeypatch):
@@ -349,7 +349,7 @@ def test_dropped_frames_keep_the_time_of_the_video(clip, tmp_path, loaded, monke
         (RuntimeError("no idea"), "siamtrack: internal error: RuntimeError: no idea; --debug shows where"),
         (KeyError("x"), "siamtrack: internal error: KeyError: 'x'"),
         (cv2.error("(-215) bad"), "siamtrack: internal error: error: (-215) bad"),
-        (MemoryError("24 TB"), "siamtrack: error: not enough memory 24 TB"),
+        (MemoryError("24 TB"), "siamtrack: error: not enough memory: 24 TB"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Exception) else "",
 )

@@ -5,17 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tracker.config import (
-    SIAMFC,
-    SWIFT,
-    BoxCrops,
-    ConfigError,
-    ModelConfig,
-    SquareCrops,
-    from_dict,
-    load_yaml,
-    to_dict,
-)
+from tracker.config import SIAMFC, SWIFT, BoxCrops, ModelConfig, SquareCrops, from_dict, load_yaml, to_dict
+from tracker.errors import ConfigError
 from tracker.geometry import Box
 from train.config import TrainConfig
 

@@ -12,7 +12,7 @@ from tracker.benchmark.events import write_events as write
 from tracker.benchmark.judge.fates import auroc, fate, judge, summarise
 from tracker.benchmark.results import Run
 from tracker.cli import main
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 from tracker.footage.sequence import Sequence
 
 COUNT, SIZE = 48, (240, 160)

@@ -17,9 +17,10 @@ from packaging.requirements import Requirement
 from tracker import Tracker
 from tracker.cli import main
 from tracker.config import SWIFT
+from tracker.errors import GraphError
 from tracker.export import MOST_OFF, _compare, export
 from tracker.fastest import WORTH, memory
-from tracker.graphs import GRAPHS, KEY, GraphError, can_run, digest, open_network
+from tracker.graphs import GRAPHS, KEY, can_run, digest, open_network
 from tracker.network import SiameseNet, load_network, save_network
 from tracker.scene import Scene
 from tracker.tracker import weight_file

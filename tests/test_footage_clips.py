@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tracker.errors import DataError
 from tracker.footage.clip import Tally, look
-from tracker.footage.files import DataError
 from tracker.footage.layouts import LAYOUTS, detect, load, read
 from train import sheet
 from train.__main__ import main

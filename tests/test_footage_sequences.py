@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from tracker.errors import DataError
 from tracker.footage import single
 from tracker.footage.check import check, inspect
-from tracker.footage.files import DataError
 from tracker.footage.layouts import load, load_folder
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tracker.footage.files import SourceError
+from tracker.errors import SourceError
 from tracker.footage.output import check_output
 from tracker.footage.video import CameraReader, SourceWarning, VideoReader, VideoWriter, frames, masked
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tracker.benchmark.peers.peers import load_tracker
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 from tracker.geometry import Box, iou
 from train.__main__ import main
 from train.harvest import (

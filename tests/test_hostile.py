@@ -16,8 +16,9 @@ from safetensors.torch import save
 
 from tracker import SiamtrackError, Tracker, frames
 from tracker.config import SIAMFC, LongTerm, ModelConfig, load_yaml, to_dict
+from tracker.errors import CheckpointError
 from tracker.geometry import iou
-from tracker.network import CheckpointError, SiameseNet
+from tracker.network import SiameseNet
 from tracker.scene import Scene
 from tracker.similarity import load_similarity
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tracker import Result, Tracker, frames
+from tracker.errors import DataError
 from tracker.footage import layouts
 from tracker.footage.clip import Tally
-from tracker.footage.files import DataError
 from tracker.footage.video import Frame, VideoWriter
 from tracker.geometry import Box, iou
 from tracker.label import DOUBT, Labeller, blend, interpolate

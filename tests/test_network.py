@@ -13,15 +13,9 @@ from tracker.backends import make_runner
 from tracker.config import NANO, SIAMFC, SWIFT, BoxCrops
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
+from tracker.errors import CheckpointError
 from tracker.heads import Template
-from tracker.network import (
-    CheckpointError,
-    SiameseNet,
-    average,
-    load_network,
-    save_network,
-    to_input,
-)
+from tracker.network import SiameseNet, average, load_network, save_network, to_input
 
 
 @pytest.fixture(params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])

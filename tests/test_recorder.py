@@ -12,8 +12,9 @@ import pytest
 
 from tracker import Tracker, frames
 from tracker.cli import main
+from tracker.errors import LogError
 from tracker.footage.video import VideoWriter
-from tracker.recorder import LogError, Recorder, read_log
+from tracker.recorder import Recorder, read_log
 from tracker.replay import run_again
 from tracker.scene import Scene
 

@@ -9,7 +9,8 @@ import torch
 from footage import tiny
 
 from tracker import Tracker
-from tracker.config import SWIFT, ConfigError
+from tracker.config import SWIFT
+from tracker.errors import ConfigError
 from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
 from tracker.network import SiameseNet

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from siamtrack import frames, sample
-from tracker.footage.files import SourceError
+from tracker.errors import SourceError
 from tracker.footage.video import SourceWarning
 from tracker.samples import SCENE_SEED
 from tracker.scene import Scene

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from tracker.config import SWIFT, ConfigError, Logistic, from_dict, to_dict
+from tracker.config import SWIFT, Logistic, from_dict, to_dict
 from tracker.crop import patch
-from tracker.footage.files import SourceError, read_image
+from tracker.errors import CheckpointError, ConfigError, SourceError
+from tracker.footage.files import read_image
 from tracker.footage.video import SourceWarning
-from tracker.network import CheckpointError, SiameseNet, save_network
+from tracker.network import SiameseNet, save_network
 from tracker.similarity import (
     DISTANCES,
     FARS,

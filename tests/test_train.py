@@ -19,7 +19,7 @@ from footage import ROOT, tiny, write_boxes
 
 from tracker.backbones import FBNet
 from tracker.config import SIAMFC, SWIFT, to_dict
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.kernels import decode_peaks
 from tracker.network import load_network

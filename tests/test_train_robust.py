@@ -13,8 +13,9 @@ import torch
 import yaml
 from footage import ROOT, tiny
 
-from tracker.config import ConfigError, from_dict, to_dict
-from tracker.network import CheckpointError, load_network
+from tracker.config import from_dict, to_dict
+from tracker.errors import CheckpointError, ConfigError
+from tracker.network import load_network
 from train.__main__ import main
 from train.config import TrainConfig
 from train.run import Run

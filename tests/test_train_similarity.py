@@ -18,10 +18,11 @@ import yaml
 
 from tracker.backbones import MobileNetV2
 from tracker.benchmark.judge.fates import calibration_error
-from tracker.config import ConfigError, load_yaml, to_dict
+from tracker.config import load_yaml, to_dict
+from tracker.errors import CheckpointError, ConfigError, DataError
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, iou
-from tracker.network import CheckpointError, save_network
+from tracker.network import save_network
 from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity, to_input
 from tracker.similarity.letters import letters as spelled
 from train.run import Run
@@ -37,7 +38,6 @@ from train.similarity.config import (
     ValidationConfig,
 )
 from train.similarity.data import (
-    DataError,
     ImageSet,
     away,
     collect,

@@ -13,8 +13,7 @@ import torch
 from footage import tiny
 
 from tracker import Tracker
-from tracker.config import ConfigError
-from tracker.footage.files import DataError
+from tracker.errors import ConfigError, DataError
 from tracker.footage.layouts import load_folder
 from tracker.network import load_network, save_network
 from train.__main__ import main

@@ -18,8 +18,9 @@ from starlette.websockets import WebSocketDisconnect
 from tracker import Tracker, frames
 from tracker.cli import main
 from tracker.detections import Detection
+from tracker.errors import LogError
 from tracker.geometry import Box, iou
-from tracker.recorder import LogError, Recorder, read_log
+from tracker.recorder import Recorder, read_log
 from tracker.scene import Scene
 from tracker.web import access
 from tracker.web.app import AHEAD, make_app, open_house

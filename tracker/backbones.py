@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tracker.errors import InputError
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, RGB in [0, 1]
 
 
@@ -235,7 +237,7 @@ class MobileNetV2(nn.Module):
         norms = sorted({k.removesuffix(".running_mean") for k in state if k.endswith(".running_mean")}, key=_natural)
         convs = [m for m in self.features.modules() if isinstance(m, nn.Conv2d)]
         if len(norms) < len(convs):
-            raise ValueError(
+            raise InputError(
                 f"no ImageNet weights of a MobileNetV2: {len(norms)} batch-norm layers, {len(convs)} wanted"
             )
         with torch.no_grad():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tracker.errors import InputError
 from tracker.extras import how_to_get
 from tracker.fastest import fastest
 from tracker.graphs import ENGINES, GRAPHS, missing, open_graph, runner_of
@@ -99,14 +100,14 @@ def make_runner(
     Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
     if engine not in ("auto", "torch", *ENGINES):
-        raise ValueError(f"no engine {engine!r}; there is auto, torch, {', '.join(ENGINES)}")
+        raise InputError(f"no engine {engine!r}; there is auto, torch, {', '.join(ENGINES)}")
     where = pick_device(device)
     wanted = [*missing("onnxruntime" if engine == "auto" else engine), *([] if find_spec("onnx") else ["onnx"])]
     if engine in ENGINES:
         if wanted:
-            raise ValueError(f'engine "{engine}" wants {" and ".join(wanted)}: {how_to_get(ENGINES[engine])}')
+            raise InputError(f'engine "{engine}" wants {" and ".join(wanted)}: {how_to_get(ENGINES[engine])}')
         if where.type != "cpu":
-            raise ValueError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
+            raise InputError(f'engine "{engine}" runs on the cpu; for {where} take "torch"')
     with _making:
         if where.type == "cpu" and engine != "torch" and not wanted:
             return _graphs(net, threads or 1, engine)
@@ -120,8 +121,8 @@ def pick_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, ok in there.items() if ok))
-    if not there.get(name.split(":")[0], False):
-        raise ValueError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
+    if not there.get(str(name).split(":")[0], False):
+        raise InputError(f"no device {name!r} here; there is {', '.join(k for k, ok in there.items() if ok)}, or auto")
     return torch.device(name)
 
 

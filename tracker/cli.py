@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import csv
 import importlib
+import io
 import os
 import re
 import signal
@@ -18,9 +19,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import tracker as package
+from tracker.errors import InputError, SiamtrackError
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
 TRAIL = 30  # centres drawn behind the box
 STILL = 10.0  # seconds that one picture is repeated at most, where the time stamps of a source leap
-INTERNAL = 70  # exit code of a fault of ours, EX_SOFTWARE
+BAD_INPUT = 2  # exit code of what is asked for and cannot be done, as of a wrong option
+INTERNAL = 70  # of a fault of ours, EX_SOFTWARE
+LONGEST = 1000  # characters of an error that are shown
 
 
 def track(args: argparse.Namespace) -> int:
@@ -52,12 +56,12 @@ def track(args: argparse.Namespace) -> int:
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
     record = check_output(args.record, (SUFFIX,), args.force) if args.record else None
     if args.thumbnails and not record:
-        raise ValueError("--thumbnails go into the log of --record")
+        raise InputError("--thumbnails go into the log of --record")
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
-        raise ValueError(f"{save} is the source; save to another file")
+        raise InputError(f"{save} is the source; save to another file")
     init = read_targets(args.targets) if args.targets else args.init or []
     if boxes and boxes.suffix.lower() == ".txt" and max(args.select, len(init)) > 1:
-        raise ValueError(f"{boxes}: the boxes of several targets need .csv or .json")
+        raise InputError(f"{boxes}: the boxes of several targets need .csv or .json")
     if args.select or args.show:
         check_display()
     options = {"camera_size": args.camera_size, "camera_fps": args.camera_fps, "patience": args.patience}
@@ -127,13 +131,17 @@ def track(args: argparse.Namespace) -> int:
 def read_targets(file: str) -> list[tuple[float, float, float, float]]:
     """The boxes x, y, w, h of a table with a header, a target in each row; of one with frames those of its first frame.
 
-    Raises ValueError: no such columns, no rows, a value that is no number, with its line; OSError.
+    Raises InputError: no such columns, no rows, a value that is no number, with its line; DataError: no text file.
     """
-    with open(file, newline="", encoding="utf-8-sig") as table:
-        rows = list(csv.DictReader(table))
+    from tracker.footage.files import read_text
+
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(Path(file)), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{file}: not a table: {error}") from None
     missing = [name for name in "xywh" if not rows or name not in rows[0]]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{file}: no column {', '.join(missing)}; a table of targets has the header x,y,w,h and a row each"
         )
     boxes = []
@@ -142,7 +150,7 @@ def read_targets(file: str) -> list[tuple[float, float, float, float]]:
             try:
                 boxes.append((float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"])))
             except (TypeError, ValueError):
-                raise ValueError(f"{file}, line {line}: x, y, w, h are four numbers") from None
+                raise InputError(f"{file}, line {line}: x, y, w, h are four numbers") from None
     return boxes
 
 
@@ -350,56 +358,68 @@ def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int
     """Run a command line. Returns 0; after one line on stderr 2 (bad input) or 70 (a fault of ours, or no memory left);
     130 after Ctrl-C, SIGTERM or SIGHUP. `--debug` anywhere shows where an error was raised.
 
-    train: runs the words after `siamtrack train`; it is handed in, because this package does not import that one.
+    train: runs the words of `siamtrack train` and `siamtrack similarity`, reported as here; it is handed in, because
+    this package does not import that one.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    if debug:
-        argv.remove("--debug")
     # the complaints of decoder and windows would drown the one line that says what was wrong
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
     with warnings.catch_warnings(), _stopped_as_by_ctrl_c():
         _show_warnings_as_lines()
+        first = next((word for word in argv if word != "--debug"), "")
         try:
-            if train and argv[:1] == ["train"]:
-                return train(argv[1:])
-            if train and argv[:1] == ["similarity"]:
-                return train(argv)
-            args = _parser(argv, train is not None).parse_args(argv)
-            return COMMANDS[args.command](args)
+            if train and first in ("train", "similarity"):
+                at = argv.index(first)
+                return train([*argv[:at], *argv[at + (first == "train") :]])
+            return reported("siamtrack", argv, lambda words: _run(words, train is not None))
         except SystemExit as stop:  # --help, --version, a wrong option
             return int(stop.code or 0)
-        except KeyboardInterrupt:
-            _say("interrupted; nothing was written")
-            return 130
-        except BrokenPipeError:  # who read our output has enough of it, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
-            return 0
-        except Exception as error:
-            if debug:
-                traceback.print_exception(error)
-            return _explain(error)
 
 
-def _explain(error: Exception) -> int:
-    """Say in one line what went wrong; returns the exit code."""
+def _run(argv: Sequence[str], trains: bool) -> int:
+    args = _parser(argv, trains).parse_args(argv)
+    return COMMANDS[args.command](args)
+
+
+def reported(program: str, argv: Sequence[str], run: Callable[[list[str]], int]) -> int:
+    """Run a command line without its `--debug`; what is raised becomes one line and an exit code, see `main`."""
+    words = [word for word in argv if word != "--debug"]
+    try:
+        return run(words)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr, flush=True)
+        return 130
+    except BrokenPipeError:  # who read our output has enough of it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
+        return 0
+    except Exception as error:
+        if len(words) < len(argv):
+            traceback.print_exception(error)
+        code, said = explained(error)
+        print(f"{program}: {said}", file=sys.stderr, flush=True)
+        return code
+
+
+def explained(error: Exception) -> tuple[int, str]:
+    """The exit code for an error, and one line that says what went wrong."""
+    said = " ".join(str(error).split())[:LONGEST]
+    if isinstance(error, SiamtrackError):
+        return BAD_INPUT, f"error: {said}"
     if isinstance(error, ImportError):
-        advice = ""
-        if any(name in str(error) for name in ("libGL", "libgthread", "libxcb")):
-            advice = "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
-        _say(f"error: {error}{advice}")
-        return 2
-    if isinstance(error, ValueError | OSError):
-        _say(f"error: {error}")
-        return 2
-    if isinstance(error, MemoryError):
-        _say(f"error: not enough memory {str(error)[:200]}; smaller frames or fewer targets help")
-    else:
-        what = " ".join(str(error).split())[:300]
-        _say(f"internal error: {type(error).__name__}: {what}; --debug shows where; please report it")
-    return INTERNAL
+        if any(name in said for name in ("libGL", "libgthread", "libxcb")):
+            said += "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
+        return BAD_INPUT, f"error: {said}"
+    if isinstance(error, OSError) and (error.errno is None or error.filename is not None):  # which name a file
+        if error.errno is not None:
+            said = f"{error.filename}: {error.strerror}"
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                said = f"{error.filename}: there is a file where a folder is wanted"
+        return BAD_INPUT, f"error: {said}"
+    if isinstance(error, MemoryError) or re.search(r"(insufficient|out of|not enough|allocate) memory", said, re.I):
+        return INTERNAL, f"error: not enough memory: {said[:200]}; smaller frames or fewer targets help"
+    return INTERNAL, f"internal error: {type(error).__name__}: {said}; --debug shows where; please report it"
 
 
 @contextlib.contextmanager
@@ -487,8 +507,15 @@ def _add_slow(commands: argparse._SubParsersAction, argv: Sequence[str], *names:
             getattr(importlib.import_module(module), options)(sub)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message}; all options: {self.prog} --help\n")
+
+
 def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("siamtrack", description="Follow an object that is given by a box.")
+    parser = Parser("siamtrack", description="Follow an object that is given by a box.")
     parser.add_argument("--version", action="version", version=f"siamtrack {package.__version__}")
     parser.add_argument("--debug", action="store_true", help="show where an error was raised")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

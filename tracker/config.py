@@ -19,12 +19,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
-from tracker.errors import SiamtrackError
+from tracker.errors import ConfigError
 from tracker.geometry import Box, CropWindow, bounded, context_side
-
-
-class ConfigError(SiamtrackError, ValueError):
-    """A config that cannot be used; the message names the key and what is allowed."""
 
 
 class Range(NamedTuple):
@@ -262,8 +258,10 @@ def load_yaml(cls: type[T], file: str | Path) -> T:
     """Read the YAML `file` as a `cls`. Raises ConfigError (with the file's name) or OSError."""
     try:
         return from_dict(cls, parse_yaml(Path(file).read_text(encoding="utf-8")))
-    except (ConfigError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: not a text file") from None
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.events import Event, Painter
 from tracker.benchmark.judge.metrics import success_auc
 from tracker.draw import Image, draw, draw_results
-from tracker.footage.files import SourceError
+from tracker.errors import SourceError
 from tracker.footage.output import check_output, partial_path
 from tracker.footage.sequence import Sequence
 from tracker.footage.video import VideoWriter, frames

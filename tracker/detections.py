@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracker.crop import Image, resize
+from tracker.errors import InputError, InputTypeError, MissingError
 from tracker.extras import how_to_get
 from tracker.geometry import Box, clip_box, iou
-from tracker.graphs import missing, session
+from tracker.graphs import check_threads, missing, session
 from tracker.target import Result, Target
 from tracker.tracker import Tracker
 
@@ -44,11 +46,11 @@ def from_corners(
     """
     boxes = _array(corners).reshape(-1, 4) if np.size(_array(corners)) == 0 else _array(corners)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"corners of shape {boxes.shape}; wanted (N, 4): x0, y0, x1, y1")
+        raise InputError(f"corners of shape {boxes.shape}; wanted (N, 4): x0, y0, x1, y1")
     sure = np.ones(len(boxes)) if scores is None else _array(scores).reshape(-1)
     words = [""] * len(boxes) if labels is None else [str(label) for label in labels]
     if not len(boxes) == len(sure) == len(words):
-        raise ValueError(f"{len(boxes)} boxes, {len(sure)} scores and {len(words)} labels")
+        raise InputError(f"{len(boxes)} boxes, {len(sure)} scores and {len(words)} labels")
     found = []
     for (x0, y0, x1, y1), score, label in zip(boxes.tolist(), sure.tolist(), words, strict=True):
         if all(map(math.isfinite, (x0, y0, x1, y1, score))) and x1 > x0 and y1 > y0 and score >= least:
@@ -58,7 +60,7 @@ def from_corners(
 
 def from_ultralytics(result: Any, least: float = 0.0) -> list[Detection]:
     """What `model(image)[0]` of ultralytics holds: boxes.xyxy, boxes.conf, boxes.cls and the names of the classes."""
-    names = result.names
+    names, _ = _known(result, "names", "boxes")
     return from_corners(
         result.boxes.xyxy, result.boxes.conf, [names[int(k)] for k in _array(result.boxes.cls).reshape(-1)], least
     )
@@ -66,6 +68,8 @@ def from_ultralytics(result: Any, least: float = 0.0) -> list[Detection]:
 
 def from_torchvision(output: Mapping[str, Any], names: Sequence[str] = (), least: float = 0.5) -> list[Detection]:
     """What `model([image])[0]` of a torchvision detector holds. names: of the classes by number."""
+    if not isinstance(output, Mapping) or not {"boxes", "labels", "scores"} <= output.keys():
+        raise InputTypeError(f"{reprlib.repr(output)} is no output of a torchvision detector: boxes, labels, scores")
     numbers = [int(k) for k in _array(output["labels"]).reshape(-1)]
     labels = [names[k] if k < len(names) else k for k in numbers]
     return from_corners(output["boxes"], output["scores"], labels, least)
@@ -73,7 +77,8 @@ def from_torchvision(output: Mapping[str, Any], names: Sequence[str] = (), least
 
 def from_supervision(detections: Any, least: float = 0.0) -> list[Detection]:
     """A supervision.Detections: xyxy, confidence, class_id, data["class_name"]."""
-    names = detections.data.get("class_name")
+    data, *_ = _known(detections, "data", "xyxy", "confidence", "class_id")
+    names = data.get("class_name")
     labels = detections.class_id if names is None else names
     return from_corners(detections.xyxy, detections.confidence, labels, least)
 
@@ -85,8 +90,8 @@ def from_norfair(detections: Iterable[Any], least: float = 0.0) -> list[Detectio
     """
     given = list(detections)
     for one in given:
-        if np.shape(one.points) != (2, 2):
-            raise ValueError(f"points of shape {np.shape(one.points)}; wanted (2, 2): two corners of a box")
+        if np.shape(_known(one, "points", "scores", "label")[0]) != (2, 2):
+            raise InputError(f"points of shape {np.shape(one.points)}; wanted (2, 2): two corners of a box")
     corners = [[*np.min(one.points, 0), *np.max(one.points, 0)] for one in given]
     scores = [1.0 if one.scores is None else float(np.mean(one.scores)) for one in given]
     return from_corners(corners, scores, ["" if one.label is None else one.label for one in given], least)
@@ -100,7 +105,7 @@ def from_boxmot(rows: ArrayLike, names: Sequence[str] = (), least: float = 0.0) 
     known = _array(rows)
     known = known.reshape(0, 6) if known.size == 0 else known
     if known.ndim != 2 or known.shape[1] != 6:
-        raise ValueError(f"detections of shape {known.shape}; wanted (N, 6): x0, y0, x1, y1, score, class")
+        raise InputError(f"detections of shape {known.shape}; wanted (N, 6): x0, y0, x1, y1, score, class")
     labels = [names[k] if 0 <= k < len(names) else k for k in known[:, 5].astype(int).tolist()]
     return from_corners(known[:, :4], known[:, 4], labels, least)
 
@@ -122,7 +127,7 @@ def from_yolo(
     raw = _array(output)
     raw = raw[0] if raw.ndim == 3 and len(raw) == 1 else raw
     if raw.ndim != 2 or raw.shape[0] < 5 or raw.shape[0] > raw.shape[1]:
-        raise ValueError(f"output of shape {np.shape(output)}; wanted (1, 4 + classes, boxes), as YOLO 8 gives it")
+        raise InputError(f"output of shape {np.shape(output)}; wanted (1, 4 + classes, boxes), as YOLO 8 gives it")
     kinds, scores = raw[4:].argmax(0), raw[4:].max(0)
     kept = scores >= least
     (cx, cy, w, h), kinds, scores = raw[:4, kept], kinds[kept], scores[kept]
@@ -143,17 +148,18 @@ class YoloDetector:
 
     def __init__(self, path: str | Path, least: float = 0.25, threads: int = 1) -> None:
         if missing("onnxruntime"):
-            raise ImportError(f"a detector runs in ONNX Runtime: {how_to_get('fast')}")
+            raise MissingError(f"a detector runs in ONNX Runtime: {how_to_get('fast')}")
+        check_threads(threads)
         model = Path(path).read_bytes()
         try:
             self._session = session(model, threads)
         except Exception as error:  # of ONNX Runtime, which has kinds of its own
-            raise ValueError(
+            raise InputError(
                 f"{path}: not a graph that ONNX Runtime runs: {str(error).splitlines()[0][:200]}"
             ) from None
         given = self._session.get_inputs()[0]
         if len(given.shape) != 4 or given.shape[1] != 3 or "float" not in given.type:
-            raise ValueError(f"{path}: takes {given.type} {given.shape}; wanted an image, float (1, 3, height, width)")
+            raise InputError(f"{path}: takes {given.type} {given.shape}; wanted an image, float (1, 3, height, width)")
         height, width = (side if isinstance(side, int) else YOLO_SIDE for side in given.shape[2:])
         self._input, self._size, self._least = given.name, (width, height), least
         self.names = _class_names(self._session.get_modelmeta().custom_metadata_map.get("names", ""))
@@ -185,6 +191,8 @@ def inside(found: Iterable[Detection], frame: Image, most: int = 200) -> list[De
     height, width = frame.shape[:2]
     good = []
     for one in found:
+        if not isinstance(one, Detection) or np.shape(one.box) != (4,):
+            raise InputTypeError(f"{reprlib.repr(one)} is no Detection; the functions from_... make them")
         numbers = (*one.box, one.score)
         if all(math.isfinite(number) for number in numbers) and min(one.box[2:]) > 0:
             part = clip_box(Box(*one.box), width, height)
@@ -193,11 +201,21 @@ def inside(found: Iterable[Detection], frame: Image, most: int = 200) -> list[De
     return sorted(good, key=lambda one: -one.score)[:most]
 
 
+def _known(given: Any, *names: str) -> list[Any]:
+    """The attributes of what another package made."""
+    if not all(hasattr(given, name) for name in names):
+        raise InputTypeError(f"{reprlib.repr(given)} has not all of {', '.join(names)}")
+    return [getattr(given, name) for name in names]
+
+
 def _array(values: ArrayLike) -> NDArray[np.float64]:
     """Numbers of numpy, or of a tensor on any device."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return np.asarray(values, np.float64)
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"{reprlib.repr(values)} are no numbers") from None
 
 
 # --- all of a kind
@@ -233,7 +251,7 @@ class Crowd:
 
     def __init__(self, tracker: Tracker, confirm: int = 2, patience: int = 60) -> None:
         if confirm < 1 or patience < 1:
-            raise ValueError(f"confirm {confirm} and patience {patience} must be at least 1")
+            raise InputError(f"confirm {confirm} and patience {patience} must be at least 1")
         self.tracker, self.confirm, self.patience = tracker, confirm, patience
         self.count = 0  # of all that were ever confirmed
         self._known: dict[int, _Known] = {}

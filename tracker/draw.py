@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracker.crop import Image, resize
+from tracker.errors import InputError
 
 Color = tuple[int, int, int]
 
@@ -49,9 +50,7 @@ def draw(
 
     Raises ValueError for another frame or a box that is not four finite numbers with a positive size.
     """
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        what = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ValueError(f"frame is {what}; draw takes (H, W, 3) uint8 BGR")
+    _check_frame(frame)
     out = np.array(frame, order="C")
     paint = color or _score_color(score)
     unit = max(0.6, min(out.shape[:2]) / 360)
@@ -63,7 +62,7 @@ def draw(
         return out
     x, y, w, h = (float(v) for v in box)
     if not np.isfinite((x, y, w, h)).all() or w <= 0 or h <= 0:
-        raise ValueError(f"box {tuple(box)} is not four finite numbers x, y, w, h with w > 0 and h > 0")
+        raise InputError(f"box {tuple(box)} is not four finite numbers x, y, w, h with w > 0 and h > 0")
     corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
     width = max(2, round(1.6 * unit))  # one pixel would be blurred away between two
     _polyline(out, corners, _DARK, width + 2 * max(1, round(0.7 * unit)), closed=True)
@@ -92,6 +91,7 @@ def draw_results(
     results: of one target, whose colour is that of its score, or of several, which are numbered and each have a colour.
     trails: (N, 2) centres of each, as for `draw`. ids: their numbers; None: 0, 1, 2 ...
     """
+    _check_frame(frame)
     numbers = list(range(len(results)) if ids is None else ids)
     several = len(results) > 1 or numbers not in ([], [0])
     for place, (number, result) in enumerate(zip(numbers, results, strict=True)):
@@ -176,10 +176,19 @@ def as_jpeg(image: Image, width: int, quality: int = 80) -> bytes:
 
 def from_jpeg(data: bytes) -> Image:
     """(H, W, 3) uint8 BGR. Raises ValueError: no picture."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # more pixels than OpenCV allows
+        image = None
     if image is None:
-        raise ValueError("not a picture")
+        raise InputError("not a picture")
     return np.asarray(image, np.uint8)
+
+
+def _check_frame(frame: Image) -> None:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        what = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise InputError(f"frame is {what}; draw takes (H, W, 3) uint8 BGR")
 
 
 def _score_color(score: float | None) -> Color:
@@ -268,7 +277,7 @@ def select_box(image: Image, title: str = "draw a box, press Enter (c: give up)"
     x, y, w, h = cv2.selectROI(title, image, showCrosshair=False, fromCenter=False, printNotice=False)
     cv2.destroyWindow(title)
     if w <= 0 or h <= 0:
-        raise ValueError("no box was drawn")
+        raise InputError("no box was drawn")
     return float(x), float(y), float(w), float(h)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tracker.crop import Image
 from tracker.detections import MATCH, Crowd, from_boxmot
 from tracker.draw import as_jpeg
+from tracker.errors import InputError, MissingError
 from tracker.extras import how_to_get
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
@@ -64,8 +65,7 @@ def to_supervision(results: States, ids: Sequence[int] | None = None) -> Any:
     """supervision.Detections with tracker_id, for its annotators, zones and counters; lost targets are left out."""
     import supervision
 
-    numbers = range(len(results)) if ids is None else ids
-    shown = [(n, r) for n, r in zip(numbers, results, strict=True) if r.state != "lost"]
+    shown = [(n, r) for _, n, r in _shown(results, ids)]
     if not shown:
         return supervision.Detections.empty()
     return supervision.Detections(
@@ -78,12 +78,7 @@ def to_supervision(results: States, ids: Sequence[int] | None = None) -> Any:
 
 def to_boxmot(results: States, ids: Sequence[int] | None = None) -> NDArray[np.float32]:
     """(N, 8) x0, y0, x1, y1, id, score, class 0, place in `results`, as boxmot's trackers return; without lost ones."""
-    numbers = range(len(results)) if ids is None else ids
-    rows = [
-        (*_corners(r.box), n, r.score, 0, place)
-        for place, (n, r) in enumerate(zip(numbers, results, strict=True))
-        if r.state != "lost"
-    ]
+    rows = [(*_corners(r.box), n, r.score, 0, place) for place, n, r in _shown(results, ids)]
     return np.array(rows, np.float32).reshape(-1, 8)
 
 
@@ -117,11 +112,9 @@ def to_norfair(results: States, ids: Sequence[int] | None = None) -> list[Any]:
     """norfair.Detection of each target that is not lost: points (2, 2), scores (2,), data its id."""
     import norfair
 
-    numbers = range(len(results)) if ids is None else ids
     return [
         norfair.Detection(np.array(_corners(r.box)).reshape(2, 2), np.array([r.score, r.score]), data=n)
-        for n, r in zip(numbers, results, strict=True)
-        if r.state != "lost"
+        for _, n, r in _shown(results, ids)
     ]
 
 
@@ -137,10 +130,10 @@ def log_to_rerun(
     try:
         import rerun
     except ImportError as error:
-        raise ImportError(f"logging to Rerun needs rerun-sdk: {how_to_get('rerun')}") from error
+        raise MissingError(f"logging to Rerun needs rerun-sdk: {how_to_get('rerun')}") from error
 
     numbers = list(range(len(results)) if ids is None else ids)
-    shown = [(n, r) for n, r in zip(numbers, results, strict=True) if r.state != "lost"]
+    shown = [(n, r) for _, n, r in _shown(results, numbers)]
     rerun.set_time("frame", sequence=frame.index, recording=recording)
     rerun.set_time("time", duration=frame.time, recording=recording)
 
@@ -166,6 +159,15 @@ def log_to_rerun(
     if timed is not None:
         for name in ("crop", "network", "post"):
             log(f"ms/{name}", rerun.Scalars(getattr(timed, f"{name}_ms")))
+
+
+def _shown(results: States, ids: Sequence[int] | None) -> list[tuple[int, int, Result | Row]]:
+    """The place, the id and the result of each target that is not lost. Raises InputError: another number of ids."""
+    numbers = range(len(results)) if ids is None else ids
+    if len(numbers) != len(results):
+        raise InputError(f"{len(numbers)} ids for {len(results)} results")
+    known = zip(numbers, results, strict=True)
+    return [(place, n, r) for place, (n, r) in enumerate(known) if r.state != "lost"]
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:

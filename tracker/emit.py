@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import sys
 from collections import defaultdict, deque
@@ -12,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from tracker.errors import InputError, MissingError
 from tracker.extras import how_to_get
 from tracker.footage.boxes import Row
 
@@ -71,7 +73,7 @@ class Emitter:
         elif kind == "zmq" and rest:
             self._channel = _Zmq(rest)
         else:
-            raise ValueError(f"--emit {where}: allowed: {KINDS}")
+            raise InputError(f"--emit {where}: allowed: {KINDS}")
 
     def send(self, rows: Sequence[Row]) -> None:
         """Send the rows of a frame, an object each."""
@@ -105,12 +107,18 @@ class _Lines:
         self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")  # noqa: SIM115
 
     def send(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except BrokenPipeError:  # who reads has enough of it
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"--emit jsonl:{self._file.name}") from None
 
     def close(self) -> None:
         if self._file is not sys.stdout:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a line that could not be written, which `send` has told
+                self._file.close()
 
 
 class _Udp:
@@ -119,9 +127,12 @@ class _Udp:
     def __init__(self, place: str) -> None:
         host, _, port = place.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"--emit udp:{place}: wanted udp:HOST:PORT")
+            raise InputError(f"--emit udp:{place}: wanted udp:HOST:PORT")
         self._to: Any
-        (family, *_, self._to), *_ = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        try:
+            (family, *_, self._to), *_ = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"--emit udp:{place}: no such host: {error}") from None
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -140,7 +151,10 @@ class _Zmq:
         try:
             import zmq
         except ImportError as error:
-            raise ImportError(f"--emit zmq needs pyzmq: {how_to_get('zmq')}") from error
+            raise MissingError(f"--emit zmq needs pyzmq: {how_to_get('zmq')}") from error
+        port = re.search(r":(\d+)$", address)
+        if port and int(port[1]) > 65535:  # of which ZeroMQ takes the rest
+            raise InputError(f"--emit zmq:{address}: ports are from 1 to 65535")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.linger = 200  # ms
@@ -148,7 +162,7 @@ class _Zmq:
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self._context.destroy()
-            raise OSError(f"--emit zmq:{address}: {error}") from error
+            raise OSError(f"--emit zmq:{address}: {error}; as zmq:tcp://*:5555") from error
 
     def send(self, line: str) -> None:
         self._socket.send_string(line)

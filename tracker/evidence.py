@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.config import BoxTracking, Confidence, ConfigError, LongTerm
+from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
+from tracker.errors import ConfigError
 from tracker.geometry import Box, bounded
 from tracker.target import EVIDENCE, VERIFIED, Found, Reference, Target
 

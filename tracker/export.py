@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import tracker as package
 from tracker.backends import Part, exported, folded, parts_of
 from tracker.config import to_dict
+from tracker.errors import InputError
 from tracker.extras import how_to_get
 from tracker.graphs import GRAPHS, KEY, About, digest, is_network, open_network
 from tracker.network import SiameseNet, load_network
@@ -46,7 +47,7 @@ def export(weights: Path, folder: Path, licence: str | None = None, force: bool 
     that is off from PyTorch's by more than `MOST_OFF`, ONNX Runtime or onnx is not installed.
     """
     if not all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx")):
-        raise ValueError(f"an export wants onnxruntime and onnx: {how_to_get('fast')}")
+        raise InputError(f"an export wants onnxruntime and onnx: {how_to_get('fast')}")
     net = load_network(weights)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
         raise FileExistsError(f"{folder} is there already; --force overwrites it")
@@ -60,7 +61,7 @@ def export(weights: Path, folder: Path, licence: str | None = None, force: bool 
         _write(made, parts_of(folded(net)), about)
         off = _compare(net, made)
         if off > MOST_OFF:
-            raise ValueError(f"{weights}: a graph is off from PyTorch by {off:.1e} of its largest output; not written")
+            raise InputError(f"{weights}: a graph is off from PyTorch by {off:.1e} of its largest output; not written")
         if is_network(folder):  # what an export wrote before, and nothing else
             for file in folder.glob("*.onnx"):
                 file.unlink()

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tracker.errors import InputError
+
 Float = NDArray[np.float64]
 
 
@@ -52,14 +54,14 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
     except (TypeError, ValueError, RuntimeError):  # rows of two lengths; tensors of a GPU
         values = np.empty(0)
     if values.shape != (4,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise ValueError(f"box must be four finite numbers x, y, w, h; got {reprlib.repr(box)}")
+        raise InputError(f"box must be four finite numbers x, y, w, h; got {reprlib.repr(box)}")
     x, y, w, h = values.astype(np.float64).tolist()
     if w <= 0 or h <= 0:
-        raise ValueError(f"box must have a positive width and height; got w={w:g}, h={h:g}")
+        raise InputError(f"box must have a positive width and height; got w={w:g}, h={h:g}")
     if x >= frame_w or y >= frame_h or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"box (x={x:g}, y={y:g}, w={w:g}, h={h:g}) lies wholly outside the {frame_w}x{frame_h} frame")
+        raise InputError(f"box (x={x:g}, y={y:g}, w={w:g}, h={h:g}) lies wholly outside the {frame_w}x{frame_h} frame")
     if w > 10 * frame_w or h > 10 * frame_h:
-        raise ValueError(f"box {w:g} x {h:g} is more than ten times as large as the {frame_w}x{frame_h} frame")
+        raise InputError(f"box {w:g} x {h:g} is more than ten times as large as the {frame_w}x{frame_h} frame")
     return Box(x, y, w, h)
 
 

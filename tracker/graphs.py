@@ -12,13 +12,14 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from tracker.config import ModelConfig, Range, check_ranges, from_dict, parse_json
-from tracker.errors import SiamtrackError
+from tracker.errors import GraphError, InputError
 from tracker.extras import how_to_get
 from tracker.geometry import Grid
 from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
@@ -31,13 +32,10 @@ GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes i
 }
 REFINER = ("look", "refine")
 ENGINES = {"onnxruntime": "fast", "openvino": "openvino", "openvino-bf16": "openvino"}  # -> the extra that brings it
+MOST_THREADS = 1024
 KEY = "siamtrack"  # of what a graph says of its network
 MOST = 8  # targets that are looked for before those are read: fewer wait for the cache more often, more take memory
 Graph = Callable[..., Sequence[Any]]
-
-
-class GraphError(SiamtrackError, ValueError):
-    """A folder of graphs that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,12 @@ class Opened(NamedTuple):
     config: ModelConfig
     runner: Runner
     weights: str
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise InputError: so many threads cannot be started. None: as many as there are cores."""
+    if threads is not None and (not isinstance(threads, Integral) or not 1 <= threads <= MOST_THREADS):
+        raise InputError(f"threads must be from 1 to {MOST_THREADS}; got {threads!r}")
 
 
 def digest(file: Path) -> str:
@@ -111,8 +115,9 @@ def open_network(folder: Path, threads: int | None, engine: str = "onnxruntime")
 
     Raises GraphError: a graph is missing, broken or not one of ours; ValueError: the engine is not installed.
     """
+    check_threads(threads)
     if missing(engine):
-        raise ValueError(f"{folder}: graphs want {' and '.join(missing(engine))}: {how_to_get(ENGINES[engine])}")
+        raise InputError(f"{folder}: graphs want {' and '.join(missing(engine))}: {how_to_get(ENGINES[engine])}")
     search, about = _open(folder, "search", threads, engine)
     graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads, engine)[0]}
     if (folder / "look.onnx").is_file():

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from tracker.errors import InputError
 from tracker.footage.boxes import Row
 from tracker.footage.video import DEFAULT_FPS, Frame
 from tracker.geometry import Box, check_box, iou
@@ -133,7 +134,7 @@ class Labeller:
     def restore(self, number: int, name: str, keys: Keys) -> None:
         """A target as it was kept. Raises ValueError: it has no box."""
         if not any(keys.values()):
-            raise ValueError(f"target {number} has no box")
+            raise InputError(f"target {number} has no box")
         self.targets[number] = Labelled(name, keys)
         self._born = max(self._born, number + 1)
         self.rewrite(number)
@@ -153,9 +154,9 @@ class Labeller:
         """Take a key back. Raises ValueError: there is none, or it is the only box."""
         target = self._find(number)
         if index not in target.keys:
-            raise ValueError(f"frame {index} is not a key frame of target {number}")
+            raise InputError(f"frame {index} is not a key frame of target {number}")
         if not any(box for frame, box in target.keys.items() if frame != index):
-            raise ValueError("this is the only box of the target; remove the target instead")
+            raise InputError("this is the only box of the target; remove the target instead")
         self._remember()
         del target.keys[index]
         self.rewrite(number)
@@ -164,7 +165,7 @@ class Labeller:
         """Say what a target is. Raises ValueError: no such target, or no name."""
         target = self._find(number)
         if not name.strip() or any(c in name for c in "\n\r\t,"):
-            raise ValueError(f"{name!r} is no name; it must not be empty, and has no comma")
+            raise InputError(f"{name!r} is no name; it must not be empty, and has no comma")
         self._remember()
         target.name = name.strip()[:60]
 
@@ -318,7 +319,7 @@ class Labeller:
     def _find(self, number: int) -> Labelled:
         if number not in self.targets:
             known = ", ".join(map(str, self.targets)) or "none"
-            raise ValueError(f"there is no target {number}; there are: {known}")
+            raise InputError(f"there is no target {number}; there are: {known}")
         return self.targets[number]
 
     def _remember(self) -> None:

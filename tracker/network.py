@@ -17,17 +17,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tracker.backbones import AlexNet, FBNet, MobileNetV3
-from tracker.config import SIAMFC, ConfigError, ModelConfig, from_dict, parse_json, to_dict
-from tracker.errors import SiamtrackError
+from tracker.config import SIAMFC, ModelConfig, from_dict, parse_json, to_dict
+from tracker.errors import CheckpointError, ConfigError
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
 T = TypeVar("T")
 SCALE = ":scale"  # after the name of weights in 8 bits: the value of one step of each output
-
-
-class CheckpointError(SiamtrackError, ValueError):
-    """A weight file that cannot be used; the message says why."""
 
 
 class SiameseNet(nn.Module):
@@ -147,6 +143,10 @@ def save_network(net: nn.Module, file: str | Path, half: bool = True, eight: boo
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; what stood there stays until the new one is on the disk. Raises OSError."""
+    if path.exists() and not path.is_file():  # a folder; a device, which would be replaced
+        raise FileExistsError(f"{path} is there already, and no file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -183,7 +183,9 @@ def average(nets: Sequence[SiameseNet]) -> SiameseNet:
     net = copy.deepcopy(nets[-1])
     states = [other.state_dict() for other in nets]
     if any({k: v.shape for k, v in s.items()} != {k: v.shape for k, v in states[-1].items()} for s in states):
-        raise CheckpointError("only networks of one kind have an average")
+        raise CheckpointError(
+            f"only networks of one kind have an average; these are {', '.join(other.config.network for other in nets)}"
+        )
     mean = {
         k: torch.stack([s[k] for s in states]).mean(0) if v.is_floating_point() else v for k, v in states[-1].items()
     }

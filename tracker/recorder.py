@@ -10,37 +10,38 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
+import reprlib
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
 import tracker as package
 from tracker.benchmark.run.machine import describe_machine
-from tracker.config import to_dict
+from tracker.config import parse_json, to_dict
 from tracker.crop import Image
 from tracker.draw import as_jpeg
+from tracker.errors import ConfigError, InputError, LogError
 from tracker.footage.boxes import Row
-from tracker.footage.files import DataError
 from tracker.footage.output import Appended, check_output, locked_file
 from tracker.footage.video import Frame, Source, masked
 from tracker.geometry import Box
-from tracker.target import Result
+from tracker.graphs import MOST_THREADS
+from tracker.target import Result, State
 from tracker.tracker import Tracker, weight_file, weight_names
 
 VERSION = 1  # of the format
 SUFFIX = ".siamlog"
 THUMBNAIL = 160  # px, its width
+MOST_THUMBNAIL = 100_000  # characters, several times what a picture of that size needs
 COUNTS = ("skipped", "dropped", "reconnects", "truncated")  # what a source says at the end, see `video.Source`
-
-
-class LogError(DataError):
-    """A flight log that cannot be read, or a run that cannot be done again; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ class Log:
         """Of its targets."""
         return sorted({number for step in self.steps for number in step.rows})
 
+    @property
+    def film(self) -> str | None:
+        """The file, folder or glob that the frames came from, if it is there: no log makes us open a camera, a pipe or
+        an address."""
+        name = str(self.head["source"])
+        there = os.path.isfile(name) or os.path.isdir(name) or (has_magic(name) and "://" not in name)
+        return name if there and "\0" not in name else None
+
 
 class Recorder:
     """Writes the flight log of a run; a context manager, which says at its end how the run ended.
@@ -97,7 +106,7 @@ class Recorder:
         self, path: str | Path, tracker: Tracker, source: Source | str = "", thumbnails: int = 0, force: bool = False
     ) -> None:
         if thumbnails < 0:
-            raise ValueError(f"thumbnails: of every N frames, or 0 for none; got {thumbnails}")
+            raise InputError(f"thumbnails: of every N frames, or 0 for none; got {thumbnails}")
         self.path, self._every, self._count = check_output(path, (SUFFIX,), force), thumbnails, 0
         self._source = source if isinstance(source, Source) else None
         head = describe_run(tracker, source)
@@ -209,11 +218,15 @@ def read_log(path: str | Path) -> Log:
     whole, _, rest = path.read_bytes().rpartition(b"\n")
     lines = whole.split(b"\n")
     head = _parse(lines[0])
-    if not isinstance(head, dict) or "siamlog" not in head:
+    if not isinstance(head, dict) or head.get("siamlog") is None:
         what = "is empty" if not whole and not rest else "does not begin with the head of a flight log"
         raise LogError(f"{path} {what}; `siamtrack track ... --record {path.stem}{SUFFIX}` writes one")
     if head["siamlog"] != VERSION:
         raise LogError(f"{path}: version {head['siamlog']} of the format; this siamtrack reads version {VERSION}")
+    for name, (fits, wanted) in HEAD.items():
+        if not fits(head.get(name)):
+            given = reprlib.repr(head.get(name))
+            raise LogError(f"{path}: the head says {name}: {given}; a flight log has {wanted} there")
     steps: list[Step] = []
     end, lost = None, len(rest)
     for number, line in enumerate(lines[1:], 1):
@@ -222,26 +235,38 @@ def read_log(path: str | Path) -> Log:
             if isinstance(values, dict) and "end" in values:
                 end = values
             else:
-                steps.append(_step(values))
-        except (KeyError, TypeError, ValueError, AttributeError):  # of a disk that failed
+                steps.append(_step(values, steps[-1].frame if steps else -1))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # of a disk that failed
             lost += sum(len(one) + 1 for one in lines[number:])
             break
     return Log(path, head, steps, end, lost)
 
 
-def _step(values: Any) -> Step:
-    frame, seconds = int(values["frame"]), float(values["time"])
+def _step(values: Any, before: int) -> Step:
+    """A frame of a log; what no run can have written is a ValueError. before: the frame that came before."""
+    frame, seconds = int(values["frame"]), _finite(values["time"])
+    if not before < frame < 2**53 or len(values.get("thumbnail", "")) > MOST_THUMBNAIL:
+        raise InputError
     rows = {int(number): _row(frame, seconds, int(number), *row) for number, row in values["targets"].items()}
-    started = {int(number): Box(*map(float, box)) for number, box in values.get("started", {}).items()}
+    started = {int(number): Box(*map(_finite, box)) for number, box in values.get("started", {}).items()}
     followed = tuple(map(int, values["followed"]))
-    crop, network, post = map(float, values["ms"])
+    crop, network, post = map(_finite, values["ms"])
     thumbnail = base64.b64decode(values.get("thumbnail", ""))
-    clock, picture, ms = float(values["clock"]), str(values["picture"]), (crop, network, post)
+    clock, picture, ms = _finite(values["clock"]), str(values["picture"]), (crop, network, post)
     return Step(frame, seconds, clock, picture, followed, started, rows, ms, thumbnail)
 
 
 def _row(frame: int, time: float, number: int, x: float, y: float, w: float, h: float, score: float, state: str) -> Row:
-    return Row(frame, time, number, float(x), float(y), float(w), float(h), float(score), str(state))
+    if state not in get_args(State) or not 0 <= score <= 1:
+        raise InputError
+    x, y, w, h, score = map(_finite, (x, y, w, h, score))
+    return Row(frame, time, number, x, y, w, h, score, state)
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(value):
+        raise InputError
+    return float(value)
 
 
 def _numbers(box: Sequence[float]) -> list[float]:
@@ -250,9 +275,66 @@ def _numbers(box: Sequence[float]) -> list[float]:
 
 def _parse(line: bytes) -> Any:
     try:
-        return json.loads(line)
-    except ValueError:
+        return parse_json(line)
+    except ConfigError:
         return None
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and mappings lie in each other."""
+    depth, level = 0, [value]
+    while level:
+        level = [one for part in level for one in _parts(part)]
+        depth += 1
+    return depth
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _is(kind: type, least: float = -math.inf, most: float = math.inf) -> Callable[[Any], bool]:
+    """Whether a value is of a kind, as JSON has it, and a number in a range."""
+
+    def fits(value: Any) -> bool:
+        if kind not in (int, float):
+            return isinstance(value, kind)
+        number = isinstance(value, int) or (kind is float and isinstance(value, float))
+        return number and not isinstance(value, bool) and least <= value <= most
+
+    return fits
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is(int, 1, 10**6), value))
+
+
+def _is_shallow(value: Any) -> bool:
+    return isinstance(value, dict) and _depth(value) < 20
+
+
+SECONDS = (0.0, 1e11)  # since 1970, of clocks
+HEAD = {  # of a log -> what may stand there, and its name: a log may come from anywhere
+    "siamtrack": (_is(str), "a version"),
+    "recorded": (_is(float, *SECONDS), "a time"),
+    "source": (_is(str), "a name"),
+    "live": (_is(bool), "true or false"),
+    "begun": (_or_none(_is(float, *SECONDS)), "a time, or null"),
+    "size": (_or_none(_is_size), "a width and a height, or null"),
+    "fps": (_or_none(_is(float, 0, 1e6)), "a rate, or null"),
+    "weights": (_or_none(_is(str)), "a name, or null"),
+    "sha256": (_or_none(_is(str)), "a checksum, or null"),
+    "engine": (_is(str), "a name"),
+    "device": (_is(str), "a name"),
+    "threads": (_or_none(_is(int, 1, MOST_THREADS)), "a number, or null"),
+    "passes": (_or_none(_is(int, 0, 10**6)), "a number, or null"),
+    "config": (_is_shallow, "a config"),
+    "machine": (_is_shallow, "a mapping"),
+}
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tracker.config import ConfigError, ModelConfig, from_dict
+from tracker.config import ModelConfig, from_dict
 from tracker.draw import from_jpeg
+from tracker.errors import ConfigError, InputError, LogError, MissingError
 from tracker.extras import how_to_get
 from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter
 from tracker.footage.output import check_output, partial_path
@@ -21,7 +22,7 @@ from tracker.footage.video import frames
 from tracker.geometry import iou
 from tracker.graphs import is_network
 from tracker.progress import Progress
-from tracker.recorder import Log, LogError, Step, checksum, describe_run, fingerprint, read_log
+from tracker.recorder import Log, Step, checksum, describe_run, fingerprint, read_log
 from tracker.target import Target
 from tracker.tracker import Tracker, weight_file
 
@@ -37,9 +38,9 @@ def replay(args: argparse.Namespace) -> int:
     plot = check_output(args.plot, (".png", ".svg", ".pdf"), args.force) if args.plot else None
     boxes = check_output(args.boxes, BOX_SUFFIXES, args.force) if args.boxes else None
     if args.other and (args.rerun or plot or boxes):
-        raise ValueError("--rerun, --plot and --boxes take one log")
+        raise InputError("--rerun, --plot and --boxes take one log")
     if args.source and not args.rerun:
-        raise ValueError("--source is for --rerun")
+        raise InputError("--source is for --rerun")
     log = read_log(args.log)
     if args.other:
         return _compare(log, read_log(args.other))
@@ -123,7 +124,7 @@ def timeline(rows: Sequence[Row]) -> str:
 def write_boxes(log: Log, path: Path) -> None:
     """Write the boxes of a log as `track --boxes` does."""
     if path.suffix.lower() == ".txt" and len(log.ids) > 1:
-        raise ValueError(f"{path}: the boxes of several targets need .csv or .json")
+        raise InputError(f"{path}: the boxes of several targets need .csv or .json")
     table = RowWriter(path)
     for step in log.steps:
         table.write(list(step.rows.values()))
@@ -135,7 +136,7 @@ def draw_log(log: Log, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"--plot draws with matplotlib: {how_to_get('plots')}") from error
+        raise MissingError(f"--plot draws with matplotlib: {how_to_get('plots')}") from error
     if not log.steps:
         raise LogError(f"{log.path}: there is no frame to plot")
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -144,7 +145,10 @@ def draw_log(log: Log, path: Path) -> None:
     rows = figure.subfigures(2 if pictured else 1, 1, height_ratios=[1, 4] if pictured else [1], squeeze=False)[:, 0]
     if pictured:
         for axes, step in zip(np.ravel(rows[0].subplots(1, len(pictured))), pictured, strict=True):
-            picture = from_jpeg(step.thumbnail)
+            try:
+                picture = from_jpeg(step.thumbnail)
+            except InputError:
+                raise LogError(f"{log.path}: the thumbnail of frame {step.frame} is no picture") from None
             axes.imshow(picture[:, :, ::-1])
             scale = picture.shape[1] / log.head["size"][0] if log.head["size"] else 1.0
             for row in step.rows.values():
@@ -266,11 +270,14 @@ def run_again(log: Log, source: str | None = None, weights: str | None = None, b
         raise LogError(f"{log.path}: there is no frame to do again")
     if source is None and head["live"]:
         raise LogError(f"{log.path}: {head['source']} was live; a recording of it is given by --source")
+    film = source or log.film
+    if film is None:
+        raise LogError(f"{log.path}: there is no file {head['source']!r}; --source says where the frames are")
     tracker = _same_tracker(log, weights)
     wanted = {step.frame: step for step in log.steps}
     steps, targets = [], dict[int, Target]()
     first, last = log.steps[0].frame, log.steps[-1].frame
-    with frames(source or head["source"], first, last + 1) as opened:
+    with frames(film, first, last + 1) as opened:
         begun = describe_run(tracker, opened)
         for frame in opened:
             step = wanted.get(frame.index)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import InputError
 from tracker.geometry import Grid
 
 EngineName = Literal[
@@ -32,7 +33,7 @@ class Answer(NamedTuple):
 
 def no_refiner(*_: object) -> Floats:
     """What `look` and `refine` do where there is nothing to do it."""
-    raise ValueError("this network has no refiner")
+    raise InputError("this network has no refiner")
 
 
 class Runner(NamedTuple):

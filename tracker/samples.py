@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from tracker.errors import InputError, SourceError
 from tracker.extras import how_to_get
-from tracker.footage.files import SourceError
 from tracker.footage.video import SourceWarning, VideoWriter
 from tracker.geometry import Box
 from tracker.scene import Scene
@@ -44,7 +44,7 @@ def sample(name: Name | None = None) -> Sample:
     Raises SourceError: street is not there. ValueError: another name.
     """
     if name is not None and name not in get_args(Name):
-        raise ValueError(f"no sample {name!r}; there are {', '.join(get_args(Name))}")
+        raise InputError(f"no sample {name!r}; there are {', '.join(get_args(Name))}")
     if name == "rendered":
         return _rendered()
     path = _carried("bikes.mp4")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from tracker.errors import InputError
+
 Window = tuple[int, int, int, int]  # (x, y, w, h) of whole pixels of the frame
 Pose = tuple[float, float, float, float]  # (x, y, angle, radius) in the frame: px, px, radian, px
 
@@ -57,11 +59,11 @@ class Scene:
         """
         width, height = size
         if min(width, height) < 64:
-            raise ValueError(f"scene size must be at least 64 x 64, got {width} x {height}")
+            raise InputError(f"scene size must be at least 64 x 64, got {width} x {height}")
         if length < 1:
-            raise ValueError(f"scene length must be at least 1 frame, got {length}")
+            raise InputError(f"scene length must be at least 1 frame, got {length}")
         if not 0 <= noise < 100:
-            raise ValueError(f"scene noise must be in [0, 100) grey levels, got {noise}")
+            raise InputError(f"scene noise must be in [0, 100) grey levels, got {noise}")
         self.size, self.length, self.seed = (width, height), length, seed
         rng = np.random.default_rng(seed)
         short = min(size)

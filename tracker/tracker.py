@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracker import graphs
-from tracker.config import BoxTracking, ConfigError, ModelConfig, PyramidTracking
+from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
+from tracker.errors import ConfigError, InputError, InputTypeError, MissingError, OrderError
 from tracker.fastest import fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
@@ -26,6 +28,8 @@ from tracker.tracks import TrackPolicy
 
 if TYPE_CHECKING:  # PyTorch is imported where it is used, which is not where graphs are
     from tracker.network import SiameseNet
+
+MOST_MS = 1e6  # of a budget for an update
 
 __all__ = ["Result", "Target", "Tracker", "check_frame", "weight_file", "weight_names"]
 
@@ -72,10 +76,11 @@ class Tracker:
         engine: EngineName = "auto",
         budget_ms: float | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1; got {threads}")
-        if budget_ms is not None and not budget_ms > 0:
-            raise ValueError(f"budget_ms must be above 0; got {budget_ms}")
+        graphs.check_threads(threads)
+        if budget_ms is not None and not (isinstance(budget_ms, Real) and 0 < budget_ms < MOST_MS):
+            raise InputError(f"budget_ms must be above 0, and below {MOST_MS:g}; got {budget_ms!r}")
+        if not hasattr(net, "config"):
+            raise InputTypeError(f"Tracker takes a network, got {net!r:.80}; Tracker.load takes a name or a file")
         self.config = replace(net.config, tracking=tracking) if tracking else net.config
         if isinstance(net, graphs.Opened):
             runner = net.runner
@@ -111,12 +116,15 @@ class Tracker:
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
+        if engine not in get_args(EngineName):
+            raise InputError(f"no engine {engine!r}; there is {', '.join(get_args(EngineName))}")
+        graphs.check_threads(threads)
         path = Path(str(weights))
         opened: graphs.Opened | None
         if graphs.is_network(path) and str(weights) not in weight_names():
             ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
-                raise ValueError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
+                raise InputError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
             opened = _open_graphs(path, threads, engine)
         else:
             path = weight_file(str(weights))
@@ -128,7 +136,7 @@ class Tracker:
                 from tracker.network import CheckpointError, load_network
             except ImportError as error:
                 text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
-                raise ImportError(text) from None
+                raise MissingError(text) from None
             try:
                 tracker = cls(load_network(path), device, threads, tracking, engine, budget_ms)
             except ConfigError as error:
@@ -162,7 +170,7 @@ class Tracker:
         """
         target = self.target if target is None else target
         if target is None:
-            raise RuntimeError("update before init: call init(frame, box) first")
+            raise OrderError("update before init: call init(frame, box) first")
         return self.update_all(frame, [target])[0]
 
     def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
@@ -190,11 +198,11 @@ class Tracker:
         checked = list(targets)
         for target in checked:
             if not isinstance(target, Target):
-                raise TypeError(f"a target is what init returns; got {type(target).__name__}")
+                raise InputTypeError(f"a target is what init returns; got {type(target).__name__}")
             if target.appearance.features.shape != self._template_shape:
-                raise ValueError("the target was made by a tracker with another network; init it with this one")
+                raise InputError("the target was made by a tracker with another network; init it with this one")
             if target.reference is None and isinstance(self.policy, TrackPolicy):
-                raise ValueError("the target was made by a tracker that was not calibrated; init it with this one")
+                raise InputError("the target was made by a tracker that was not calibrated; init it with this one")
         return checked
 
     def _shares(self, targets: Sequence[Target]) -> list[int]:
@@ -269,15 +277,15 @@ def check_frame(frame: object) -> Image:
     Raises TypeError: not an array, or not uint8. ValueError: empty, or another shape.
     """
     if not isinstance(frame, np.ndarray):
-        raise TypeError(f"frame must be a numpy array (H, W, 3) uint8 BGR; got {type(frame).__name__}")
+        raise InputTypeError(f"frame must be a numpy array (H, W, 3) uint8 BGR; got {type(frame).__name__}")
     if frame.dtype != np.uint8:
-        raise TypeError(f"frame must be uint8 in [0, 255]; got {frame.dtype} (scale it and use .astype(np.uint8))")
+        raise InputTypeError(f"frame must be uint8 in [0, 255]; got {frame.dtype} (scale it and use .astype(np.uint8))")
     if frame.size == 0:
-        raise ValueError(f"frame is empty: shape {frame.shape}")
+        raise InputError(f"frame is empty: shape {frame.shape}")
     if frame.ndim == 2:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4):
-        raise ValueError(f"frame must be (H, W, 3) BGR, (H, W) grey or (H, W, 4) BGRA; got shape {frame.shape}")
+        raise InputError(f"frame must be (H, W, 3) BGR, (H, W) grey or (H, W, 4) BGRA; got shape {frame.shape}")
     if frame.shape[2] == 1:
         frame = np.repeat(frame, 3, axis=2)
     return np.ascontiguousarray(frame[:, :, :3])
@@ -302,7 +310,7 @@ def weight_file(name: str) -> Path:
     if name in weight_names():
         return Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
     if not Path(name).is_file():
-        raise ValueError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+        raise InputError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
     return Path(name)
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import torch
 
+from tracker.cli import Parser, reported
 from tracker.config import load_yaml
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import Tally
-from tracker.footage.files import DataError
 from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
 from tracker.network import SiameseNet, average, load_network, save_network
@@ -118,7 +120,7 @@ def command_calibrate(args: argparse.Namespace) -> None:
     out = check_output(args.out, (".safetensors",), force=True)
     net, tally = load_network(weight_file(args.weights)), Tally()
     if net.config.network != "swift":
-        raise ValueError(f"{args.weights}: only swift can be calibrated; this is {net.config.network}")
+        raise InputError(f"{args.weights}: only swift can be calibrated; this is {net.config.network}")
     sequences = footage(args.data, args.work / "footage", tally)[:: args.every]
     confidence, said = calibrate(net, sequences, args.work, args.workers)
     net.config = replace(net.config, confidence=confidence)
@@ -175,30 +177,28 @@ def picture(text: str) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["similarity"]:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    words = [word for word in argv if word != "--debug"]
+    if words[:1] == ["similarity"]:
         from train.similarity.__main__ import main as similarity
 
-        return similarity(argv[1:])
+        argv.remove("similarity")
+        return similarity(argv)
+    return reported("siamtrack train", argv, run)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; what is raised, is raised."""
     if argv and argv[0].startswith("--") and argv[0] != "--help":
         argv = ["tune", *argv]
     args = make_parser().parse_args(argv)
-    try:
-        args.run(args)
-    except (ValueError, FloatingPointError, ImportError, OSError) as error:
-        print(f"siamtrack train: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("siamtrack train: interrupted", file=sys.stderr)
-        return 130
+    args.run(args)
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="siamtrack train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="siamtrack train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("prepare", help=command_prepare.__doc__)
     p.add_argument("data", nargs="+", type=Path, help="data sets, or videos with a boxes.csv beside them")

@@ -16,26 +16,30 @@ from train.run import Run, Task
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
+    return int(text)
 
 
 def minutes(text: str) -> float:
     """A length of time above 0."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
+    if not 0 < (number := _number(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of minutes above 0")
     return number
 
 
 def share(text: str) -> float:
     """A number in [0, 1)."""
-    number = float(text)
-    if not 0 <= number < 1:
-        raise ValueError
+    if not 0 <= (number := _number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a share: at least 0, below 1")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def add_run(parser: argparse.ArgumentParser, minutes_by_default: float | None = None) -> None:

@@ -32,8 +32,8 @@ from tracker.benchmark.judge.fates import auroc, calibration_error
 from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.run.workers import begin_worker
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
+from tracker.errors import DataError
 from tracker.footage.clip import Tally, look
-from tracker.footage.files import DataError
 from tracker.footage.layouts import detect, read
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box

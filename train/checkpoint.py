@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from tracker.network import CheckpointError, save_network, write_whole
+from tracker.errors import CheckpointError
+from tracker.network import save_network, write_whole
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

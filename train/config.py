@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from tracker.config import ConfigError, ModelConfig
+from tracker.config import ModelConfig
+from tracker.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from tracker.backbones import IMAGENET_STD
 from tracker.config import NANO, SWIFT
+from tracker.errors import CheckpointError, MissingError
 from tracker.extras import how_to_get
 from tracker.heads import BoxHead
-from tracker.network import CheckpointError, SiameseNet
+from tracker.network import SiameseNet
 
 
 def from_fear(file: Path) -> SiameseNet:
@@ -33,7 +34,7 @@ def from_fear(file: Path) -> SiameseNet:
     head: Any = net.head
     parts = trunk, net.neck, head.score, head.box
     layers = [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)]
-    weights = _weights(graph, [*shared, *own[0][::-1], *own[1][::-1]])
+    weights = _weights(file, graph, [*shared, *own[0][::-1], *own[1][::-1]])
     if [(m.weight.shape, m.bias is None) for m in layers] != [(w.shape, b is None) for w, b in weights]:
         raise CheckpointError(f"{file}: not the search branch of FEAR-XS: other convolutions than its {len(layers)}")
     with torch.no_grad():
@@ -125,7 +126,7 @@ def _layers(file: Path, part: str, shapes: list[tuple[int, ...]]) -> list[Linear
     graph = _read(file)
     known = {one.name for one in graph.initializer}
     nodes = [n for n in graph.node if n.op_type in ("Conv", "Gemm") and n.input[1] in known]
-    found = _weights(graph, nodes)
+    found = _weights(file, graph, nodes)
     if [_plain(w) for w, _ in found] != shapes or any(bias is None for _, bias in found):
         raise CheckpointError(f"{file}: not the {part} of NanoTrack v3: other layers than its {len(shapes)}")
     return [Linear(w.double().reshape(_plain(w)), b.double()) for w, b in found if b is not None]
@@ -148,7 +149,7 @@ def _read(file: Path) -> Any:
     try:
         import onnx
     except ImportError:
-        raise ImportError(f"reading {file} needs onnx: {how_to_get('fast')}") from None
+        raise MissingError(f"reading {file} needs onnx: {how_to_get('fast')}") from None
     try:
         return onnx.load(str(file)).graph
     except FileNotFoundError:
@@ -168,9 +169,12 @@ def _back_from(name: str, makers: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _weights(graph: Any, nodes: list[Any]) -> list[tuple[Tensor, Tensor | None]]:
+def _weights(file: Path, graph: Any, nodes: list[Any]) -> list[tuple[Tensor, Tensor | None]]:
     """Weight and bias of convolutions."""
     from onnx import numpy_helper
 
     arrays = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()).float() for one in graph.initializer}
-    return [(arrays[n.input[1]], arrays[n.input[2]] if len(n.input) > 2 else None) for n in nodes]
+    try:
+        return [(arrays[n.input[1]], arrays[n.input[2]] if len(n.input) > 2 else None) for n in nodes]
+    except KeyError as error:
+        raise CheckpointError(f"{file}: not that graph: it does not hold the weight {error}") from None

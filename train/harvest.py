@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from tracker.crop import Image
 from tracker.draw import draw
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally
-from tracker.footage.files import VIDEO_SUFFIXES, DataError
+from tracker.footage.files import VIDEO_SUFFIXES
 from tracker.footage.layouts import read
 from tracker.footage.video import frames
 from tracker.geometry import Box, clip_box, iou
@@ -409,8 +410,19 @@ def load_detector(spec: str) -> Detector:
     try:
         detector: Detector = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"detector {spec!r}: expected MODULE:FUNCTION; {error}") from error
-    return detector
+        raise InputError(f"detector {spec!r}: expected MODULE:FUNCTION; {error}") from error
+    if not callable(detector):
+        raise InputError(f"detector {spec!r}: expected MODULE:FUNCTION; it is {detector!r:.60}")
+
+    def detect(image: Image) -> list[Sequence[float]]:
+        try:
+            return [Box(*map(float, box)) for box in detector(image)]
+        except Exception as error:  # of a function of the user's
+            raise InputError(
+                f"detector {spec!r}: given a frame, it returns boxes x, y, w, h; {type(error).__name__}: {error}"
+            ) from error
+
+    return detect
 
 
 def track_tiles(out: Path, tiles: int, seed: int = 0, side: int = 112) -> list[Image]:

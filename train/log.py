@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tracker.errors import MissingError
 from tracker.extras import how_to_get
 from tracker.network import write_whole
 
@@ -30,7 +31,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise ImportError(f"TensorBoard is not here: {how_to_get('tensorboard')}") from error
+                raise MissingError(f"TensorBoard is not here: {how_to_get('tensorboard')}") from error
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         rows = [row for row in self.rows() if int(row["step"]) <= step]
         text = io.StringIO()

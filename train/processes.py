@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tracker.backends import pick_device
-from tracker.config import ConfigError
+from tracker.errors import ConfigError
 
 PATIENCE = timedelta(hours=3)  # others wait for the first process while it tracks the validation sequences
 

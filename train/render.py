@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 from tracker.footage.video import VideoWriter
 from tracker.network import write_whole
 from tracker.scene import Scene

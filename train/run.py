@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from tracker.config import ConfigError, from_dict, to_dict
+from tracker.config import from_dict, to_dict
+from tracker.errors import ConfigError, DivergedError
 from tracker.footage.output import only_run
 from tracker.network import save_network
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
@@ -229,7 +230,7 @@ class Run:
                 total[name] = total.get(name, 0.0) + value / task.parts
         losses = dict(zip(total, processes.sum(list(total.values())), strict=True))
         if not math.isfinite(losses["loss"]):
-            raise FloatingPointError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
+            raise DivergedError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
         nn.utils.clip_grad_norm_(self.parameters, task.cfg.optim.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.crop import mean_colour
-from tracker.errors import SiamtrackError
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, look
-from tracker.footage.files import DataError
 from tracker.footage.layouts import detect, read
 from tracker.footage.output import only_run
 
@@ -51,7 +50,7 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-class StoreError(SiamtrackError, ValueError):
+class StoreError(InputError):
     """Footage or a store that cannot be used; the message says why."""
 
 
@@ -81,7 +80,8 @@ class Store:
                 part = {name: data[name].astype(kind, "C", "same_kind") for name, (kind, _) in COLUMNS.items()}
             size = _check_index(part, names)
         except UNREADABLE as error:
-            raise StoreError(f"{index} is damaged ({error}); prepare the store again") from None
+            said = str(error).partition(".")[0]  # NumPy's own advice, to load what is dangerous, is none of ours
+            raise StoreError(f"{index} is damaged ({said}); prepare the store again") from None
         pixels = self.folder / "pixels.bin"
         if not pixels.is_file() or pixels.stat().st_size != size:
             raise StoreError(f"{pixels} does not hold the {size} bytes of its index; prepare the store again")
@@ -155,7 +155,7 @@ def _check_index(part: dict[str, NDArray[Any]], names: Any) -> int:
 
     def need(true: bool | np.bool_, what: str) -> None:
         if not true:
-            raise ValueError(what)
+            raise InputError(what)
 
     for name, (_, columns) in COLUMNS.items():
         shape = part[name].shape

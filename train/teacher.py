@@ -20,6 +20,7 @@ from tracker.benchmark.peers.peers import Fear, NanoTrack, load_tracker, tracker
 from tracker.config import BoxTracking
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, keep_inside
+from tracker.errors import InputError
 from tracker.geometry import Box, CropWindow, Grid, check_box, iou
 from tracker.network import load_network
 from tracker.plain import PeakPolicy
@@ -70,7 +71,7 @@ class OurMember:
         self.name = Path(spec).stem
         net = load_network(weight_file(spec))
         if not isinstance(net.config.tracking, BoxTracking):
-            raise ValueError(f"teacher {spec!r} has no say in a vote: {net.config.network} has no box head")
+            raise InputError(f"teacher {spec!r} has no say in a vote: {net.config.network} has no box head")
         self._engine = Engine(make_runner(net, "cpu"), net.config)
         self._policy = PeakPolicy(self._engine, net.config.tracking)
 
@@ -100,7 +101,7 @@ class PeerMember:
         self.name = tracker_name(spec)
         peer = load_tracker(spec)
         if not isinstance(peer, Fear | NanoTrack):
-            raise ValueError(f"teacher {spec!r} has no say in a vote: only fear, nanotrack-v1, -v2, -v3 and ours have")
+            raise InputError(f"teacher {spec!r} has no say in a vote: only fear, nanotrack-v1, -v2, -v3 and ours have")
         self._peer = peer
 
     def embed(self, frame: Image, box: Box) -> Any:
@@ -182,7 +183,7 @@ class Teacher:
         self.members = list(members)
         self.weights = np.ones(len(self.members)) if weights is None else np.array(weights, np.float64)
         if self.weights.shape != (len(self.members),) or self.weights.min() < 0 or self.weights.sum() == 0:
-            raise ValueError(f"weights {weights} must be {len(self.members)} numbers, none negative, not all 0")
+            raise InputError(f"weights {weights} must be {len(self.members)} numbers, none negative, not all 0")
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Begin to follow what is in `box` (x, y, w, h, frame px)."""

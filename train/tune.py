@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.config import BoxCrops, ConfigError, ModelConfig
-from tracker.footage.files import DataError
+from tracker.config import BoxCrops, ModelConfig
+from tracker.errors import ConfigError, DataError
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
 from tracker.tracker import weight_names

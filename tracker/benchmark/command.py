@@ -14,6 +14,7 @@ from tracker.benchmark.peers.peers import load_tracker, split_spec, tracker_name
 from tracker.benchmark.protocols import Protocol
 from tracker.benchmark.report import submissions
 from tracker.benchmark.run.jobs import load_runs, run_all
+from tracker.errors import InputError
 from tracker.footage import layouts
 from tracker.footage.check import inspect
 from tracker.footage.sequence import Sequence
@@ -120,12 +121,9 @@ def _protocols_text() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; 0 done, 1 the check found something, 2 bad input, 130 stopped (the same command goes on)."""
+    """Run the command; 0 done, 1 the check found something, 130 stopped (the same command goes on). Raises."""
     try:
         return _check(args) if args.check else _bench(args)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"siamtrack bench: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -153,14 +151,14 @@ def _bench(args: argparse.Namespace) -> int:
 
     specs = [spec.strip() for spec in args.trackers.split(",") if spec.strip()]
     if not specs:
-        raise ValueError("--trackers names no tracker")
+        raise InputError("--trackers names no tracker")
     workers = (0 if args.ray else 1) if args.workers is None else args.workers
     if args.ray and args.workers is not None and args.workers < 1:
-        raise ValueError("--ray needs --workers of 1 or more, or none for all CPUs of the cluster")
+        raise InputError("--ray needs --workers of 1 or more, or none for all CPUs of the cluster")
     if workers < 0 or args.timeout <= 0 or (args.fps is not None and args.fps <= 0):
-        raise ValueError("--workers must be 0 or more, --timeout and --fps more than 0")
+        raise InputError("--workers must be 0 or more, --timeout and --fps more than 0")
     if args.strips is not None and args.strips < 0:
-        raise ValueError(f"--strips must be 0 or more, got {args.strips}")
+        raise InputError(f"--strips must be 0 or more, got {args.strips}")
     eao = _eao(args.eao)
     _check_names(specs, args)
     latency = _latencies(specs, args)
@@ -234,7 +232,7 @@ def _bench_events(args: argparse.Namespace, specs: list[str], sequences: list[Se
     begin = events.BEGIN if args.begin is None else args.begin
     happened = events.all_events(sequences, seed=args.seed, begin=begin)
     if not happened:
-        raise ValueError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
+        raise InputError(f"no sequence of {args.path} has room for an event ({events.SHORTEST} frames)")
     folder = args.out / f"events-{args.seed}-{begin}"
     events.write_events(happened, folder)
     names = {event.name for event in happened}
@@ -263,7 +261,7 @@ def _eao(words: list[str] | None) -> tuple[int, int] | None:
         return EAO[words[0]]
     numbers = [int(word) for word in words if word.isdigit()]
     if len(numbers) != 2 or len(words) != 2 or not 0 < numbers[0] < numbers[1]:
-        raise ValueError(f"--eao must be a year of {', '.join(EAO)}, or two numbers of frames, got {' '.join(words)}")
+        raise InputError(f"--eao must be a year of {', '.join(EAO)}, or two numbers of frames, got {' '.join(words)}")
     return numbers[0], numbers[1]
 
 
@@ -271,18 +269,18 @@ def _check_names(specs: list[str], args: argparse.Namespace) -> None:
     """Say before the run what cannot be: --against of no tracker, result files under a clock, a wrong --export."""
     names = [tracker_name(spec) for spec in specs]
     if args.against and args.against not in names:
-        raise ValueError(f"--against {args.against}: no such tracker in this run; there are {', '.join(names)}")
+        raise InputError(f"--against {args.against}: no such tracker in this run; there are {', '.join(names)}")
     protocol = "events" if args.events else args.protocol
     files = [spec for spec in specs if split_spec(spec)[1].startswith("results")]
     if files and protocol not in finished.PROTOCOLS:
-        raise ValueError(
+        raise InputError(
             f"{files[0]}: result files cannot answer {protocol}, in which a tracker sees other frames; they answer "
             f"{', '.join(finished.PROTOCOLS)}"
         )
     if args.export:
         submissions.check_kind(args.export, args.protocol)
     if args.repeats < 1:
-        raise ValueError(f"--repeats must be 1 or more, got {args.repeats}")
+        raise InputError(f"--repeats must be 1 or more, got {args.repeats}")
 
 
 def _latencies(specs: list[str], args: argparse.Namespace) -> dict[str, float]:
@@ -296,10 +294,10 @@ def _latencies(specs: list[str], args: argparse.Namespace) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not value > 0 or (name and name not in names):
-            raise ValueError(f"--latency {word}: expected milliseconds, or NAME=milliseconds of {', '.join(names)}")
+            raise InputError(f"--latency {word}: expected milliseconds, or NAME=milliseconds of {', '.join(names)}")
         found |= {name: value} if name else dict.fromkeys(names, value)
     if found and args.protocol not in ("realtime", "streaming"):
-        raise ValueError(f"--latency has a meaning under realtime and streaming, not under {args.protocol}")
+        raise InputError(f"--latency has a meaning under realtime and streaming, not under {args.protocol}")
     return found
 
 
@@ -309,7 +307,7 @@ def _select(args: argparse.Namespace) -> tuple[list[Sequence], list[str]]:
     found = layouts.entries(args.path, _layout(args), args.one_based, args.root)
     sequences, missing = layouts.select(found, names)
     if not sequences:
-        raise ValueError(f"no sequence of {args.path} can be used: " + "; ".join(missing[:3]))
+        raise InputError(f"no sequence of {args.path} can be used: " + "; ".join(missing[:3]))
     return [replace(sequence, fps=args.fps) for sequence in sequences] if args.fps else sequences, missing
 
 
@@ -323,4 +321,4 @@ def _load_all(specs: list[str]) -> None:
         except (ValueError, OSError) as error:
             missing.append(str(error))
     if missing:
-        raise ValueError("\n  ".join(missing))
+        raise InputError("; ".join(missing))

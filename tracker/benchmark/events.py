@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 from tracker.config import parse_json
 from tracker.crop import Image
+from tracker.errors import DataError, InputError
 from tracker.footage.decoder import ClipFrame
-from tracker.footage.files import DataError, inside, present
+from tracker.footage.files import inside, present
 from tracker.footage.layouts import load_folder
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
@@ -106,7 +107,7 @@ def happen(sequence: Sequence, kind: Kind, others: list[Sequence], seed: int = 0
     share of the sequence before the event, in (0, 2/3).
     """
     if not 0 < begin < 2 / 3:
-        raise ValueError(f"an event begins after a share of the sequence between 0 and 2/3, got {begin:g}")
+        raise InputError(f"an event begins after a share of the sequence between 0 and 2/3, got {begin:g}")
     count = len(sequence)
     if count < SHORTEST or (kind == "cut" and not others):
         return None

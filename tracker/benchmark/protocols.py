@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import InputError
 from tracker.footage.files import present
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
@@ -79,7 +80,7 @@ def _once(protocol: Protocol, sequence: Sequence) -> list[Part]:
         return [Part(kind, sequence, box, len(sequence)) for kind, box in boxes.items()]
     if protocol == "anchors":
         return _anchors(sequence)
-    raise ValueError(f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
+    raise InputError(f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}")
 
 
 def _from(sequence: Sequence, start: int) -> Part:
@@ -106,7 +107,7 @@ def sre_box(box: Box, kind: str, width: int, height: int) -> Box:
     kind: one of SRE_KINDS. Shifts by 10 % of the size; corner kinds move one corner outwards by 10 %.
     """
     if kind not in SRE_KINDS:
-        raise ValueError(f"kind must be one of {', '.join(SRE_KINDS)}, got {kind!r}")
+        raise InputError(f"kind must be one of {', '.join(SRE_KINDS)}, got {kind!r}")
     x, y, w, h = box[0] + 1, box[1] + 1, box[2], box[3]  # the toolkit's arithmetic and rounding are one-based
     right, bottom = x + w - 1, y + h - 1
     if kind.startswith("scale"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tracker.benchmark.protocols import Part
 from tracker.config import parse_json
+from tracker.errors import InputError
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
 TRACKED, STARTED, FAILED, SKIPPED, LOST, CUT = 0, 1, 2, 3, 4, 5
@@ -107,7 +108,7 @@ def load(path: Path) -> tuple[Run, dict[str, Any]]:
         about = parse_json(first.removeprefix("# "))
         rows = np.array([[float(word) for word in line.split(",")] for line in lines])
         if names != ",".join(COLUMNS) or rows.shape[1:] != (len(COLUMNS),):
-            raise ValueError("other columns")
+            raise InputError("other columns")
         return Run(rows, str(about["error"]), str(about.get("note", ""))), about
     except (ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path}: not a result of this program ({error})") from error
+        raise InputError(f"{path}: not a result of this program ({error})") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tracker.errors import InputError
 from tracker.footage.output import Appended, Unfinished, partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
@@ -200,7 +201,7 @@ class RowWriter:
     def __init__(self, path: Path) -> None:
         self.path, self._kind = path, path.suffix.lower()
         if self._kind not in BOX_SUFFIXES:
-            raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
+            raise InputError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
         self._unfinished = Unfinished(path)
         self._file = Appended(self._unfinished.part, path)
         self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows

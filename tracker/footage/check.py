@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.footage.files import DataError, present
+from tracker.errors import DataError
+from tracker.footage.files import present
 from tracker.footage.layouts import entries, starts_at_one
 from tracker.footage.sequence import Sequence, frame_index
 

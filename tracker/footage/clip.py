@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.footage.files import DataError, SourceError, read_image
+from tracker.errors import DataError, SourceError
+from tracker.footage.files import read_image
 from tracker.footage.sequence import Entry
 from tracker.footage.video import SourceWarning, frames
 from tracker.geometry import Box

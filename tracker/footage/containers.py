@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from tracker.errors import InputError
+
 
 class Atom(NamedTuple):
     """A box of an mp4 file: its kind, and where its content lies, bytes."""
@@ -64,7 +66,7 @@ def _children(file: BinaryIO, parent: Atom) -> Iterator[Atom]:
             (size,), begin = _read(file, begin, ">Q"), begin + 8
         end = at + size if size else parent.end
         if end < begin:
-            raise ValueError("a box that ends before it begins")
+            raise InputError("a box that ends before it begins")
         yield Atom(kind, begin, min(end, parent.end))
         at = end
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import DataError, read_xml, visible
+from tracker.footage.files import read_xml, visible
 from tracker.footage.plain import frames_beside
 
 NAME = "annotations.xml"

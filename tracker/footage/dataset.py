@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from tracker.crop import Image
+from tracker.errors import InputError, SourceError
 from tracker.footage.boxes import (
     Row,
     as_coco,
@@ -23,7 +24,6 @@ from tracker.footage.boxes import (
     image_name,
     write_whole,
 )
-from tracker.footage.files import SourceError
 
 WRITTEN = ("boxes", "otb", "coco", "yolo", "mot", "cvat")
 QUALITY = 95  # of the JPEG frames
@@ -55,10 +55,10 @@ def write_dataset(root: Path, layout: str, labels: Labels, read: Callable[[int],
     Raises ValueError: another layout, or no box. OSError: the disk.
     """
     if layout not in WRITTEN:
-        raise ValueError(f"no layout {layout!r}; there are {', '.join(WRITTEN)}")
+        raise InputError(f"no layout {layout!r}; there are {', '.join(WRITTEN)}")
     rows = [row for row in labels.rows if row.state != "lost"]
     if not rows:
-        raise ValueError("there are no boxes to write")
+        raise InputError("there are no boxes to write")
     folder, part = root / layout, root / f".{layout}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

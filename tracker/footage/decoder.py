@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.crop import Image
+from tracker.errors import SourceError
 from tracker.footage import video
-from tracker.footage.files import SourceError
 
 KEPT_BYTES = 256 * 2**20  # of decoded frames: all of a short clip, so that its targets share one decoding
 BEHIND = 64  # frames decoded at once for who goes backwards

@@ -14,21 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.config import ConfigError, parse_json
-from tracker.errors import SiamtrackError
+from tracker.config import parse_json
+from tracker.errors import ConfigError, DataError, InputError, SourceError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 Floats = NDArray[np.float64]
 LOOK = 100  # folders of a level that are searched for the signs of a layout
-
-
-class DataError(SiamtrackError, OSError):
-    """A data set that is missing, incomplete or inconsistent; the message names the file."""
-
-
-class SourceError(DataError):
-    """A source that cannot be opened or decoded, or a camera that was lost."""
 
 
 def natural_key(path: Path) -> list[Any]:
@@ -166,7 +158,7 @@ def inside(folder: Path, name: str) -> Path:
     """The path of what is called `name` in a folder; ValueError: the name leads out of it."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
-        raise ValueError(f"{name!r} is no name for a file in {folder}: it leads out of it")
+        raise InputError(f"{name!r} is no name for a file in {folder}: it leads out of it")
     return path
 
 
@@ -221,7 +213,7 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Floats:
     if array.ndim == 1 and array.size in (0, 4):
         array = array.reshape(-1, 4)
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"{name}: expected shape (N, 4) of x, y, w, h, got {array.shape}")
+        raise InputError(f"{name}: expected shape (N, 4) of x, y, w, h, got {array.shape}")
     return array
 
 

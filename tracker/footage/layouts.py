@@ -34,9 +34,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from tracker.errors import DataError, InputError
 from tracker.footage import cvat, lists, masks, mot, photos, plain, single
 from tracker.footage.clip import Clip, Tally, clips_of
-from tracker.footage.files import VIDEO_SUFFIXES, DataError, folders, matches
+from tracker.footage.files import VIDEO_SUFFIXES, folders, matches
 from tracker.footage.sequence import Entry, Sequence
 
 
@@ -196,7 +197,7 @@ def select(found: Iterable[Entry], names: list[str] | None = None) -> tuple[list
 
 def _known(layout: str, names: list[str]) -> Layout:
     if layout not in names:
-        raise ValueError(f"layout must be one of {', '.join(names)}, got {layout!r}")
+        raise InputError(f"layout must be one of {', '.join(names)}, got {layout!r}")
     return LAYOUTS[layout]
 
 

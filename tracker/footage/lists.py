@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally
 from tracker.footage.decoder import ClipFrame
-from tracker.footage.files import VIDEO_SUFFIXES, DataError, read_text, visible
+from tracker.footage.files import VIDEO_SUFFIXES, read_text, visible
 from tracker.footage.sequence import Entry, Sequence
 from tracker.footage.video import frames
 

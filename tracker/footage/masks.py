@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Mask, Tally, Target
-from tracker.footage.files import DataError, folders, list_images, read_image, read_json, read_text
+from tracker.footage.files import folders, list_images, read_image, read_json, read_text
 from tracker.footage.sequence import Entry, Sequence
 
 MOST_PIXELS = 2**28  # of a mask, 16384 x 16384
@@ -25,9 +26,9 @@ def decode_runs(runs: list[int], width: int, height: int) -> NDArray[np.bool_]:
     Raises ValueError: runs that do not fit into the mask, or a mask of more than `MOST_PIXELS`.
     """
     if not (width > 0 and height > 0 and width * height <= MOST_PIXELS):
-        raise ValueError(f"a mask of {width} x {height} px")
+        raise InputError(f"a mask of {width} x {height} px")
     if any(run < 0 for run in runs) or sum(runs) > width * height:
-        raise ValueError(f"run lengths that do not fit into a mask of {width} x {height} px")
+        raise InputError(f"run lengths that do not fit into a mask of {width} x {height} px")
     flat = np.zeros(width * height, bool)
     ends = np.cumsum(runs)
     for start, end in zip(ends[0::2], ends[1::2], strict=False):

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import DataError, folders, frame_number, list_images, read_numbers, read_text
+from tracker.footage.files import folders, frame_number, list_images, read_numbers, read_text
 
 MIN_VISIBLE = 0.2  # share of a target that must be in view
 

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from tracker.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows: no locks, so what a killed run left is not found either
@@ -29,8 +31,10 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = Fals
     writable, or full.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no path")
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(suffixes)}")
+        raise InputError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(suffixes)}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
     if path.exists() and not force:
@@ -39,7 +43,10 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = Fals
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"{path}: the folder {path.parent} is not writable")
-    if shutil.disk_usage(path.parent).free < LEAST_FREE:
+    disk = shutil.disk_usage(path.parent)
+    if not disk.total:  # /proc and its like
+        raise PermissionError(f"{path}: no files can be made in {path.parent.resolve()}")
+    if disk.free < LEAST_FREE:
         raise OSError(f"{path}: the disk of {path.parent.resolve()} is full")
     return path
 

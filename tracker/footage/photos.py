@@ -12,19 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.config import ConfigError, parse_yaml
+from tracker.config import parse_yaml
+from tracker.errors import ConfigError, DataError, InputError
 from tracker.footage.clip import Clip, Mask, Tally, Target
-from tracker.footage.files import (
-    IMAGE_SUFFIXES,
-    DataError,
-    folders,
-    matches,
-    posix,
-    read_json,
-    read_text,
-    read_xml,
-    visible,
-)
+from tracker.footage.files import IMAGE_SUFFIXES, folders, matches, posix, read_json, read_text, read_xml, visible
 from tracker.footage.masks import decode_runs, fill_polygons
 
 
@@ -178,9 +169,9 @@ def _yolo_targets(file: Path, source: str, names: dict[str, str], points: bool) 
             if boxed and len(values) >= 4:
                 values = values[:4]
             elif len(values) < 6 or len(values) % 2:
-                raise ValueError
+                raise InputError
             if not -0.01 <= min(values) <= max(values) <= 1.01:  # boxes may pass the edge by a rounding
-                raise ValueError
+                raise InputError
         except ValueError:
             expected = "neither class x y w h nor a polygon in shares of the photo"
             raise DataError(f"{file}, line {number}: {expected}: {line[:60]!r}") from None

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import VIDEO_SUFFIXES, DataError, folders, is_image, list_images, posix, read_text, visible
+from tracker.footage.files import VIDEO_SUFFIXES, folders, is_image, list_images, posix, read_text, visible
 from tracker.footage.masks import mask_file
 
 CLIP_COLUMNS = "frame,x,y,w,h[,id]"
@@ -52,7 +53,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[f
         try:
             box = tuple(float(row[k] or "nan") for k in "xywh")
             if "frame" in row and not float(row["frame"]).is_integer():
-                raise ValueError
+                raise InputError
         except (KeyError, ValueError):
             raise DataError(f"{file}, line {reader.line_num}: not a box: {','.join(line)[:60]!r}") from None
         rows.append((row, box))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import DataError
 from tracker.footage.decoder import ClipFrame, read_clip_frame
-from tracker.footage.files import DataError, frame_number, present, read_image
+from tracker.footage.files import frame_number, present, read_image
 
 Bound = tuple[float, float, float, float]  # left, top, right, bottom, px
 Entry = tuple[str, "Callable[[], Sequence]"]  # the name of a sequence, and what reads it

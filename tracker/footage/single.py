@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally, clips_of
 from tracker.footage.files import (
-    DataError,
     folders,
     frame_number,
     list_images,

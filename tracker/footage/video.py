@@ -24,17 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.crop import Image
+from tracker.errors import InputError, InputTypeError, SourceError
 from tracker.extras import how_to_get
 from tracker.footage.containers import counted_share
-from tracker.footage.files import (
-    IMAGE_SUFFIXES,
-    SourceError,
-    is_image,
-    natural_key,
-    read_values,
-    spread,
-    value_span,
-)
+from tracker.footage.files import IMAGE_SUFFIXES, is_image, natural_key, read_values, spread, value_span
 from tracker.footage.output import Unfinished, check_output
 from tracker.footage.pyav import AvCapture
 
@@ -469,15 +462,17 @@ def frames(
     stream that came back, and an image of more than 8 bits, which is spread over the range of the first one.
     """
     if isinstance(source, bool) or not isinstance(source, str | Path | Integral):
-        raise TypeError(f"source is {type(source).__name__}; allowed: {ALLOWED}")
+        raise InputTypeError(f"source is {type(source).__name__}; allowed: {ALLOWED}")
+    if not all(isinstance(number, Integral) for number in (start, 0 if stop is None else stop)):
+        raise InputTypeError(f"start {start!r} and stop {stop!r} must be whole numbers")
     if start < 0 or (stop is not None and stop <= start):
-        raise ValueError(f"start {start} and stop {stop} must hold 0 <= start < stop")
+        raise InputError(f"start {start} and stop {stop} must hold 0 <= start < stop")
     if not 0 <= patience <= 1e6:
-        raise ValueError(f"patience {patience} must be in [0, 1e6] s")
+        raise InputError(f"patience {patience} must be in [0, 1e6] s")
     if camera_size is not None and not (len(camera_size) == 2 and min(camera_size) > 0):
-        raise ValueError(f"camera_size {camera_size} must be a width and a height above 0")
+        raise InputError(f"camera_size {camera_size} must be a width and a height above 0")
     if camera_fps is not None and not 0 < camera_fps <= 1e4:
-        raise ValueError(f"camera_fps {camera_fps} must be in (0, 10000]")
+        raise InputError(f"camera_fps {camera_fps} must be in (0, 10000]")
     text = str(source).strip()
     if not text:
         raise SourceError(f"the source is an empty string; allowed: {ALLOWED}")
@@ -678,10 +673,10 @@ class VideoWriter:
     def __init__(self, path: str | Path, fps: float, size: tuple[int, int], force: bool = False) -> None:
         self.path = check_output(path, tuple(CODECS), force)
         if not 0 < fps <= MOST_FPS:
-            raise ValueError(f"fps {fps} must be in (0, {MOST_FPS:g}]")
+            raise InputError(f"fps {fps} must be in (0, {MOST_FPS:g}]")
         self.size = (int(size[0]), int(size[1]))
         if min(self.size) < 2:
-            raise ValueError(f"video size {self.size} must be at least 2 x 2 pixels")
+            raise InputError(f"video size {self.size} must be at least 2 x 2 pixels")
         self.count, self.saved = 0, False
         self._unfinished = Unfinished(self.path)
         self._part = self._unfinished.part
@@ -697,9 +692,11 @@ class VideoWriter:
     def write(self, image: Image) -> None:
         """Append an (H, W, 3) uint8 BGR image; another size than the video's is scaled to it."""
         if self._writer is None:
-            raise ValueError(f"{self.path} is closed")
+            raise InputError(f"{self.path} is closed")
+        if not isinstance(image, np.ndarray):
+            raise InputTypeError(f"image is {type(image).__name__}; a video takes (H, W, 3) uint8 BGR")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image of shape {image.shape}, {image.dtype}; a video takes (H, W, 3) uint8 BGR")
+            raise InputError(f"image of shape {image.shape}, {image.dtype}; a video takes (H, W, 3) uint8 BGR")
         if image.shape[1::-1] != self.size:
             image = np.asarray(cv2.resize(image, self.size, interpolation=cv2.INTER_AREA), np.uint8)
         self._writer.write(image)

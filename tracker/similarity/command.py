@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
+from tracker.errors import InputError
 from tracker.similarity.likeness import Match, Similarity
 from tracker.similarity.network import FARS, SHIPPED, load_similarity
 
@@ -31,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def compare_command(args: argparse.Namespace) -> int:
     """Do two images show the same thing? Or: what in a gallery shows what these do?"""
     if not args.gallery and len(args.images) != 2:
-        raise ValueError(f"give two images, or --gallery; got {len(args.images)} image(s)")
+        raise InputError(f"give two images, or --gallery; got {len(args.images)} image(s)")
     if args.top < 1:
-        raise ValueError(f"--top must be >= 1, got {args.top}")
+        raise InputError(f"--top must be >= 1, got {args.top}")
     if args.threshold is not None and not -1 <= args.threshold <= 1:
-        raise ValueError(f"--threshold is a similarity, at most 1; got {args.threshold:g}")
+        raise InputError(f"--threshold is a similarity, at most 1; got {args.threshold:g}")
     if args.save and not args.gallery:
-        raise ValueError("--save writes a gallery: name its folder by --gallery")
+        raise InputError("--save writes a gallery: name its folder by --gallery")
     engine: Literal["auto", "torch"] = (
         "auto" if args.gallery and Path(args.gallery).is_dir() else "torch"
     )  # a graph takes time to make

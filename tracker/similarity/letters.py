@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import InputError
+
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -15,7 +17,7 @@ def letters(word: str, steps: int) -> NDArray[np.float32]:
     """
     small = word.lower()
     if not small or len(small) > steps or not set(small) <= set(ALPHABET):
-        raise ValueError(f"a word is 1 to {steps} letters from a to z, got {word!r}")
+        raise InputError(f"a word is 1 to {steps} letters from a to z, got {word!r}")
     out = np.zeros((steps, len(ALPHABET)), np.float32)
     out[np.arange(len(small)), [ALPHABET.index(letter) for letter in small]] = 1
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 
 from tracker.backends import Part, exported
 from tracker.crop import Image
+from tracker.errors import CheckpointError, InputError, SourceError
 from tracker.extras import how_to_get
-from tracker.footage.files import IMAGE_SUFFIXES, SourceError, natural_key, read_image
+from tracker.footage.files import IMAGE_SUFFIXES, natural_key, read_image
 from tracker.footage.video import SourceWarning
-from tracker.graphs import session
-from tracker.network import CheckpointError, write_whole
+from tracker.graphs import check_threads, session
+from tracker.network import write_whole
 from tracker.similarity.network import FARS, WORDS, SimilarityNet, load_similarity, to_input
 
 CHUNK = 32  # images embedded at once
@@ -58,6 +60,11 @@ class Similarity:
         threads: int = 1,
     ) -> None:
         self.net = net.eval()
+        check_threads(threads)
+        if engine not in ("auto", "torch", "onnxruntime"):
+            raise InputError(f"no engine {engine!r}; there is auto, torch, onnxruntime")
+        if threshold is not None and not math.isfinite(threshold):
+            raise InputError(f"threshold must be a finite number; got {threshold}")
         self.threshold = _threshold(net, far) if threshold is None else threshold
         self._embed = [_runner(net, second, engine, threads) for second in (False, True)[: len(net.branches)]]
 
@@ -77,7 +84,7 @@ class Similarity:
         try:
             return cls(load_similarity(name), threshold, far, engine, threads)
         except ValueError as error:
-            raise error if isinstance(error, CheckpointError) else ValueError(f"{name}: {error}") from None
+            raise error if isinstance(error, CheckpointError) else InputError(f"{name}: {error}") from None
 
     def __call__(self, a: str | Path | Image, b: str | Path | Image) -> float:
         """Probability in [0, 1] that two images show the same thing, if it is as likely as not beforehand.
@@ -98,7 +105,7 @@ class Similarity:
         """
         parts = [self._embed[second and len(self._embed) > 1](pixels) for pixels in self._inputs(images, second)]
         if not parts:
-            raise ValueError("there is no image to embed")
+            raise InputError("there is no image to embed")
         return torch.cat(parts)
 
     def _inputs(self, images: Iterable[str | Path | Image], second: bool) -> Iterator[Tensor]:
@@ -115,7 +122,7 @@ class Similarity:
     def _read(image: str | Path | Image, size: int) -> Image:
         seen = read_image(image, least=2 * size) if isinstance(image, str | Path) else np.asarray(image)
         if seen.dtype != np.uint8 or seen.ndim not in (2, 3) or 0 in seen.shape or seen.shape[2:] not in ((), (3,)):
-            raise ValueError(f"an image is (H, W) or (H, W, 3) uint8, got {seen.shape} {seen.dtype}")
+            raise InputError(f"an image is (H, W) or (H, W, 3) uint8, got {seen.shape} {seen.dtype}")
         return seen
 
     def gallery(self, source: str | Path | None = None) -> Gallery:
@@ -155,11 +162,11 @@ class Gallery:
                 names.append(str(path))
                 images.append(features)
             if not names:
-                raise ValueError(f"{source}: none of its images can be read")
+                raise InputError(f"{source}: none of its images can be read")
             self._join(names, torch.cat(images))
             return
         if name is None and not isinstance(source, str | Path):
-            raise ValueError("an image that is no file needs a name")
+            raise InputError("an image that is no file needs a name")
         self._join([str(source) if name is None else name], self.similarity.embed([source], second=True))
 
     def _readable(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
@@ -191,7 +198,7 @@ class Gallery:
 
     def _scores(self, queries: Tensor) -> Tensor:
         if self._features is None:
-            raise ValueError("this gallery is empty: add images first")
+            raise InputError("this gallery is empty: add images first")
         with torch.inference_mode():
             return self.similarity.net.scores(queries, self._features)
 
@@ -202,7 +209,7 @@ class Gallery:
     def nearest_of(self, images: Iterable[str | Path | Image], k: int = 5) -> list[list[Match]]:
         """`nearest` of each image, by one matrix product where the network compares distances."""
         if k < 1:
-            raise ValueError(f"k must be >= 1, got {k}")
+            raise InputError(f"k must be >= 1, got {k}")
         net, queries = self.similarity.net, self.similarity.embed(images)
         best = self._scores(queries).topk(min(k, len(self)), 1).indices
         assert self._features is not None
@@ -229,7 +236,7 @@ class Gallery:
         two-channel network.
         """
         if self._features is None or k < 1:
-            raise ValueError(f"k must be >= 1, got {k}" if k < 1 else "this gallery is empty: add images first")
+            raise InputError(f"k must be >= 1, got {k}" if k < 1 else "this gallery is empty: add images first")
         net, query = self.similarity.net, self.similarity.embed([image])
         rows: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
@@ -243,7 +250,7 @@ class Gallery:
     def save(self, file: str | Path) -> None:
         """Write names and features to a file, whole or not at all; `Similarity.gallery` opens it. Raises OSError."""
         if self._features is None:
-            raise ValueError("this gallery is empty: there is nothing to save")
+            raise InputError("this gallery is empty: there is nothing to save")
         about = {"weights": weights_print(self.similarity.net), "names": self.names}
         write_whole(Path(file), save({"features": self._features.contiguous()}, metadata={KEY: json.dumps(about)}))
 
@@ -288,7 +295,7 @@ def image_files(folder: str | Path) -> list[Path]:
         else:
             warnings.warn(f"{path} is not an image, left out", SourceWarning, stacklevel=2)
     if not found:
-        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     return found
 
 
@@ -296,11 +303,11 @@ def _threshold(net: SimilarityNet, far: float | None) -> float:
     cfg = net.config
     if far is None:
         if cfg.threshold is None:
-            raise ValueError("these weights have no threshold: fit with validation data, or give one")
+            raise InputError("these weights have no threshold: fit with validation data, or give one")
         return float(net.similarity(cfg.threshold))
     known = dict(zip(FARS, cfg.far_thresholds or (), strict=False))
     if far not in known:
-        raise ValueError(f"these weights know no threshold for a false accept rate of {far:g}, only for {list(known)}")
+        raise InputError(f"these weights know no threshold for a false accept rate of {far:g}, only for {list(known)}")
     return float(net.similarity(known[far]))
 
 
@@ -324,7 +331,7 @@ def _runner(net: SimilarityNet, second: bool, engine: str, threads: int) -> Call
         why = (
             f"wants {' and '.join(missing)}: {how_to_get('fast')}" if missing else "cannot run two-channel and pyramid"
         )
-        raise ValueError(f'engine "onnxruntime" {why}')
+        raise InputError(f'engine "onnxruntime" {why}')
     if engine == "torch" or missing or not graph:
 
         def by_torch(images: Tensor) -> Tensor:

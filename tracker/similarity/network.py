@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2, WholeMobileNetV2
-from tracker.config import ConfigError, Logistic, Range, check_ranges
+from tracker.config import Logistic, Range, check_ranges
+from tracker.errors import ConfigError, InputError
 from tracker.network import check_shapes, fill_weights, read_safetensors
 from tracker.similarity.letters import ALPHABET, letters
 from tracker.similarity.strokes import strokes
@@ -382,19 +383,19 @@ class SimilarityNet(nn.Module):
         if cfg.trunk in SEQUENCES:
             if images.ndim != 3 or images.shape[2] != cfg.shape[1] or 0 in images.shape:
                 what = "words" if cfg.trunk in WORDS else "strokes"
-                raise ValueError(f"{what} must be (N, T, {cfg.shape[1]}), N and T >= 1; got {tuple(images.shape)}")
+                raise InputError(f"{what} must be (N, T, {cfg.shape[1]}), N and T >= 1; got {tuple(images.shape)}")
             features = self.branches[second and len(self.branches) > 1](images)
             return F.normalize(features, dim=1) if cfg.normalise else features
         if images.ndim != 4 or images.shape[1] != cfg.channels or 0 in images.shape:
-            raise ValueError(f"images must be (N, {cfg.channels}, H, W), N >= 1; got {tuple(images.shape)}")
+            raise InputError(f"images must be (N, {cfg.channels}, H, W), N >= 1; got {tuple(images.shape)}")
         height, width = images.shape[-2:]
         if not cfg.pyramid and (height, width) != (cfg.size, cfg.size):
-            raise ValueError(
+            raise InputError(
                 f"this network takes images of {cfg.size}x{cfg.size} only, got {width}x{height}; one with spatial"
                 " pyramid pooling (pyramid: [4, 2, 1]) takes any size"
             )
         if min(height, width) < cfg.smallest:
-            raise ValueError(f"images must be at least {cfg.smallest}x{cfg.smallest}, got {width}x{height}")
+            raise InputError(f"images must be at least {cfg.smallest}x{cfg.smallest}, got {width}x{height}")
         if cfg.standardise:
             images = images - images.mean((1, 2, 3), keepdim=True)
             images = images / (images.square().mean((1, 2, 3), keepdim=True).sqrt() + 1 / 255)
@@ -442,7 +443,7 @@ class SimilarityNet(nn.Module):
         as the query does. Raises ValueError: a two-channel network, which has no features.
         """
         if self.config.pairing == "two-channel":
-            raise ValueError("a two-channel network has no features to pool")
+            raise InputError("a two-channel network has no features to pool")
         weights = queries.new_zeros(len(queries), len(references))
         if by == "attention":
             weights = SHARPNESS * F.normalize(queries, dim=1) @ F.normalize(references, dim=1).T
@@ -494,7 +495,7 @@ def to_input(image: NDArray[np.uint8] | str, config: SimilarityConfig, size: int
     branch that reads images, an image for one that reads words, a word that `letters.letters` does not take.
     """
     if isinstance(image, str) != (config.trunk in WORDS):
-        raise ValueError(f"trunk {config.trunk} reads {'words' if config.trunk in WORDS else 'images'}")
+        raise InputError(f"trunk {config.trunk} reads {'words' if config.trunk in WORDS else 'images'}")
     if isinstance(image, str):
         return torch.from_numpy(letters(image, config.size))[None]
     if config.trunk in SEQUENCES:

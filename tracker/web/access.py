@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tracker.errors import InputError
 from tracker.footage.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_key
 
 COOKIE = "siamtrack"
@@ -181,7 +182,7 @@ def _videos(base: Path, folder: Path, deep: int) -> list[str]:
 def check_address(address: str) -> str:
     """A stream's address, which may not be a file's. Raises ValueError: another scheme."""
     if urlsplit(address).scheme.lower() not in SCHEMES or not urlsplit(address).netloc:
-        raise ValueError(f"{address!r} is no stream; allowed: {', '.join(f'{s}://' for s in SCHEMES)}")
+        raise InputError(f"{address!r} is no stream; allowed: {', '.join(f'{s}://' for s in SCHEMES)}")
     return address
 
 
@@ -195,12 +196,12 @@ async def receive_upload(
     """
     suffix = Path(name).suffix.lower()
     if suffix not in VIDEO_SUFFIXES:
-        raise ValueError(f"{Path(name).name[:80]!r} is not a video file ({', '.join(VIDEO_SUFFIXES)})")
+        raise InputError(f"{Path(name).name[:80]!r} is not a video file ({', '.join(VIDEO_SUFFIXES)})")
     room = min(most, shutil.disk_usage(folder).free - SPARE)
     if announced is not None and announced > most:
-        raise ValueError(f"the file has {announced / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB may be uploaded")
+        raise InputError(f"the file has {announced / 1e6:,.0f} MB; at most {most / 1e6:,.0f} MB may be uploaded")
     if (announced or 0) > room:
-        raise ValueError("the server has no room on its disk for this file")
+        raise InputError("the server has no room on its disk for this file")
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem)[:60].lstrip(".") or "video"
     number = len(list(folder.iterdir()))
     path = folder / f"{number:03d}-{stem}{suffix}"
@@ -210,14 +211,14 @@ async def receive_upload(
             async for chunk in chunks:
                 size += len(chunk)
                 if size > room:
-                    raise ValueError(f"the upload was stopped at {room / 1e6:,.0f} MB, more is not allowed")
+                    raise InputError(f"the upload was stopped at {room / 1e6:,.0f} MB, more is not allowed")
                 if len(head) < HEAD:
                     head += chunk[: HEAD - len(head)]
                     if len(head) == HEAD and not _is_video(head):
                         break
                 file.write(chunk)
         if not _is_video(head):
-            raise ValueError(f"{Path(name).name[:80]!r} holds no video ({', '.join(MAGIC)})")
+            raise InputError(f"{Path(name).name[:80]!r} holds no video ({', '.join(MAGIC)})")
     except BaseException:
         path.unlink(missing_ok=True)
         raise

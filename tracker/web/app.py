@@ -20,9 +20,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from tracker.draw import as_jpeg
+from tracker.errors import DataError, InputError
 from tracker.footage import boxes as formats
 from tracker.footage.dataset import WRITTEN
-from tracker.footage.files import DataError
 from tracker.footage.output import partial_path
 from tracker.samples import sample
 from tracker.tracker import weight_names
@@ -230,10 +230,10 @@ class Client:
     async def _receive(self, text: str, obey: Obey) -> None:
         try:
             if len(text) > LONGEST:
-                raise ValueError("the message is too long")
+                raise InputError("the message is too long")
             command = json.loads(text)
             if not isinstance(command, dict):
-                raise ValueError("a command is a JSON object")
+                raise InputError("a command is a JSON object")
         except ValueError as error:
             await self._answer({"error": f"not a command: {error}"})
             return
@@ -264,11 +264,11 @@ async def obey(house: House, command: dict[str, Any]) -> Any:
     words = {key: value for key, value in command.items() if key not in ("do", "number")}
     name = str(command.get("do"))
     if name not in ARGUMENTS:
-        raise ValueError(f"there is no command {name!r}; there are {', '.join(ARGUMENTS)}")
+        raise InputError(f"there is no command {name!r}; there are {', '.join(ARGUMENTS)}")
     for key, value in words.items():
         wanted = ARGUMENTS[name].get(key)
         if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
-            raise ValueError(f"command {name}: {key} = {str(value)[:40]!r} does not fit")
+            raise InputError(f"command {name}: {key} = {str(value)[:40]!r} does not fit")
     if name == "open":
         words = await asyncio.to_thread(found_source, house, words)
     return await asyncio.wrap_future(house.session.do(name, **words))
@@ -308,7 +308,7 @@ def found_source(house: House, asked: dict[str, Any]) -> dict[str, Any]:
     if kind == "upload":
         number = asked.get("upload", -1)
         if not 0 <= number < len(house.uploads):
-            raise ValueError("there is no such upload")
+            raise InputError("there is no such upload")
         path = house.uploads[number]
         return {"source": str(path), "title": path.name}
     if kind == "camera":
@@ -318,7 +318,7 @@ def found_source(house: House, asked: dict[str, Any]) -> dict[str, Any]:
         return {"source": number, "title": f"camera {number}"}
     if kind == "stream":
         return {"source": check_address(asked.get("address", "")), "title": "stream"}
-    raise ValueError(f"nothing to open: {kind!r}; there are sample, file, upload, camera, stream")
+    raise InputError(f"nothing to open: {kind!r}; there are sample, file, upload, camera, stream")
 
 
 def download(kind: str, rows: list[formats.Row], meta: dict[str, Any]) -> tuple[str, bytes]:
@@ -341,7 +341,7 @@ def download(kind: str, rows: list[formats.Row], meta: dict[str, Any]) -> tuple[
             for number, text in texts.items():
                 archive.writestr(f"groundtruth_rect.{number + 1}.txt", text)
         return "otb.zip", packed.getvalue()
-    raise ValueError(f"no format {kind!r}; there are csv, json, mot, otb, coco")
+    raise InputError(f"no format {kind!r}; there are csv, json, mot, otb, coco")
 
 
 def _media(name: str) -> str:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracker.errors import InputError, MissingError
 from tracker.extras import how_to_get
 
 if TYPE_CHECKING:
@@ -82,11 +83,13 @@ def run(args: argparse.Namespace, labels: Path | None = None) -> int:
     """Serve until Ctrl-C; returns the exit code. Raises ValueError, OSError: bad arguments, a port that is taken."""
     check_extra()
     from tracker.detections import YoloDetector
-    from tracker.tracker import Tracker
+    from tracker.tracker import Tracker, weight_file
     from tracker.web.access import Folders
     from tracker.web.app import open_house
     from tracker.web.session import Session
 
+    if args.upload_mb < 0:
+        raise InputError(f"--upload-mb must be 0 or more, got {args.upload_mb}")
     detect = YoloDetector(args.detector, threads=args.threads) if args.detector else None
     folders = Folders.of(args.folder)
     listening = listen(args.host, args.port)
@@ -94,6 +97,8 @@ def run(args: argparse.Namespace, labels: Path | None = None) -> int:
     def load(name: str) -> Tracker:
         return Tracker.load(name, device=args.device, threads=args.threads)
 
+    if args.source is not None:
+        weight_file(args.weights)  # what is misspelt is said now
     session = Session(load, args.weights, labels, detect)
     with open_house(session, folders, args.upload_mb * MEGABYTE, "label" if labels else "serve") as house:
         if args.source is not None:
@@ -109,7 +114,7 @@ def check_extra() -> None:
     """Raise ImportError, with the command that helps, where FastAPI is not installed."""
     for name in ("fastapi", "uvicorn", "websockets"):
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f"the page needs {name}: {how_to_get('web')}")
+            raise MissingError(f"the page needs {name}: {how_to_get('web')}")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -121,10 +126,11 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind((host.strip("[]"), port))
     except OverflowError as error:
         listening.close()
-        raise ValueError(f"port {port} must be in 0 .. 65535") from error
+        raise InputError(f"port {port} must be in 0 .. 65535") from error
     except OSError as error:
         listening.close()
-        raise OSError(f"cannot listen at {host} port {port}: {error.strerror}; choose another --port") from error
+        other = "--host" if isinstance(error, socket.gaierror) else "--port"
+        raise OSError(f"cannot listen at {host} port {port}: {error.strerror}; choose another {other}") from error
     return listening
 
 

@@ -6,6 +6,7 @@ import copy
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+from tracker.errors import InputError
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
 from tracker.geometry import Box, check_box
@@ -143,7 +144,7 @@ class Following:
     def _check(self, number: int) -> None:
         if number not in self.given:
             known = ", ".join(map(str, self.given)) or "none"
-            raise ValueError(f"there is no target {number}; there are: {known}")
+            raise InputError(f"there is no target {number}; there are: {known}")
 
 
 def _inside(box: Sequence[float], frame: Frame) -> Box | None:

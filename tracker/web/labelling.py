@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracker.crop import Image
+from tracker.errors import DataError
 from tracker.footage import layouts
 from tracker.footage.boxes import Row, as_csv, write_whole
 from tracker.footage.clip import Tally
 from tracker.footage.dataset import Labels, write_dataset
-from tracker.footage.files import DataError, read_json
+from tracker.footage.files import read_json
 from tracker.footage.video import Frame
 from tracker.geometry import Box
 from tracker.label import Labeller

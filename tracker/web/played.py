@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from tracker.errors import InputError, LogError
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
 from tracker.geometry import Box
-from tracker.recorder import Log, LogError, Step
+from tracker.recorder import Log, Step
 from tracker.target import Result
 
 
@@ -25,9 +26,11 @@ class Played:
             raise LogError(
                 f"{log.path}: a camera or stream cannot be played again; `siamtrack replay` shows what was found"
             )
+        if log.film is None:
+            raise LogError(f"{log.path}: there is no file {log.head['source']!r}, of which the run was")
         if not log.steps:
             raise LogError(f"{log.path}: there is no frame in it")
-        self.source, self.start, self.stop = log.head["source"], log.steps[0].frame, log.steps[-1].frame + 1
+        self.source, self.start, self.stop = log.film, log.steps[0].frame, log.steps[-1].frame + 1
         self.given: dict[int, dict[int, Box]] = {number: {} for number in log.ids}
         self.rows: dict[int, dict[int, Row]] = {number: {} for number in log.ids}
         self._steps: dict[int, Step] = {step.frame: step for step in log.steps}
@@ -55,6 +58,6 @@ class Played:
         """As `Following.go_to`; there is nothing to do."""
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise ValueError("this is a recorded run, which is only shown; open its video to follow something")
+        raise InputError("this is a recorded run, which is only shown; open its video to follow something")
 
     add = redraw = remove = use = _refuse

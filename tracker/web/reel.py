@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
+from tracker.errors import SourceError
 from tracker.footage.decoder import Decoder
-from tracker.footage.files import SourceError
 from tracker.footage.video import DEFAULT_FPS, CameraReader, Frame, Source, frames
 
 HELD = 8  # newest frames of a live source that stay, for the box that is drawn on one of them

@@ -14,6 +14,7 @@ from typing import Any
 
 from tracker.crop import Image
 from tracker.detections import Detection, inside
+from tracker.errors import InputError
 from tracker.footage.boxes import Row
 from tracker.footage.video import Frame
 from tracker.recorder import SUFFIX, read_log
@@ -130,7 +131,7 @@ class Session:
         elif self._labels is None:
             self._following = Following(self._need_tracker(), reel.live)
         elif isinstance(reel, Live):
-            raise ValueError("only a recording can be labelled, no camera or stream")
+            raise InputError("only a recording can be labelled, no camera or stream")
         else:
             self._following = Labelling(self._need_tracker(), reel, Path(str(source)), self._labels)
             self._write_log_anew()
@@ -175,7 +176,7 @@ class Session:
         """Show another frame of a recording, with what was found in it; the tracker follows when it goes on."""
         reel = self._need_reel()
         if isinstance(reel, Live):
-            raise ValueError("a camera or stream has no frames to go to; it shows its newest one")
+            raise InputError("a camera or stream has no frames to go to; it shows its newest one")
         last = frame if reel.stop is None else min(frame, reel.stop - 1)
         found = reel.frame(max(int(last), reel.start))
         if found is None and reel.stop:
@@ -187,7 +188,7 @@ class Session:
     def on_speed(self, speed: float) -> None:
         """How fast a recording plays, see `SPEEDS`."""
         if speed not in SPEEDS:
-            raise ValueError(f"speed {speed} is none of {', '.join(map(str, SPEEDS))}")
+            raise InputError(f"speed {speed} is none of {', '.join(map(str, SPEEDS))}")
         self._speed = speed
         self._set_playing(self._playing)
 
@@ -210,15 +211,15 @@ class Session:
         """Stand still, and find objects in the frame that is shown; returns how many."""
         self._need_reel()
         if self._detect is None:
-            raise ValueError("there is no detector; start the server with --detector FILE.onnx")
+            raise InputError("there is no detector; start the server with --detector FILE.onnx")
         if self._frame is None:
-            raise ValueError("there is no frame to look at")
+            raise InputError("there is no frame to look at")
         self._set_playing(False)
         self._say_work("looking for objects ...")
         try:
             found = inside(self._detect(self._frame.image), self._frame.image)
         except Exception as error:  # a detector may be anybody's
-            raise ValueError(f"the detector failed: {type(error).__name__}: {error}") from error
+            raise InputError(f"the detector failed: {type(error).__name__}: {error}") from error
         finally:
             self._say_work("")
         self._found = self._frame.index, found
@@ -413,12 +414,12 @@ class Session:
 
     def _need_tracker(self) -> Tracker:
         if self._tracker is None:
-            raise ValueError("no weights are loaded; choose some")
+            raise InputError("no weights are loaded; choose some")
         return self._tracker
 
     def _need_reel(self) -> Recording | Live:
         if self._reel is None:
-            raise ValueError("nothing is open; open a video or a camera first")
+            raise InputError("nothing is open; open a video or a camera first")
         return self._reel
 
     def _need_following(self) -> Follower:
@@ -434,9 +435,9 @@ class Session:
             held = self._held if self._held and self._held.index == index else None
             frame = held or self._read(index)
             if frame is None:
-                raise ValueError(f"frame {index} is gone; draw again")
+                raise InputError(f"frame {index} is gone; draw again")
         if frame is None:
-            raise ValueError("there is no frame to draw on")
+            raise InputError("there is no frame to draw on")
         following.go_to(frame.index, self._read)
         return following, frame
 
@@ -455,7 +456,7 @@ class Session:
     def _need_labelling(self) -> Labelling:
         following = self._need_following()
         if not isinstance(following, Labelling):
-            raise ValueError("this page follows; for labels start `siamtrack label`")
+            raise InputError("this page follows; for labels start `siamtrack label`")
         return following
 
     def _forget_log(self) -> None:

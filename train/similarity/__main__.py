@@ -12,7 +12,9 @@ from pathlib import Path
 import cv2
 import torch
 
+from tracker.cli import Parser, reported
 from tracker.config import load_yaml
+from tracker.errors import InputError
 from tracker.network import save_network
 from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
@@ -54,7 +56,7 @@ def command_evaluate(args: argparse.Namespace) -> None:
     training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
     test = other_images(args.test, cfg, training) or test
     if test is None and not args.runs:
-        raise ValueError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
+        raise InputError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
     runs = omniglot_runs(args.runs) if args.runs else []
     nets: dict[str, Net] = {}
     for path in args.weights:
@@ -99,7 +101,7 @@ def command_sweep(args: argparse.Namespace) -> None:
         training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
         test = other_images(args.test, cfg, training) or test
         if test is None or validation is None:
-            raise ValueError(f"{path}: a sweep needs data.validation above 0, and data.test or --test")
+            raise InputError(f"{path}: a sweep needs data.validation above 0, and data.test or --test")
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
             folder = args.out / f"{path.stem}-{length}"
@@ -132,7 +134,7 @@ def write_json(path: Path, values: object) -> None:
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     """The commands, with the options of `argv`'s."""
-    parser = argparse.ArgumentParser(prog="siamtrack similarity", description=__doc__)
+    parser = Parser(prog="siamtrack similarity", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     added = {}
     for name, run in (("fit", command_fit), ("evaluate", command_evaluate), ("sweep", command_sweep)):
@@ -186,16 +188,15 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    return reported("siamtrack similarity", argv, run)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command; what is raised, is raised."""
     args = make_parser(argv).parse_args(argv)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    try:
-        args.run(args)
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"siamtrack similarity: error: {error}", file=sys.stderr)
-        return 2
+    args.run(args)
     return 0
 
 

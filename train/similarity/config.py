@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tracker.config import ConfigError
+from tracker.errors import ConfigError
 from tracker.similarity import DISTANCES, IMAGENET, SimilarityConfig
 
 

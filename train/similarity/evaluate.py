@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tracker.benchmark.judge.certainty import interval, mean_of
 from tracker.benchmark.judge.fates import calibration_error
+from tracker.errors import InputError, MissingError
 from tracker.extras import how_to_get
 from tracker.similarity import FARS, SimilarityConfig, SimilarityNet, to_input
 from train.similarity.data import ImageSet, OneShotRun
@@ -58,9 +59,9 @@ def roc(scores: Scores, same: NDArray[np.bool_]) -> Roc:
     """The ROC curve; equal scores make one point. scores, same: (N,). Raises ValueError: not both kinds of pairs."""
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if scores.shape != same.shape or same.all() or not same.any():
-        raise ValueError("a ROC curve needs pairs that are the same and pairs that are not, with a score for each")
+        raise InputError("a ROC curve needs pairs that are the same and pairs that are not, with a score for each")
     if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
+        raise InputError("scores must be finite")
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(same[order])[ends]
@@ -153,7 +154,7 @@ def draw_pairs(images: ImageSet, count: int, rng: np.random.Generator) -> tuple[
     """
     often = [own for own in images.by_class if len(own) > 1]
     if len(images.names) < 2 or not often:
-        raise ValueError(f"pairs need two classes and two images in one of them; got {images}")
+        raise InputError(f"pairs need two classes and two images in one of them; got {images}")
     rows = []
     for k in range(count):
         if k % 2 == 0:
@@ -211,7 +212,7 @@ def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.
     groups = [np.flatnonzero(images.groups == g) for g in np.unique(images.groups)]
     groups = [g for g in groups if len(g) >= ways and often[g].any()] or [np.arange(len(images.names))]
     if len(groups[0]) < ways or not often.any():
-        raise ValueError(f"{ways}-way one-shot needs {ways} classes, one of them with two images; got {images}")
+        raise InputError(f"{ways}-way one-shot needs {ways} classes, one of them with two images; got {images}")
     queries, references = np.empty(trials, np.int64), np.empty((trials, ways), np.int64)
     for t in range(trials):
         group = groups[rng.integers(len(groups))]
@@ -235,7 +236,7 @@ def k_shot(
     groups = [np.flatnonzero(able & (images.groups == g)) for g in np.unique(images.groups)]
     groups = [g for g in groups if len(g) >= ways] or [np.flatnonzero(able)]
     if len(groups[0]) < ways:
-        raise ValueError(f"{ways} classes with more than {shots} images are needed; got {images}")
+        raise InputError(f"{ways} classes with more than {shots} images are needed; got {images}")
     sides = [[images.seen_by(net.config.side(s), i) for i in range(len(images.images))] for s in (False, True)]
     first, second = embed_all(net, sides[0]), embed_all(net, sides[1], second=True)
     won: dict[str, list[bool]] = {"nearest": [], "mean": [], "attention": []}
@@ -270,7 +271,7 @@ def claims(net: Net, images: ImageSet, enrol: int, rounds: int, rng: np.random.G
     """
     able = [c for c, own in enumerate(images.by_class) if len(own) > enrol]
     if not able or len(images.names) < 2 or enrol < 1:
-        raise ValueError(f"enrolling {enrol} images needs a class with more, and another class; got {images}")
+        raise InputError(f"enrolling {enrol} images needs a class with more, and another class; got {images}")
     queries, enrolled, claimed = [], [], []
     for _ in range(rounds):
         for c in able:
@@ -363,7 +364,7 @@ def evaluate(
                     found[f"auc_{name}"] = auc(roc(kept.scores[same | some], same[same | some]))
         if isinstance(net, SimilarityNet):
             if net.config.threshold is None:
-                raise ValueError("these weights have no threshold: it must be chosen on validation data when fitting")
+                raise InputError("these weights have no threshold: it must be chosen on validation data when fitting")
             found["accuracy"] = accuracy(*kept, net.config.threshold)
             if net.config.calibration:
                 found["ece"] = calibration_error(net.similarity(kept.scores), same)
@@ -394,7 +395,7 @@ def need_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"the plots need matplotlib: {how_to_get('plots')}") from error
+        raise MissingError(f"the plots need matplotlib: {how_to_get('plots')}") from error
     return Figure
 
 

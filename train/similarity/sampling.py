@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tracker.errors import DataError
 from tracker.similarity import WORDS, SimilarityConfig, to_input
 from train import augment
 from train.similarity.config import BatchConfig
-from train.similarity.data import DataError, ImageSet, trim
+from train.similarity.data import ImageSet, trim
 
 Index = NDArray[np.int64]
 Mining = Literal["random", "all", "semi-hard", "hard"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tracker.config import ConfigError, to_dict
+from tracker.config import to_dict
+from tracker.errors import ConfigError
 from tracker.similarity import FITTED, SimilarityNet, load_similarity
 
 UNEVEN = 0.5  # deviation of the shares by which a weight is dealt out, relative to an even share

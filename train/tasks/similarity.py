@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2
-from tracker.config import ConfigError
+from tracker.errors import ConfigError
 from tracker.similarity import IMAGENET, SimilarityNet
 from train.checkpoint import read_imagenet
 from train.logistic import fit

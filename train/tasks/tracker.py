@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tracker.config import ConfigError
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
+from tracker.errors import ConfigError
 from tracker.heads import Maps, Template
 from tracker.network import SiameseNet, load_network, to_input
 from train.config import BoxLoss, OptimConfig, RefinerLoss, ScoreLoss, TrainConfig

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tracker.errors import InputError
 from tracker.footage.files import Floats, as_boxes, present
 from tracker.footage.sequence import Bound
 
@@ -30,7 +31,7 @@ def pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     """Return both as (N, 4) float64; ValueError: shapes differ or are not (N, 4)."""
     a, b = as_boxes(predicted, "predicted"), as_boxes(truth, "truth")
     if len(a) != len(b):
-        raise ValueError(f"{len(a)} predicted boxes for {len(b)} truth boxes: they must be one a frame")
+        raise InputError(f"{len(a)} predicted boxes for {len(b)} truth boxes: they must be one a frame")
     return a, b
 
 
@@ -108,14 +109,14 @@ def success_curve(
     """
     values = _kept(ious)
     if values.size and (values.min() < 0 or values.max() > 1):
-        raise ValueError(f"IoU must lie in [0, 1], got {values.min():g} to {values.max():g}")
+        raise InputError(f"IoU must lie in [0, 1], got {values.min():g} to {values.max():g}")
     limits = np.asarray(thresholds, float)[None, :]
     if success == "inclusive":
         reached = (values[:, None] >= limits - ROUNDING) & (values[:, None] > 0)
     elif success == "strict":
         reached = values[:, None] > limits
     else:
-        raise ValueError(f'success must be "inclusive" or "strict", got {success!r}')
+        raise InputError(f'success must be "inclusive" or "strict", got {success!r}')
     return _share(reached)
 
 

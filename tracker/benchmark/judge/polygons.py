@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracker.benchmark.judge.metrics import Floats, as_boxes, present
+from tracker.errors import InputError
 
 Size = tuple[int, int]  # width, height of the image, px
 
@@ -22,7 +23,7 @@ def overlaps(predicted: ArrayLike, polygons: ArrayLike, size: Size | None) -> Fl
     """
     boxes, corners = as_boxes(predicted, "predicted"), np.asarray(polygons, float)
     if corners.ndim != 3 or corners.shape[2] != 2 or len(corners) != len(boxes):
-        raise ValueError(f"expected ({len(boxes)}, K, 2) corners for {len(boxes)} boxes, got {corners.shape}")
+        raise InputError(f"expected ({len(boxes)}, K, 2) corners for {len(boxes)} boxes, got {corners.shape}")
     given, drawn = present(boxes), np.isfinite(corners).all(axis=(1, 2))
     return np.array([
         _overlap(box if a else None, points if b else None, size)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.errors import InputTypeError
 from tracker.geometry import Box
 
 
@@ -30,6 +31,6 @@ def read_answer(answer: Any) -> tuple[NDArray[np.float64], float, tuple[float, f
         values = np.empty(0)
     if values.shape != (4,):
         kind = type(answer).__name__
-        raise TypeError(f"update must return a Result or a box of 4 numbers, got {kind} {answer!r:.80}")
+        raise InputTypeError(f"update must return a Result or a box of 4 numbers, got {kind} {answer!r:.80}")
     crop, network, post = (float(getattr(answer, name, "nan")) for name in ("crop_ms", "network_ms", "post_ms"))
     return values, float(getattr(answer, "score", "nan")), (crop, network, post)

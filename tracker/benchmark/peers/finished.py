@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import CUT, FAILED, SKIPPED, STARTED, TRACKED, Run, new_rows
 from tracker.crop import Image
-from tracker.footage.files import DataError, list_files, numbered_rows, present, read_text
+from tracker.errors import DataError, InputError
+from tracker.footage.files import list_files, numbered_rows, present, read_text
 from tracker.footage.sequence import Sequence
 from tracker.geometry import Box
 
@@ -51,7 +52,7 @@ class ResultFiles:
         self.folder, self.one_based = folder, one_based
         self.files = {_plain(name): path for name, path in self._found()}
         if not self.files:
-            raise ValueError(f"{folder}: no result files in it ({', '.join(SUFFIXES)})")
+            raise InputError(f"{folder}: no result files in it ({', '.join(SUFFIXES)})")
 
     def _found(self) -> list[tuple[str, Path]]:
         folders = [self.folder, *(self.folder / room for room in ROOMS if (self.folder / room).is_dir())]
@@ -71,22 +72,22 @@ class ResultFiles:
             for end in [f"{start}{int(time):03d}"] if time else [start, f"{start}001"]:
                 if known + end in self.files:
                     return self.files[known + end]
-        raise ValueError(f"no result file of {sequence}{f' @{label}' if label else ''} in {self.folder}")
+        raise InputError(f"no result file of {sequence}{f' @{label}' if label else ''} in {self.folder}")
 
     def finished(self, part: Part, protocol: Protocol) -> Run:
         """Return a run of a protocol; ValueError: its file cannot say, or is missing, damaged or of another length."""
         if protocol not in PROTOCOLS:
-            raise ValueError(f"result files cannot answer {protocol}: a tracker would have seen other frames")
+            raise InputError(f"result files cannot answer {protocol}: a tracker would have seen other frames")
         path = self.path(part.sequence.name, part.label)
         found, count = read_rows(path), len(part.sequence)
         restarts = bool((found.states != TRACKED).any())
         if protocol == "supervised" and not restarts:
-            raise ValueError(f"{path}: one pass without restarts, which supervised cannot judge")
+            raise InputError(f"{path}: one pass without restarts, which supervised cannot judge")
         if protocol != "supervised" and (found.states[1:] != TRACKED).any():
-            raise ValueError(f"{path}: a run with restarts, which only supervised can judge")
+            raise InputError(f"{path}: a run with restarts, which only supervised can judge")
         given = len(found.boxes)
         if abs(given - count) > 1:
-            raise ValueError(f"{path}: {given} boxes for {count} frames")
+            raise InputError(f"{path}: {given} boxes for {count} frames")
         rows = new_rows(count)
         both = min(given, count)
         rows[:both, :4] = _zero_based(found.boxes[:both], self.one_based)
@@ -140,7 +141,7 @@ def _values(path: Path, ends: tuple[str, ...], count: int) -> NDArray[np.float64
             try:
                 values = np.array([float(word) for word in words])
             except ValueError:
-                raise ValueError(f"{file}: not numbers") from None
+                raise InputError(f"{file}: not numbers") from None
             return values if len(values) == count else None
     return None
 
@@ -153,7 +154,7 @@ def read_rows(path: Path) -> Rows:
     try:
         lines = list(numbered_rows(path))
     except DataError as error:
-        raise ValueError(str(error)) from error
+        raise InputError(str(error)) from error
     boxes, scores, states = [], [], []
     for number, _, row in lines:
         if len(row) == 1 and row[0] in CODES:
@@ -164,12 +165,12 @@ def read_rows(path: Path) -> Rows:
             points = np.array(row).reshape(-1, 2)
             box, score, state = [*points.min(axis=0), *np.ptp(points, axis=0)], np.nan, TRACKED
         else:
-            raise ValueError(f"{path}, line {number}: {len(row)} numbers, expected x, y, w, h, a polygon, or 0, 1, 2")
+            raise InputError(f"{path}, line {number}: {len(row)} numbers, expected x, y, w, h, a polygon, or 0, 1, 2")
         boxes.append(box)
         scores.append(score)
         states.append(state)
     if not boxes:
-        raise ValueError(f"{path}: empty")
+        raise InputError(f"{path}: empty")
     return Rows(np.array(boxes, float), np.array(scores, float), np.array(states))
 
 
@@ -177,15 +178,15 @@ def _read_mat(path: Path) -> NDArray[np.float64]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise ValueError(f"{path.name} needs scipy: pip install scipy ({error})") from error
+        raise InputError(f"{path.name} needs scipy: pip install scipy ({error})") from error
     try:
         content = loadmat(str(path), squeeze_me=True, struct_as_record=False)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path}: not a Matlab file that can be read ({error})") from error
+        raise InputError(f"{path}: not a Matlab file that can be read ({error})") from error
     run: Any = content.get("results")
     while isinstance(run, np.ndarray) and run.dtype == object and run.size:  # a cell for each run: the first is OPE
         run = run.ravel()[0]
     kind, boxes = str(getattr(run, "type", "")), np.asarray(getattr(run, "res", []), float)
     if kind != "rect" or boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{path}: expected results of type rect with a res of N x 4, found {kind or 'none'}")
+        raise InputError(f"{path}: expected results of type rect with a res of N x 4, found {kind or 'none'}")
     return boxes

@@ -30,6 +30,7 @@ from tracker.benchmark.peers.answer import Answer
 from tracker.benchmark.peers.finished import SUFFIXES, ResultFiles
 from tracker.benchmark.peers.trax import TraxPeer
 from tracker.crop import Image
+from tracker.errors import InputError
 from tracker.geometry import Box
 
 PACKAGE = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def split_spec(spec: str) -> tuple[str, str, str]:
         label, rest = "", spec
     kind, _, value = rest.partition("=")
     if not kind or (mark and not label):
-        raise ValueError(f"tracker {spec!r}: expected KIND, KIND=FILES or NAME:=KIND=FILES")
+        raise InputError(f"tracker {spec!r}: expected KIND, KIND=FILES or NAME:=KIND=FILES")
     return label, kind, value
 
 
@@ -122,7 +123,7 @@ def load_tracker(spec: str) -> Any:
 
 def _folder(spec: str, value: str) -> Path:
     if not value or not Path(value).is_dir():
-        raise ValueError(f"tracker {spec!r}: expected =FOLDER of an existing folder, got {value!r}")
+        raise InputError(f"tracker {spec!r}: expected =FOLDER of an existing folder, got {value!r}")
     return Path(value)
 
 
@@ -131,10 +132,10 @@ def _python_class(kind: str) -> Any:
     try:
         tracker = getattr(importlib.import_module(module), name)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"tracker {kind!r}: {type(error).__name__}: {error}") from error
+        raise InputError(f"tracker {kind!r}: {type(error).__name__}: {error}") from error
     for call in ("init", "update"):
         if not callable(getattr(tracker, call, None)):
-            raise ValueError(f"tracker {kind!r} has no {call}()")
+            raise InputError(f"tracker {kind!r} has no {call}()")
     return tracker
 
 
@@ -191,7 +192,7 @@ class OpenCV:
     def __init__(self, kind: str, files: str = "") -> None:
         self.deterministic = kind != "mil"  # it draws features at random and cannot be seeded
         if kind not in self.KINDS:
-            raise ValueError(f"opencv-{kind}: expected one of {', '.join('opencv-' + k for k in self.KINDS)}")
+            raise InputError(f"opencv-{kind}: expected one of {', '.join('opencv-' + k for k in self.KINDS)}")
         self.kind, self.files = kind, files
         self._make()  # so that what is missing is said now, not in the middle of a run
 
@@ -199,7 +200,7 @@ class OpenCV:
         name = {"mil": "MIL", "csrt": "CSRT", "kcf": "KCF", "nano": "Nano", "dasiamrpn": "DaSiamRPN", "vit": "Vit"}
         title = f"Tracker{name[self.kind]}"
         if not hasattr(cv2, f"{title}_create"):
-            raise ValueError(
+            raise InputError(
                 f"opencv-{self.kind}: this OpenCV ({cv2.__version__}) has no {title}; it is in opencv-contrib-python. "
                 "Beside the installed one: pip install --no-deps --target contrib opencv-contrib-python, then run with "
                 "PYTHONPATH=contrib"
@@ -219,13 +220,13 @@ class OpenCV:
         try:
             return create(parameters)
         except cv2.error as error:
-            raise ValueError(f"opencv-{self.kind}: OpenCV cannot read {self.files}: {error.err or error}") from error
+            raise InputError(f"opencv-{self.kind}: OpenCV cannot read {self.files}: {error.err or error}") from error
 
     def _file(self, pattern: str) -> str:
         path = Path(self.files)
         found = [path] if self.files and path.is_file() else sorted(path.glob(pattern)) if self.files else []
         if not found:
-            raise ValueError(f"opencv-{self.kind}: no {pattern} in {self.files!r}; give opencv-{self.kind}=FOLDER")
+            raise InputError(f"opencv-{self.kind}: no {pattern} in {self.files!r}; give opencv-{self.kind}=FOLDER")
         return str(found[0])
 
     def init(self, frame: Image, box: Box) -> None:
@@ -253,10 +254,10 @@ def _session(path: Path, free: bool = False) -> Any:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"{path.name} needs ONNX Runtime: pip install onnx onnxruntime ({error})") from error
+        raise InputError(f"{path.name} needs ONNX Runtime: pip install onnx onnxruntime ({error})") from error
     onnxruntime.disable_telemetry_events()  # some builds report their use otherwise
     if not path.is_file():
-        raise ValueError(f"{path}: no such network file")
+        raise InputError(f"{path}: no such network file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

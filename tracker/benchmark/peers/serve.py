@@ -15,6 +15,7 @@ import numpy as np
 from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.peers.trax import decode, encode, read_picture, read_region
+from tracker.errors import InputError
 from tracker.geometry import Box
 
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """
     tracker = load_tracker(args.tracker)
     if hasattr(tracker, "start_sequence"):
-        raise ValueError(f"tracker {args.tracker!r} cannot be served; allowed: those that see nothing but frames")
+        raise InputError(f"tracker {args.tracker!r} cannot be served; allowed: those that see nothing but frames")
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
     tracker.init(noise, (40.0, 40.0, 40.0, 40.0))
     for _ in range(3):  # what compiles on the first call does so before the hello, not on the client's clock
@@ -48,7 +49,7 @@ def _streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     port = os.environ.get("TRAX_SOCKET", "")
     if port:
         if not port.isdigit():
-            raise ValueError(f"TRAX_SOCKET must be a port number, got {port!r}")
+            raise InputError(f"TRAX_SOCKET must be a port number, got {port!r}")
         with socket.create_connection(("127.0.0.1", int(port))) as line, line.makefile("rwb") as both:
             yield both, both  # type: ignore[misc]
         return
@@ -83,18 +84,18 @@ def serve(tracker: Any, source: BinaryIO, sink: BinaryIO, name: str) -> None:
                     math.nan,
                 )  # on the frame given there is nothing to be sure of
                 if not np.isfinite(box).all():
-                    raise ValueError(f"no target in the region {message.arguments[1][:60]!r}")
+                    raise InputError(f"no target in the region {message.arguments[1][:60]!r}")
                 tracker.init(read_picture(message.arguments[0]), box)
                 started = True
             elif message.kind == "frame" and message.arguments and started:
                 values, score, _ = read_answer(tracker.update(read_picture(message.arguments[0])))
                 if not np.isfinite(values).all():
-                    raise ValueError(f"the tracker answered {values.tolist()}: not finite")
+                    raise InputError(f"the tracker answered {values.tolist()}: not finite")
                 box = Box(*values.tolist())
             else:
                 expected = "frame IMAGE" if started else "initialize IMAGE REGION"
                 given = f"{message.kind} with {len(message.arguments)} arguments"
-                raise ValueError(f"TraX message {given}; expected {expected}")
+                raise InputError(f"TraX message {given}; expected {expected}")
             known = {} if np.isnan(score) else {"confidence": f"{score:.9g}"}
             send("state", ",".join(f"{value:.9g}" for value in box), **known)
     except Exception as error:

@@ -26,6 +26,7 @@ import numpy as np
 
 from tracker.benchmark.peers.answer import Answer
 from tracker.crop import Image
+from tracker.errors import InputError
 from tracker.footage.files import read_image
 from tracker.footage.masks import decode_runs, mask_box
 from tracker.footage.sequence import Sequence
@@ -88,7 +89,7 @@ def read_region(text: str) -> Box:
     if len(values) == 4:
         return Box(*values)
     if len(values) < 6 or len(values) % 2:
-        raise ValueError(f"not a TraX region: {text[:60]!r}; expected x,y,w,h, a polygon x1,y1,.. or mask:x,y,w,h,..")
+        raise InputError(f"not a TraX region: {text[:60]!r}; expected x,y,w,h, a polygon x1,y1,.. or mask:x,y,w,h,..")
     xs, ys = values[0::2], values[1::2]
     return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
 
@@ -115,7 +116,7 @@ def read_picture(text: str) -> Image:
     except (ValueError, KeyError, cv2.error):
         pass
     allowed = "file://PATH, image:WIDTH;HEIGHT;rgb or gray8;BASE64, data: with a JPEG or PNG"
-    raise ValueError(f"cannot read the TraX image {text[:60]!r}; allowed: {allowed}")
+    raise InputError(f"cannot read the TraX image {text[:60]!r}; allowed: {allowed}")
 
 
 class TraxPeer:
@@ -129,7 +130,7 @@ class TraxPeer:
     def __init__(self, command: str) -> None:
         self.command, self._words = command, shlex.split(command)
         if not self._words:
-            raise ValueError("tracker 'trax': expected trax=COMMAND")
+            raise InputError("tracker 'trax': expected trax=COMMAND")
         self._folder = tempfile.TemporaryDirectory(prefix="trax-")
         self._numbers = count()
         self._start()
@@ -145,7 +146,7 @@ class TraxPeer:
                 env={**os.environ, "TRAX": "1"},
             )
         except OSError as error:
-            raise ValueError(f"trax={self.command}: cannot be started: {error}") from error
+            raise InputError(f"trax={self.command}: cannot be started: {error}") from error
         self._process = process
         self._end = weakref.finalize(self, _stop, process)
         clock = threading.Timer(HELLO_SECONDS, process.kill)
@@ -162,7 +163,7 @@ class TraxPeer:
                 raise RuntimeError("it takes neither path, buffer nor memory, or no rectangle")
         except RuntimeError as error:
             self._end()
-            raise ValueError(str(error)) from None
+            raise InputError(str(error)) from None
         finally:
             clock.cancel()
         self._version = int(self._hello.get("trax.version", "1"))

@@ -15,6 +15,7 @@ from tracker.benchmark.judge.scores import TrackerScore, find_losses
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.report.tables import CLOCKED, Column, is_vot
 from tracker.benchmark.results import Run, Runs
+from tracker.errors import MissingError
 from tracker.extras import how_to_get
 from tracker.footage.files import Floats, present
 from tracker.footage.sequence import Sequence
@@ -36,7 +37,7 @@ def need_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"the report draws with matplotlib: {how_to_get('plots')}") from error
+        raise MissingError(f"the report draws with matplotlib: {how_to_get('plots')}") from error
     return Figure
 
 

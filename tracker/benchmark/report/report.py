@@ -32,6 +32,7 @@ from tracker.benchmark.report.verdict import verdict
 from tracker.benchmark.results import write_bytes, write_text
 from tracker.benchmark.run.jobs import load_runs
 from tracker.benchmark.run.machine import describe_machine
+from tracker.errors import InputError
 from tracker.footage.sequence import Sequence
 
 
@@ -121,7 +122,7 @@ def _compare_all(scores: list[TrackerScore], measured: list[Column], other: str)
     """Put the best first, hold each against one, mark what is distinguishable; mutates scores, returns the one."""
     names = [score.name for score in scores]
     if other and other not in names:
-        raise ValueError(f"--against {other}: no such tracker in this run; there are {', '.join(names)}")
+        raise InputError(f"--against {other}: no such tracker in this run; there are {', '.join(names)}")
     main = measured[0]
     scores.sort(key=lambda s: -main.better * main.read(s) if math.isfinite(main.read(s)) else math.inf)
     if len(scores) > 1:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import FAILED, SKIPPED, STARTED, Run, Runs, write_bytes, write_text
+from tracker.errors import InputError
 from tracker.footage.files import Floats, inside, present
 
 Kind = Literal["got10k", "trackingnet", "lasot", "otb", "vot"]
@@ -34,7 +35,7 @@ CODES = {STARTED: "1", FAILED: "2", SKIPPED: "0"}
 def check_kind(kind: Kind, protocol: Protocol) -> None:
     """Raise ValueError when the files of a kind do not hold the runs of a protocol."""
     if protocol not in PROTOCOLS[kind]:
-        raise ValueError(f"--export {kind} holds runs of {' or '.join(PROTOCOLS[kind])}, not of {protocol}")
+        raise InputError(f"--export {kind} holds runs of {' or '.join(PROTOCOLS[kind])}, not of {protocol}")
 
 
 def export(out: Path, kind: Kind, runs: Runs, protocol: Protocol, one_based: bool) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracker.benchmark.results import Run, new_rows
 from tracker.benchmark.run.workers import Job, Worker, one_thread, pause
+from tracker.errors import InputError
 from tracker.extras import how_to_get
 
 TRIES = 3  # machines that a job may lose
@@ -31,7 +32,7 @@ def run_ray(jobs: list[Job], address: str, count: int, timeout: float, bar: Any)
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise ValueError(f"--ray needs Ray: {how_to_get('ray')} ({error})") from error
+        raise InputError(f"--ray needs Ray: {how_to_get('ray')} ({error})") from error
     one_thread()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning on machines without a GPU
     owner = not ray.is_initialized()
@@ -40,7 +41,7 @@ def run_ray(jobs: list[Job], address: str, count: int, timeout: float, bar: Any)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", **more)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ValueError(f"--ray {address}: no Ray cluster there: {error}") from error
+            raise InputError(f"--ray {address}: no Ray cluster there: {error}") from error
     longest = max(len(job.part.sequence) for job in jobs)
     seats = min(count or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(jobs))
     seat = ray.remote(num_cpus=1)(_Seat)

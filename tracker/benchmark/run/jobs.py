@@ -19,6 +19,7 @@ from tracker.benchmark.run.cluster import run_ray
 from tracker.benchmark.run.machine import load_a_core, processor
 from tracker.benchmark.run.runner import warm_up
 from tracker.benchmark.run.workers import Job, run_job, run_workers
+from tracker.errors import InputError
 from tracker.footage.output import only_run
 from tracker.footage.sequence import Sequence
 
@@ -60,7 +61,7 @@ def run_all(
     names = [tracker_name(spec) for spec in specs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"two trackers are called {', '.join(sorted(twice))}; give one another name: NAME:=SPEC")
+        raise InputError(f"two trackers are called {', '.join(sorted(twice))}; give one another name: NAME:=SPEC")
     files = {spec: file_fingerprints(spec) for spec in specs}
     protocol = runs_of(protocol)
     jobs = [
@@ -76,7 +77,7 @@ def run_all(
         for spec, name in zip(specs, names, strict=True)
     ]
     if len({job.path for job in jobs}) != len(jobs):
-        raise ValueError("two sequences have one name, or names that differ only in characters no file name can have")
+        raise InputError("two sequences have one name, or names that differ only in characters no file name can have")
     jobs.sort(key=lambda job: specs.index(job.spec))  # a worker loads each tracker once
     todo = jobs if fresh else [job for job in jobs if not _is_done(job)]
     total = sum(len(job.part.sequence) for job in todo)

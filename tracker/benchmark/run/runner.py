@@ -15,7 +15,8 @@ from tracker.benchmark.judge.rules import RULES, judge
 from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.protocols import Part, Protocol, plan
 from tracker.benchmark.results import FAILED, LOST, SKIPPED, STARTED, TRACKED, Run
-from tracker.footage.files import DataError, present
+from tracker.errors import DataError
+from tracker.footage.files import present
 from tracker.footage.sequence import Sequence
 
 RESTART_AFTER = 5  # frames skipped after a failure in the supervised protocol

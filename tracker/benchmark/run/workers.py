@@ -21,7 +21,7 @@ from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import Part, Protocol
 from tracker.benchmark.results import Run
 from tracker.benchmark.run.runner import Rows, Step, run_part, warm_up
-from tracker.footage.files import DataError
+from tracker.errors import DataError
 
 LOADING_SECONDS = 300.0  # a tracker may take this long to load and warm up
 

@@ -62,6 +62,15 @@ def test_classes_are_kept(labels, tmp_path):
         assert found == {"dog", "cat"}, layout
 
 
+def test_two_boxes_of_cvat_that_lie_a_billion_frames_apart_take_no_memory(tmp_path):
+    box = '<box frame="{}" xtl="1" ytl="1" xbr="9" ybr="9" outside="0"/>'
+    track = f'<track id="0" label="ball">{box.format(0)}{box.format(10**9)}</track>'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{track}</annotations>")
+    tally = Tally()
+    assert list(layouts.read(tmp_path, "cvat", tally)) == []
+    assert "a track of more than 100000 boxes" in tally.names["sequences that cannot be used"][0]
+
+
 def test_cvat_interpolates_between_keyframes_that_stand_alone(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), picture(0))
     box = '<box frame="{}" outside="{}" xtl="{}" ytl="2" xbr="{}" ybr="9"/>'

@@ -128,6 +128,7 @@ def test_the_last_box_cannot_be_taken_back_and_unknown_ones_are_named(labeller):
         (lambda: labeller.set_key(7, read(0), TRUTH[0]), "no target 7; there are: 0"),
         (lambda: labeller.set_key(number, read(3), (900, 0, 5, 5)), "wholly outside"),
         (lambda: labeller.rename(number, "a,b"), "is no name"),
+        (lambda: labeller.rename(number, "a\x1b[2J"), "is no name"),
     ):
         with pytest.raises(ValueError, match=said):
             what()
@@ -187,3 +188,16 @@ def test_labels_of_another_clip_are_not_overwritten(tracker, clip, tmp_path):
     (tmp_path / "labels.json").write_text('{"clip": "ball.mp4", "size": [240, 180], "targets": {"0": {"keys": {}}}}')
     with pytest.raises(DataError, match="not labels of ours"):
         open_labels(tracker, clip, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys", ['{"0": [1, 2, NaN, 4]}', '{"0": [1, 2, 3, 1e999]}', '{"1000000000": [1, 2, 3, 4]}', '{"-1": [1, 2, 3, 4]}',
+             '{"0": [1, 2, 3]}', '{"0": "1234"}', '{"0": [1, 2, 3, ' + "9" * 400 + "]}", "[]", '{"0": 5}'],
+)  # fmt: skip
+def test_labels_that_no_page_has_written_are_refused(tracker, clip, tmp_path, keys):
+    one = '"targets": {"0": {"name": "ball", "keys": ' + keys + "}}"
+    (tmp_path / "labels.json").write_text('{"clip": "ball.mp4", "size": [240, 180], ' + one + "}")
+    before = (tmp_path / "labels.json").read_bytes()
+    with pytest.raises(DataError, match=r"labels\.json"):
+        open_labels(tracker, clip, tmp_path)
+    assert (tmp_path / "labels.json").read_bytes() == before

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tracker import Tracker, frames
@@ -15,8 +16,9 @@ from tracker.cli import main
 from tracker.errors import LogError
 from tracker.footage.video import VideoWriter
 from tracker.recorder import Recorder, read_log
-from tracker.replay import run_again
+from tracker.replay import described, run_again
 from tracker.scene import Scene
+from tracker.web.played import Played
 
 ROOT = Path(__file__).parents[1]
 COUNT, GONE = 16, range(6, 11)  # frames, and those in which the target is painted over
@@ -278,3 +280,66 @@ def test_so_are_those_of_recording(scene, clip, tmp_path, capsys):
     assert main([*box, "--thumbnails", "3"]) == 2 and "--record" in capsys.readouterr().err
     assert main(words(scene, clip, tmp_path / "a.siamlog", "--thumbnails", -1)) == 2
     assert "thumbnails: of every N frames" in capsys.readouterr().err and not (tmp_path / "a.siamlog").exists()
+
+
+# --- logs that others made
+
+
+def test_a_log_that_was_changed_anywhere_is_read_up_to_there_or_refused(log, tmp_path):
+    data, rng, refused = log.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        changed = bytearray(data)
+        for _ in range(int(rng.integers(1, 9))):
+            changed[int(rng.integers(len(data)))] = int(rng.integers(256))
+        (tmp_path / "a.siamlog").write_bytes(changed)
+        try:
+            read = read_log(tmp_path / "a.siamlog")
+        except LogError:
+            refused += 1
+            continue
+        places = [step.frame for step in read.steps]
+        assert places == sorted(set(places))
+        for step in read.steps:
+            assert np.isfinite([step.time, step.clock, *step.ms]).all()
+            assert all(np.isfinite(row.box).all() and 0 <= row.score <= 1 for row in step.rows.values())
+        assert list(described(read))
+    assert 0 < refused < 150
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recorded", 1e300), ("recorded", "now"), ("source", None), ("live", 1), ("begun", float("nan")),
+        ("size", [0, 5]), ("size", 7), ("fps", -1), ("weights", 5), ("sha256", []), ("threads", 10**9), ("passes", -1),
+        ("config", []), ("machine", json.loads('{"a":' * 60 + "1" + "}" * 60)),
+    ],
+)  # fmt: skip
+def test_a_head_that_lies_is_refused_by_name(log, tmp_path, name, value):
+    lie = change(log, tmp_path / "lie.siamlog", 0, lambda head: head.update({name: value}))
+    with pytest.raises(LogError, match=f"the head says {name}: .*; a flight log has "):
+        read_log(lie)
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:9/a.mp4", "0", "/dev/zero", "gone.mp4", "http://127.0.0.1:9/*.jpg"])
+def test_no_log_makes_us_open_a_camera_or_an_address(log, tmp_path, capsys, name):
+    path = change(log, tmp_path / "lie.siamlog", 0, lambda head: head.update(source=name))
+    assert main(["replay", str(path), "--rerun"]) == 2
+    assert f"there is no file {name!r}; --source says where the frames are" in capsys.readouterr().err
+    with pytest.raises(LogError, match="of which the run was"):
+        Played(read_log(path))
+
+
+def test_a_log_does_not_steer_the_terminal(log, tmp_path, capsys):
+    path = change(log, tmp_path / "lie.siamlog", 0, lambda head: head.update(source="\x1b]0;owned\x07", engine="a\nb"))
+    assert main(["replay", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and r"\x1b]0;owned\x07" in out and r"a\nb on cpu" in out
+
+
+def test_a_thumbnail_that_is_none_is_named(log, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = change(log, tmp_path / "lie.siamlog", 1, lambda step: step.update(thumbnail="AAAA"))
+    assert main(["replay", str(path), "--plot", str(tmp_path / "a.png")]) == 2
+    assert "the thumbnail of frame 0 is no picture" in capsys.readouterr().err
+    path = change(log, tmp_path / "long.siamlog", 1, lambda step: step.update(thumbnail="A" * 200_000))
+    assert read_log(path).steps == []

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 from tracker.config import SWIFT, Logistic, from_dict, to_dict
 from tracker.crop import patch
@@ -33,6 +35,7 @@ from tracker.similarity import (
 )
 from tracker.similarity.command import add_arguments, compare_command
 from tracker.similarity.letters import letters
+from tracker.similarity.likeness import KEY
 from tracker.similarity.network import SHARPNESS, DistanceReader, centre_mean, centre_surround, distance
 from tracker.similarity.strokes import strokes, thin
 from tracker.tracker import weight_names
@@ -608,6 +611,42 @@ def test_a_gallery_is_kept_and_grows(shots):
         similarity.gallery().nearest(shots / "a.png")
     with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\) uint8"):
         similarity(np.zeros((9, 9, 3)), shots / "a.png")
+
+
+def test_a_gallery_that_others_made_is_sound_or_refused(shots, tmp_path):
+    similarity, file = Similarity.load(shots / "net.safetensors"), tmp_path / "g.gallery"
+    made = similarity.gallery()
+    made.add(shots / "a.png")
+    made.save(file)
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    changed = [data[: len(data) * share // 10] for share in range(10)]
+    for _ in range(60):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        changed.append(bytes(flipped))
+    for content in changed:
+        file.write_bytes(content)
+        try:
+            (match,) = similarity.gallery(file).nearest(shots / "a.png")
+        except CheckpointError as error:
+            assert str(file) in str(error)
+        else:
+            assert 0 <= match.probability <= 1
+    file.write_bytes(data)
+    with safe_open(file, framework="pt") as opened:
+        about, features = json.loads(opened.metadata()[KEY]), opened.get_tensor("features")
+    lies = [
+        (about, features[:, :-1]), (about, features.double()), (about, features * torch.nan),
+        (about | {"names": [5]}, features), (about | {"names": 5}, features), (about | {"names": []}, features[:0]),
+        ([], features), ({"names": ["a"]}, features),
+    ]  # fmt: skip
+    for said, values in lies:
+        file.write_bytes(save({"features": values.contiguous()}, metadata={KEY: json.dumps(said)}))
+        with pytest.raises(CheckpointError):
+            similarity.gallery(file)
+    file.write_bytes(save({"features": features}, metadata={KEY: "[" * 100_000}))
+    with pytest.raises(CheckpointError, match="no gallery of siamtrack"):
+        similarity.gallery(file)
 
 
 def test_references_of_a_class_are_judged_together(shots):

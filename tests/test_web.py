@@ -229,6 +229,21 @@ def test_a_message_that_is_no_command_is_answered(page):
         assert "not a command" in answer["error"]
 
 
+def test_what_is_nested_without_end_or_breaks_us_ends_no_connection(page, house, monkeypatch):
+    page.socket.send_text("[" * 60_000)
+    while not (answer := page.read()):
+        pass
+    assert "nested too deep" in answer["error"]
+    monkeypatch.setattr(house.session, "on_seek", lambda frame: {}["gone"])
+    assert "KeyError: 'gone'" in page.ask("seek", frame=1)["error"]
+    assert page.ask("pause").get("error") is None
+
+
+def test_a_flight_log_in_a_declared_folder_does_not_show_files_elsewhere(page, clip):
+    (clip.parent / "run.siamlog").write_text("{}")
+    assert "'run.siamlog' is not a video file" in page.ask("open", kind="file", root=0, name="run.siamlog")["error"]
+
+
 def test_a_slow_client_slows_nobody(page, client, house):
     page.done("open", kind="file", root=0, name="scene.mp4")
     page.done("add", box=TRUTH[0])
@@ -393,6 +408,8 @@ def test_without_a_token_only_this_machine_and_this_page_are_answered(client):
     assert status(client, {"host": "evil.example"}) == 403  # a name that was turned to 127.0.0.1
     assert status(client, {"origin": "http://evil.example"}) == 403
     assert status(client, {"origin": "null"}) == 403
+    assert status(client, {"host": "[127.0.0.1"}) == 403  # no address at all
+    assert status(client, {"origin": "http://[::1"}) == 403
     assert status(client, {"origin": "http://127.0.0.1:9999"}) == 403  # another server of this machine
     assert status(client, {"sec-fetch-site": "cross-site"}) == 403
     assert status(client, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, "/") == 200  # a link

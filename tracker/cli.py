@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import tracker as package
-from tracker.errors import InputError, SiamtrackError
+from tracker.errors import InputError, SiamtrackError, plain
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -404,7 +404,7 @@ def reported(program: str, argv: Sequence[str], run: Callable[[list[str]], int])
 
 def explained(error: Exception) -> tuple[int, str]:
     """The exit code for an error, and one line that says what went wrong."""
-    said = " ".join(str(error).split())[:LONGEST]
+    said = plain(" ".join(str(error).split()))[:LONGEST]
     if isinstance(error, SiamtrackError):
         return BAD_INPUT, f"error: {said}"
     if isinstance(error, ImportError):

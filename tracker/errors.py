@@ -7,6 +7,11 @@ is a fault of ours.
 """
 
 
+def plain(text: object) -> str:
+    """Text that others wrote, as a terminal may have it: line breaks and all that would steer it are spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 class SiamtrackError(Exception):
     """The root: something given cannot be used, and the message says what."""
 

@@ -30,8 +30,9 @@ def fastest(search: bytes, threads: int | None) -> str:
     """
     if missing(OTHER):
         return FIRST
-    file, key = memory(), _key(search, threads)
+    key = _key(search, threads)
     try:
+        file = memory()
         known = _read(file)
         if key not in known:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def fastest(search: bytes, threads: int | None) -> str:
                 known[key] = _measure(search, threads)
                 json.dump(known, part, indent=1)
             os.replace(part.name, file)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where nobody has a home, see `Path.home`
         return FIRST
     return OTHER if known[key][OTHER] < WORTH * known[key][FIRST] else FIRST
 
@@ -69,7 +70,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         return {key: {name: float(times[name]) for name in (FIRST, OTHER)} for key, times in known.items()}
-    except (FileNotFoundError, ValueError, AttributeError, TypeError, KeyError):
+    except (FileNotFoundError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return {}
 
 

@@ -164,7 +164,7 @@ class Labeller:
     def rename(self, number: int, name: str) -> None:
         """Say what a target is. Raises ValueError: no such target, or no name."""
         target = self._find(number)
-        if not name.strip() or any(c in name for c in "\n\r\t,"):
+        if not name.strip() or not name.isprintable() or "," in name:
             raise InputError(f"{name!r} is no name; it must not be empty, and has no comma")
         self._remember()
         target.name = name.strip()[:60]

@@ -14,7 +14,7 @@ import numpy as np
 
 from tracker.config import ModelConfig, from_dict
 from tracker.draw import from_jpeg
-from tracker.errors import ConfigError, InputError, LogError, MissingError
+from tracker.errors import ConfigError, InputError, LogError, MissingError, plain
 from tracker.extras import how_to_get
 from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter
 from tracker.footage.output import check_output, partial_path
@@ -45,7 +45,7 @@ def replay(args: argparse.Namespace) -> int:
     if args.other:
         return _compare(log, read_log(args.other))
     for line in described(log):
-        print(line)
+        print(plain(line))
     if boxes:
         write_boxes(log, boxes)
         print(f"wrote {boxes}")
@@ -60,10 +60,10 @@ def replay(args: argparse.Namespace) -> int:
     if not differing:
         print(f"again: the same in all {len(log.steps)} frames, bit for bit")
         return 0
-    print(f"again: {differing[0]}")
+    print(plain(f"again: {differing[0]}"))
     print(f"       {len(differing)} of {len(log.steps)} frames differ")
     for line in unlike(log.head, again.head):
-        print(f"       {line}")
+        print(plain(f"       {line}"))
     return 1
 
 
@@ -185,13 +185,13 @@ def draw_log(log: Log, path: Path) -> None:
 def _compare(log: Log, other: Log) -> int:
     """Print how two runs differ; 1 where they do."""
     for line in unlike(log.head, other.head):
-        print(line)
+        print(plain(line))
     differing = differences(log, other)
     count = len({step.frame for step in log.steps} | {step.frame for step in other.steps})
     if not differing:
         print(f"the same in all {count} frames, bit for bit")
         return 0
-    print(differing[0])
+    print(plain(differing[0]))
     print(f"{len(differing)} of {count} frames differ")
     ours = {(step.frame, n): row for step in log.steps for n, row in step.rows.items()}
     theirs = {(step.frame, n): row for step in other.steps for n, row in step.rows.items()}

@@ -14,6 +14,7 @@ from tracker.footage.files import read_xml, visible
 from tracker.footage.plain import frames_beside
 
 NAME = "annotations.xml"
+MOST_BOXES = 100_000  # of a track, an hour at 30 frames a second; those between two keys cost no byte of the file
 
 
 def is_cvat(path: Path) -> bool:
@@ -53,6 +54,8 @@ def _boxes(track: Element) -> dict[int, tuple[float, ...]]:
     for before, after in pairwise(sorted(given)):
         first, last = given[before], given[after]
         if first and last:
+            if len(boxes) + after - before > MOST_BOXES:
+                raise ValueError(f"a track of more than {MOST_BOXES} boxes: frame {after} follows on {before}")
             for frame in range(before + 1, after):
                 share = (frame - before) / (after - before)
                 boxes[frame] = tuple((1 - share) * a + share * b for a, b in zip(first, last, strict=True))

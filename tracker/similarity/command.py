@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from tracker.errors import InputError
+from tracker.errors import InputError, plain
 from tracker.similarity.likeness import Match, Similarity
 from tracker.similarity.network import FARS, SHIPPED, load_similarity
 
@@ -48,7 +48,7 @@ def compare_command(args: argparse.Namespace) -> int:
     print(f"threshold {similarity.threshold:.4f}")
 
     def say(query: str, found: Match) -> None:
-        print(f"{found.probability:.4f}  {'same' if found.same else 'different':9s}  {query}  {found.name}")
+        print(f"{found.probability:.4f}  {'same' if found.same else 'different':9s}  {query}  {plain(found.name)}")
 
     if not args.gallery:
         first, second = args.images

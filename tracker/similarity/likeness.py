@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tracker.backends import Part, exported
+from tracker.config import parse_json
 from tracker.crop import Image
 from tracker.errors import CheckpointError, InputError, SourceError
 from tracker.extras import how_to_get
@@ -259,15 +260,23 @@ class Gallery:
         """A gallery that was saved. Raises CheckpointError: truncated, foreign, or embedded by other weights."""
         try:
             with safe_open(file, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})[KEY])
-                names, features = about["names"], opened.get_tensor("features")
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+                about = parse_json((opened.metadata() or {})[KEY])
+                made_by, names, features = about["weights"], about["names"], opened.get_tensor("features")
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{file}: truncated, or no gallery of siamtrack ({type(error).__name__})") from None
-        if about["weights"] != weights_print(similarity.net):
+        if made_by != weights_print(similarity.net):
             raise CheckpointError(f"{file}: this gallery was embedded by other weights; make it anew from its images")
-        if not isinstance(names, list) or features.ndim < 2 or len(names) != len(features):
-            raise CheckpointError(f"{file}: a gallery with {len(names)} names for features of {tuple(features.shape)}")
-        return cls(similarity, [str(name) for name in names], features)
+        side = similarity.net.config.side(True)
+        anything = "a" if side.trunk in WORDS else 255 - 255 * np.eye(side.size, dtype=np.uint8)  # a stroke
+        wanted = similarity.embed([anything], second=True)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+            raise CheckpointError(f"{file}: a gallery without names")
+        if features.dtype != wanted.dtype or features.shape != (len(names), *wanted.shape[1:]):
+            shown = f"{tuple(features.shape)} {features.dtype}"
+            raise CheckpointError(f"{file}: a gallery with {len(names)} names for features of {shown}")
+        if not bool(features.isfinite().all()):
+            raise CheckpointError(f"{file}: a gallery with features that are no numbers")
+        return cls(similarity, names, features)
 
 
 def weights_print(net: SimilarityNet) -> str:

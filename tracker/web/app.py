@@ -19,10 +19,12 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from tracker.config import parse_json
 from tracker.draw import as_jpeg
-from tracker.errors import DataError, InputError
+from tracker.errors import DataError, InputError, plain
 from tracker.footage import boxes as formats
 from tracker.footage.dataset import WRITTEN
+from tracker.footage.files import VIDEO_SUFFIXES
 from tracker.footage.output import partial_path
 from tracker.samples import sample
 from tracker.tracker import weight_names
@@ -130,7 +132,7 @@ def make_app(house: House, token: str | None = None) -> ASGIApp:
     @app.post("/api/upload")
     async def upload(request: Request, name: str) -> dict[str, Any]:
         size = request.headers.get("content-length", "")
-        announced = int(size) if size.isdigit() else None
+        announced = int(size) if size.isascii() and size.isdigit() else None
         try:
             path = await receive_upload(request.stream(), announced, house.folder, name, house.most)
             try:
@@ -231,7 +233,7 @@ class Client:
         try:
             if len(text) > LONGEST:
                 raise InputError("the message is too long")
-            command = json.loads(text)
+            command = parse_json(text)
             if not isinstance(command, dict):
                 raise InputError("a command is a JSON object")
         except ValueError as error:
@@ -251,6 +253,8 @@ class Client:
             answer["value"] = await obey(command)
         except BAD_REQUEST as error:
             answer["error"] = str(error)
+        except Exception as error:  # a fault of ours: who asked is told, and the page goes on
+            answer["error"] = f"internal error: {type(error).__name__}: {plain(error)[:300]}"
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await self._answer(answer)
 
@@ -304,6 +308,8 @@ def found_source(house: House, asked: dict[str, Any]) -> dict[str, Any]:
         return {"source": str(clip.path), "title": f"sample: {clip.name}", "start": clip.start, "stop": clip.stop}
     if kind == "file":
         path = house.folders.find(asked.get("root", -1), asked.get("name", ""))
+        if path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES:  # a flight log names files elsewhere
+            raise PermissionError(f"{path.name!r} is not a video file ({', '.join(VIDEO_SUFFIXES)})")
         return {"source": str(path), "title": path.name}
     if kind == "upload":
         number = asked.get("upload", -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tracker.footage.clip import Tally
 from tracker.footage.dataset import Labels, write_dataset
 from tracker.footage.files import read_json
 from tracker.footage.video import Frame
-from tracker.geometry import Box
+from tracker.geometry import Box, check_box
 from tracker.label import Labeller
 from tracker.target import Result
 from tracker.tracker import Tracker
@@ -147,7 +148,9 @@ class Labelling:
         if len(clips) != 1:
             raise DataError(f"{path}: {len(clips)} clips; labels are taken from one: {'; '.join(tally.lines())}")
         for target in clips[0].targets:
-            boxes = {f: Box(*box) for f, box in target.boxes.items() if min(box[2:]) > 0}
+            boxes = {
+                f: Box(*box) for f, box in target.boxes.items() if min(box[2:]) > 0 and all(map(math.isfinite, box))
+            }
             name = target.label.split("/")[-1]
             frames = [frame for f in sorted(boxes) if (frame := self._reel.frame(f)) and frame.index == f]
             if not frames:
@@ -177,8 +180,11 @@ class Labelling:
             raise DataError(f"{path} is of {data.get('clip')}; choose another folder by --out")
         try:
             for number, one in data["targets"].items():
-                keys = {int(f): Box(*map(float, box)) if box else None for f, box in one["keys"].items()}
+                size = self._reel.size
+                keys = {int(f): check_box(box, *size) if box else None for f, box in one["keys"].items()}
+                if not all(self._reel.start <= f < (self._reel.stop or math.inf) for f in keys):
+                    raise ValueError(f"keys of target {number} lie outside of the clip")
                 self.labeller.restore(int(number), str(one["name"]), keys)
                 self._saved = False
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(f"{path}: not labels of ours: {type(error).__name__} {error}") from None

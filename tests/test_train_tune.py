@@ -195,7 +195,7 @@ def test_weights_of_a_file_begin_a_run(store, tmp_path):
 def test_a_length_of_training_that_is_none_is_refused(minutes, capsys):
     with pytest.raises(SystemExit):
         main(["--from", "swift", "--data", "clip", "--minutes", minutes])
-    assert f"argument --minutes: invalid minutes value: '{minutes}'" in capsys.readouterr().err
+    assert f"argument --minutes: '{minutes}' is not a number of minutes above 0" in capsys.readouterr().err
 
 
 def test_weights_with_another_suffix_are_refused_in_one_line(tmp_path, capsys):

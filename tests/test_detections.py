@@ -201,6 +201,16 @@ def test_of_two_on_one_thing_one_goes(film, tracker):
     assert len(crowd.update(film[0][1], None)) == 1
 
 
+def test_several_detections_of_one_target_are_one(film, tracker):
+    """As detectors say it: a person, and once more without the legs."""
+    crowd, (images, boxes) = Crowd(tracker, confirm=1), film
+    for t in range(4):
+        x, y, w, h = boxes[t][0]
+        parts = [Detection(Box(x, y, w, s * h), s - 0.1, "patch") for s in (1.0, 0.8, 0.7)]
+        (one,) = crowd.update(images[t], parts if t else parts[:1])
+        assert one.id == 0 and iou(one.result.box, boxes[t][0]) > 0.5
+
+
 def test_no_targets_no_results(film, tracker):
     crowd = Crowd(tracker)
     assert crowd.update(film[0][0]) == [] and crowd.update(film[0][0], []) == [] and crowd.count == 0

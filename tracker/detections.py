@@ -287,14 +287,15 @@ class Crowd:
             np.array([one.box for one in found]).reshape(1, -1, 4),
         )
         taken: set[int] = set()
+        detected: set[int] = set()
         for row, column in sorted(np.ndindex(overlaps.shape), key=lambda pair: -overlaps[pair]):
             if overlaps[row, column] < MATCH:
                 break
             number = there[row]
-            if column not in taken and number in there:
+            if column not in taken and number not in detected:
                 taken.add(column)
+                detected.add(number)
                 self._known[number].seen += 1
-                there[row] = -1  # has its detection
         begun: dict[int, Result] = {}
         for column, one in enumerate(found):
             covered = len(overlaps) and overlaps[:, column].max(initial=0) >= MATCH

@@ -15,7 +15,7 @@ import pytest
 
 import tracker.demo
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.demo import CUT, Run, report, run_demo, street
+from tracker.demo import CUT, Outcome, report, run_demo, street
 from tracker.draw import Window
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
@@ -68,9 +68,9 @@ def test_the_street_shows_another_scene_for_a_while() -> None:
 
 def test_the_report_says_where_the_target_was_lost() -> None:
     box, states = Box(1, 1, 9, 9), ["tracking", "lost", "lost", "uncertain", "lost"]
-    run = Run("street", [Result(box, 0.5, 1.0, 1.0, 1.0, state) for state in states], None, Path("a.mp4"), [])
-    assert run.lost == [(2, 3), (5, 5)]
-    assert "street: 6 frames, lost in 2 to 3 and 5 to 5" in report([run], "")
+    one = Outcome("street", [Result(box, 0.5, 1.0, 1.0, 1.0, state) for state in states], None, Path("a.mp4"), [])
+    assert one.lost == [(2, 3), (5, 5)]
+    assert "street: 6 frames, lost in 2 to 3 and 5 to 5" in report([one], "")
 
 
 def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -44,7 +44,7 @@ def test_only_the_outline_changes(photo):
 def test_positions_are_sub_pixel(offset):
     black = np.zeros((240, 320, 3), np.uint8)
     x, y, w, h = 80 + offset, 60 + 2 * offset, 120, 100
-    light = draw(black, (x, y, w, h), color=(255, 255, 255)).astype(float)[..., 1] - 20
+    light = draw(black, (x, y, w, h), colour=(255, 255, 255)).astype(float)[..., 1] - 20
     light = np.clip(light, 0, None)
     middle = lambda weights: (weights * (np.arange(len(weights)) + 0.5)).sum() / weights.sum()  # noqa: E731
     row, column = light[110], light[:, 140]
@@ -100,7 +100,7 @@ def test_score_fills_the_bar_and_sets_the_colour():
 def test_label_is_readable_on_noise_and_stays_inside(rng):
     frame = rng.integers(0, 255, (360, 480, 3), np.uint8)
     for box in ((200, 150, 80, 60), (-20, -30, 90, 60), (440, 0, 90, 60), (430, 340, 90, 60)):
-        mask = changed(frame, box, 0.5, None, "car") & ~changed(frame, box, color=(1, 2, 3))
+        mask = changed(frame, box, 0.5, None, "car") & ~changed(frame, box, colour=(1, 2, 3))
         assert mask.sum() > 1500  # the plate is there, whole, wherever the box is
     out = draw(frame, (200, 150, 80, 60), None, None, "car")
     plate = np.nonzero(np.any(out != frame, axis=2)[:144].any(1))[0]

@@ -11,7 +11,7 @@ from tracker.scene import Scene
 from tracker.target import EVIDENCE, Found, Reference
 
 BOX = Box(20, 30, 40, 60)
-LOOK = np.ones((1, 64, 16, 16), np.float32)
+PATCH = np.ones((1, 64, 16, 16), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def frame():
 
 
 def found(logit, seen, likeness):
-    return Found(BOX, 0.3, np.zeros(len(EVIDENCE)), logit, 0 * LOOK, seen, likeness)
+    return Found(BOX, 0.3, np.zeros(len(EVIDENCE)), logit, 0 * PATCH, seen, likeness)
 
 
 def test_colours_are_shares_and_move_with_the_picture(frame):
@@ -52,13 +52,13 @@ def test_colours_outlast_motion_and_tell_a_recoloured_copy():
 
 def test_reference_is_a_mean_that_slowly_forgets(frame):
     a, b = colours(frame, BOX), colours(255 - frame // 2, BOX)
-    reference = Reference(a, LOOK)
+    reference = Reference(a, PATCH)
     for k, (logit, likeness) in enumerate(((3.0, 0.9), (5.0, 0.6), (1.0, 0.8))):
         reference = reference.after(found(logit, b, likeness))
         assert reference.colours @ reference.colours == pytest.approx(1) and reference.frames == k + 1
         assert reference.logit == pytest.approx(np.mean((3.0, 5.0, 1.0)[: k + 1]))
         assert reference.likeness == pytest.approx(np.mean((0.9, 0.6, 0.8)[: k + 1]))
-        assert reference.look == pytest.approx(0.9 ** (k + 1) * LOOK)
+        assert reference.patch == pytest.approx(0.9 ** (k + 1) * PATCH)
     for _ in range(200):
         reference = reference.after(found(-2.0, b, 0.5))
     assert reference.logit == pytest.approx(-2, abs=1e-6) and reference.colours @ b == pytest.approx(1, abs=1e-6)
@@ -67,10 +67,15 @@ def test_reference_is_a_mean_that_slowly_forgets(frame):
 
 def test_evidence_is_bounded_and_in_the_promised_order(frame):
     peaks = np.array([[50.0, 50.0, 40.0, 60.0, 30.0, 1.0, 0.7], [90.0, 50.0, 40.0, 60.0, 2.5, 1.0, 0.6]])
-    known = Reference(colours(frame, BOX), LOOK, logit=6.0, likeness=0.9)
-    seen = examine(peaks, 0, Refined(BOX, -9.0, LOOK), frame, BOX, 0.5, 0.3, known)
+    known = Reference(colours(frame, BOX), PATCH, logit=6.0, likeness=0.9)
+    seen = examine(peaks, 0, Refined(BOX, -9.0, PATCH), frame, BOX, 0.5, 0.3, known)
     assert seen.evidence == pytest.approx([8, 16, 0.7, -8, 0, 0.5, 2, 0.1])
     assert (seen.box, seen.rate, seen.logit) == (BOX, 0.3, 8) and seen.likeness == pytest.approx(1)
-    new = Reference(colours(frame, BOX), LOOK)
-    other = examine(peaks[1:], 0, Refined(Box(20, 30, 80, 90), 1.5, LOOK), frame, BOX, 9.0, 0.3, new)
+    three = np.concatenate([peaks, [[10.0, 10.0, 40.0, 60.0, 4.0, 1.0, 0.2]]])
+    margins = [examine(three, k, Refined(BOX, 0.0, PATCH), frame, BOX, 0.0, 0.3, known).evidence[1] for k in (1, 2)]
+    assert margins == pytest.approx([-16, -16])  # to the best of the others
+    three[0, 4] = 1.0
+    assert examine(three, 2, Refined(BOX, 0.0, PATCH), frame, BOX, 0.0, 0.3, known).evidence[1] == pytest.approx(1.5)
+    new = Reference(colours(frame, BOX), PATCH)
+    other = examine(peaks[1:], 0, Refined(Box(20, 30, 80, 90), 1.5, PATCH), frame, BOX, 9.0, 0.3, new)
     assert other.evidence == pytest.approx([2.5, 16, 0.6, 1.5, np.log(3) / 2, 2, 0, 0])

@@ -8,7 +8,7 @@ import pytest
 
 from tracker.footage import layouts
 from tracker.footage.boxes import Row, as_coco, as_mot, as_otb, by_target
-from tracker.footage.clip import Tally, look
+from tracker.footage.clip import Tally, seen_frames
 from tracker.footage.dataset import WRITTEN, Labels, write_dataset
 from tracker.footage.video import VideoWriter
 
@@ -48,7 +48,7 @@ def test_a_data_set_is_told_and_read_back(layout, labels, tmp_path):
     assert layouts.detect(folder) == layout
     tally, found = Tally(), set()
     for clip in layouts.read(folder, layout, tally):
-        for _, image, seen in look(clip, tally):
+        for _, image, seen in seen_frames(clip, tally):
             for one in seen:
                 assert not one.fault
                 found.add((round(float(image.mean()) / 40), *np.round(one.box, 3)))  # the grey tells the frame

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tracker.errors import DataError
-from tracker.footage.clip import Tally, look
+from tracker.footage.clip import Tally, seen_frames
 from tracker.footage.layouts import LAYOUTS, detect, load, read
 from train import sheet
 from train.__main__ import main
@@ -69,7 +69,7 @@ def collect(path, layout=None):
     """{clip: {target: {frame: box}}} of what is usable, the tally, and the masks {(clip, target, frame): mask}."""
     tally, boxes, masks = Tally(), {}, {}
     for clip in read(path, layout, tally):
-        for number, image, seen in look(clip, tally):
+        for number, image, seen in seen_frames(clip, tally):
             assert image.shape == (H, W, 3) and image.dtype == np.uint8
             for one in seen:
                 if not one.fault:

@@ -173,10 +173,10 @@ def test_every_engine_gives_the_same_maps_at_any_batch(net, batch, engine):
         rows = [0, 0] if batch == 1 else [2, 0, 2, 1]  # any number of boxes of any row
         boxes = torch.rand(len(rows), 4) * 60 + 60
         with torch.no_grad():
-            seen = net.look([level[rows] for level in maps.levels], boxes)
+            seen = net.patches([level[rows] for level in maps.levels], boxes)
             better = net.refine(template.patch[rows], seen, boxes)
         assert (better[:, :4] - boxes).abs().max() > 1
-        looked = runner.look(got.levels, rows, boxes.numpy())
+        looked = runner.patches(got.levels, rows, boxes.numpy())
         assert close(looked, seen)
         assert np.allclose(runner.refine(patches[rows], looked, boxes.numpy()), better, rtol=1e-3, atol=1e-2)
 

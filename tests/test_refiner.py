@@ -40,7 +40,7 @@ def levels_of(n, channels=(3, 2, 1)):
 def raw(refiner, levels, boxes):
     """What is sampled, before any layer."""
     refiner.narrow = torch.nn.Identity()
-    return refiner.look(levels, boxes)
+    return refiner.patches(levels, boxes)
 
 
 # --- sampling
@@ -92,7 +92,7 @@ def test_the_template_sees_the_exemplars_box():
     with torch.no_grad():
         template = net.embed(image, torch.tensor([[0.3, 0.2]]))
         box = torch.tensor([[[SIZE / 2, SIZE / 2, 0.3 * SIZE, 0.2 * SIZE]]])
-        assert torch.allclose(template.patch, net.refiner.look(net.features(image), box), atol=1e-5)
+        assert torch.allclose(template.patch, net.refiner.patches(net.features(image), box), atol=1e-5)
 
 
 # --- moving
@@ -102,7 +102,7 @@ def test_before_training_boxes_stay_as_they_are():
     net = SiameseNet(SWIFT).eval()
     boxes = torch.rand(3, 4) * 50 + 50
     with torch.no_grad():
-        seen = net.look([level.float() for level in levels_of(3, (24, 32, 256))], boxes)
+        seen = net.patches([level.float() for level in levels_of(3, (24, 32, 256))], boxes)
         found = net.refine(torch.rand(3, 64, 16, 16), seen, boxes)
     assert torch.equal(found[:, :4], boxes) and (found[:, 4] == 0).all()
 

@@ -9,13 +9,14 @@ import pytest
 
 from tracker import Tracker
 from tracker.config import Logistic, LongTerm
+from tracker.crop import Copies
 from tracker.evidence import log_odds
-from tracker.geometry import Box, CropWindow, iou
+from tracker.geometry import Box, CropWindow, iou, overlap
 from tracker.network import load_network
 from tracker.scene import Scene
-from tracker.search import LEAST, overlap, whole_frame
+from tracker.search import LEAST, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track
-from tracker.tracks import CLAIMED, Copies
+from tracker.tracks import CLAIMED
 
 SIZE = (320, 240)
 
@@ -277,7 +278,7 @@ def test_the_first_look_is_usual_until_another_one_is_known(tracker, scene):
     new = tracker.init(scene.render(0), scene.box(0))
     asked = tracker.policy.judge.verify(new, target.seen)
     assert asked.evidence[looks] == pytest.approx(asked.evidence[quality], abs=1e-3)
-    new.reference = replace(new.reference, look=target.seen.patch)  # it always looked as it does now
+    new.reference = replace(new.reference, patch=target.seen.patch)  # it always looked as it does now
     assert tracker.policy.judge.verify(new, target.seen).evidence[looks] > asked.evidence[looks] + 0.1
     foreign = tracker.policy.judge.verify(tracker.init(scene.render(0), (20, 20, 40, 40)), target.seen)
     assert foreign.evidence[looks] < asked.evidence[looks] - 1
@@ -370,7 +371,7 @@ def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_
     assert not target.distractors  # nothing was like it enough
     monkeypatch.setattr(tracker.policy.judge, "rules", rules)
     tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    (met,) = (track.look for track in target.distractors)
+    (met,) = (track.patch for track in target.distractors)
     looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]
     own, foreign = (tracker.engine.likenesses([met], look)[0] for look in looks)
     assert own > foreign + 2  # it is the patch of the other one
@@ -419,16 +420,16 @@ def test_what_counts_is_being_more_like_a_distractor_than_like_the_target(tracke
 
     assert alike(found.patch) > alike(unlike)
     target.distractors = [Track(found.box, unlike), Track(found.box, found.patch)]
-    target.reference, seen = replace(target.reference, look=unlike), target.kept
-    target.kept = replace(seen, look=unlike)
+    target.reference, seen = replace(target.reference, patch=unlike), target.kept
+    target.kept = replace(seen, patch=unlike)
     assert tracker.policy.search.like_others(target, found) == pytest.approx(
         alike(found.patch) - alike(unlike), abs=1e-4
     )
-    target.kept = replace(seen, look=found.patch)  # as much like the target in the same frame
+    target.kept = replace(seen, patch=found.patch)  # as much like the target in the same frame
     assert tracker.policy.search.like_others(target, found) == 0.0
     target.reference, target.kept = (
-        replace(target.reference, look=found.patch),
-        replace(seen, look=unlike),
+        replace(target.reference, patch=found.patch),
+        replace(seen, patch=unlike),
     )  # or lately
     assert tracker.policy.search.like_others(target, found) == 0.0
 

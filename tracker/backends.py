@@ -58,14 +58,14 @@ class Compare(nn.Module):
 
 
 class Look(nn.Module):
-    """`SiameseNet.look` at K boxes (N, K, 4) of each crop."""
+    """`SiameseNet.patches` at K boxes (N, K, 4) of each crop."""
 
     def __init__(self, net: SiameseNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, fine: Tensor, detail: Tensor, coarse: Tensor, boxes: Tensor) -> Tensor:
-        return self.net.refiner.look((fine, detail, coarse), boxes)
+        return self.net.refiner.patches((fine, detail, coarse), boxes)
 
 
 class Refine(nn.Module):
@@ -164,12 +164,12 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
     if "look" not in modules:
         return runner
 
-    def look(levels: Levels, rows: Sequence[int], boxes: Floats) -> Floats:
+    def patches(levels: Levels, rows: Sequence[int], boxes: Floats) -> Floats:
         if len(levels[0]) == 1:
             return np.asarray(run("look", *levels, boxes[None]).cpu().numpy())
         return np.asarray(run("look", *(level[list(rows)] for level in levels), boxes[:, None]).cpu().numpy())
 
-    return runner._replace(look=look, refine=lambda *arrays: np.asarray(run("refine", *arrays).cpu().numpy()))
+    return runner._replace(patches=patches, refine=lambda *arrays: np.asarray(run("refine", *arrays).cpu().numpy()))
 
 
 def folded(net: SiameseNet) -> SiameseNet:

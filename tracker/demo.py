@@ -29,7 +29,7 @@ from tracker.tracker import Tracker
 
 CUT = 38, 50  # frames of the street, from its first, in which another scene is shown; a van has passed before
 SLOW = 2  # the street is shown so many times slower: it lasts two and a half seconds
-TRUTH_COLOR = (255, 255, 255)
+TRUTH_COLOUR = (255, 255, 255)
 TRAIL = 30  # centres drawn behind the box
 SHEET_WIDTH, TILE_HEIGHT, GAP = 1192, 216, 8  # of the contact sheet, px; each clip fills two rows
 
@@ -52,7 +52,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Run:
+class Outcome:
     """What came out.
 
     results: of every frame after the first. success_auc: in [0, 1] over all frames, a perfect run is 1; None without
@@ -83,7 +83,7 @@ def run_demo(
     threads: int = 1,
     force: bool = False,
     length: int | None = None,
-) -> list[Run]:
+) -> list[Outcome]:
     """Track both clips, write their overlay videos and a contact sheet to `out_dir`, and print what was measured.
 
     out_dir: made if it is not there. force: overwrite earlier files. length: frames of each clip at most.
@@ -96,14 +96,14 @@ def run_demo(
     sheet = check_output(out / "sheet.png", (".png",), force)
     print(f"loading {weights} ...", flush=True)
     tracker = Tracker.load(weights, threads=threads)
-    runs = []
+    outcomes = []
     for clip in (street(length), scene(length)):
         if clip is not None:
-            runs.append(_track(tracker, clip, videos[clip.name], force))
-    _write_sheet(runs, sheet)
-    print(report(runs, f"{weights}, {tracker.device}, {threads} thread{'' if threads == 1 else 's'}"))
-    print("\nvideos   " + "  ".join(str(run.video) for run in runs) + f"\nsheet    {sheet}")
-    return runs
+            outcomes.append(_track(tracker, clip, videos[clip.name], force))
+    _write_sheet(outcomes, sheet)
+    print(report(outcomes, f"{weights}, {tracker.device}, {threads} thread{'' if threads == 1 else 's'}"))
+    print("\nvideos   " + "  ".join(str(one.video) for one in outcomes) + f"\nsheet    {sheet}")
+    return outcomes
 
 
 def street(length: int | None = None) -> Clip | None:
@@ -149,34 +149,34 @@ def follow(tracker: Tracker, clip: Clip) -> Iterator[tuple[Result, Image]]:
         else:
             result = tracker.update(image)
         trail = [*trail[1 - TRAIL :], result.box.centre] if result else []
-        drawn = image if clip.truth is None else draw(image, clip.truth[t], color=TRUTH_COLOR)
+        drawn = image if clip.truth is None else draw(image, clip.truth[t], colour=TRUTH_COLOUR)
         yield result, draw_results(drawn, [result], [trail])
 
 
-def report(runs: list[Run], how: str) -> str:
+def report(outcomes: list[Outcome], how: str) -> str:
     """Text of the measurements; how: with what they were made."""
     lines = [
         f"milliseconds an update ({how}; decoding and drawing not counted)",
         f"{'':15} {'crop':>8} {'network':>8} {'post':>8} {'all':>8} {'fps':>8}",
     ]
-    for run in runs:
-        stages = np.column_stack([run.stages, run.stages.sum(1)])
+    for one in outcomes:
+        stages = np.column_stack([one.stages, one.stages.sum(1)])
         median, p95 = np.percentile(stages, (50, 95), axis=0)
-        lines.append(f"{run.name:7} median  " + " ".join(f"{ms:8.2f}" for ms in median) + f" {1e3 / median[3]:8.0f}")
+        lines.append(f"{one.name:7} median  " + " ".join(f"{ms:8.2f}" for ms in median) + f" {1e3 / median[3]:8.0f}")
         lines.append(f"{'':7} p95     " + " ".join(f"{ms:8.2f}" for ms in p95))
     lines.append("")
-    for run in runs:
-        said = " and ".join(f"{first} to {last}" for first, last in run.lost)
-        lines.append(f"{run.name}: {len(run.results) + 1} frames, " + (f"lost in {said}" if said else "never lost"))
-        if run.success_auc is not None:
-            lines.append(f"success AUC of {run.name}, against its exact truth: {run.success_auc:.3f}")
+    for one in outcomes:
+        said = " and ".join(f"{first} to {last}" for first, last in one.lost)
+        lines.append(f"{one.name}: {len(one.results) + 1} frames, " + (f"lost in {said}" if said else "never lost"))
+        if one.success_auc is not None:
+            lines.append(f"success AUC of {one.name}, against its exact truth: {one.success_auc:.3f}")
             lines.append(
                 "(mean over 21 thresholds 0..1 of the share of frames with IoU >= threshold; a perfect run is 1)"
             )
     return "\n".join(lines)
 
 
-def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Run:
+def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Outcome:
     results, tiles = [], []
     shown = set(np.linspace(0, clip.length - 1, 2 * _columns(clip.size)).round().astype(int).tolist())
     caption = "" if clip.truth is None else ", truth in white"
@@ -188,7 +188,7 @@ def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Run:
                 tiles.append(_tile(drawn, f"frame {t}, {result.state}{caption}"))
             bar.update()
     auc = None if clip.truth is None else success_auc(iou([r.box for r in results], clip.truth))
-    return Run(clip.name, results[1:], auc, video, tiles)
+    return Outcome(clip.name, results[1:], auc, video, tiles)
 
 
 def _columns(size: tuple[int, int]) -> int:
@@ -205,12 +205,12 @@ def _tile(image: Image, caption: str) -> Image:
     return tile
 
 
-def _write_sheet(runs: list[Run], path: Path) -> None:
-    """Write the tiles of all runs as one PNG."""
+def _write_sheet(outcomes: list[Outcome], path: Path) -> None:
+    """Write the tiles of all outcomes as one PNG."""
     rows = []
-    for run in runs:
-        half = math.ceil(len(run.tiles) / 2)
-        rows += [np.hstack(part) for part in (run.tiles[:half], run.tiles[half:]) if part]
+    for one in outcomes:
+        half = math.ceil(len(one.tiles) / 2)
+        rows += [np.hstack(part) for part in (one.tiles[:half], one.tiles[half:]) if part]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (GAP, width - row.shape[1]), (0, 0)), constant_values=24) for row in rows]
     image = np.pad(np.vstack(rows), ((GAP, 0), (0, 0), (0, 0)), constant_values=24)

@@ -324,8 +324,8 @@ class Crowd:
             n = min(lost, key=lambda n: math.dist(self._known[n].target.box.centre, one.box.centre))
             near = math.dist(self._known[n].target.box.centre, one.box.centre) < 2 * math.hypot(one.box.w, one.box.h)
             return n if near else None
-        looks = [known.look for n in lost if (known := self._known[n].target.reference)]
-        logits = self.tracker.engine.likenesses(looks, target.reference.look)
+        looks = [known.patch for n in lost if (known := self._known[n].target.reference)]
+        logits = self.tracker.engine.likenesses(looks, target.reference.patch)
         best = int(np.argmax(logits))
         return lost[best] if logits[best] > ALIKE else None
 

@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from tracker.crop import Image, resize
 from tracker.errors import InputError
 
-Color = tuple[int, int, int]
+Colour = tuple[int, int, int]
 
 _SHIFT = 4  # cv2 draws at 1/16 px
-_DARK: Color = (24, 20, 16)
-_LIGHT: Color = (255, 255, 255)
+_DARK: Colour = (24, 20, 16)
+_LIGHT: Colour = (255, 255, 255)
 _RAMP = np.array([(64, 64, 240), (40, 190, 250), (90, 220, 60)], float)  # score 0, 0.5, 1: red, amber, green
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-COLOURS: tuple[Color, ...] = (  # of targets, BGR; those of the page
+COLOURS: tuple[Colour, ...] = (  # of targets, BGR; those of the page
     (164, 208, 63), (247, 169, 90), (208, 139, 245), (74, 185, 245),
     (255, 155, 179), (92, 138, 255), (79, 219, 143), (232, 216, 79),
 )  # fmt: skip
@@ -37,7 +37,7 @@ def draw(
     score: float | None = None,
     trail: ArrayLike | None = None,
     label: str | None = None,
-    color: Color | None = None,
+    colour: Colour | None = None,
 ) -> Image:
     """Return a copy of the frame with a box, its score and the way it came; lines scale with the frame.
 
@@ -46,13 +46,13 @@ def draw(
     score: in [0, 1], a bar and a number above the box; it colours the box from red to green
     trail: (N, 2) centres, oldest first, frame pixels
     label: text beside the score
-    color: BGR, instead of the colour of the score
+    colour: BGR, instead of the colour of the score
 
     Raises ValueError for another frame or a box that is not four finite numbers with a positive size.
     """
     _check_frame(frame)
     out = np.array(frame, order="C")
-    paint = color or _score_color(score)
+    paint = colour or _score_colour(score)
     unit = max(0.6, min(out.shape[:2]) / 360)
     if trail is not None:
         _draw_trail(out, np.asarray(trail, float).reshape(-1, 2), paint, unit)
@@ -191,7 +191,7 @@ def _check_frame(frame: Image) -> None:
         raise InputError(f"frame is {what}; draw takes (H, W, 3) uint8 BGR")
 
 
-def _score_color(score: float | None) -> Color:
+def _score_colour(score: float | None) -> Colour:
     if score is None or not np.isfinite(score):
         return (255, 190, 40)
     mixed = [np.interp(score, (0.0, 0.5, 1.0), channel) for channel in _RAMP.T]
@@ -203,11 +203,11 @@ def _fixed(points: NDArray) -> NDArray[np.int32]:
     return np.clip(np.rint((points - 0.5) * 2**_SHIFT), -(2**24), 2**24).astype(np.int32)
 
 
-def _polyline(out: Image, points: NDArray, color: Color, width: int, closed: bool = False) -> None:
-    cv2.polylines(out, [_fixed(points).reshape(-1, 1, 2)], closed, color, width, cv2.LINE_AA, _SHIFT)
+def _polyline(out: Image, points: NDArray, colour: Colour, width: int, closed: bool = False) -> None:
+    cv2.polylines(out, [_fixed(points).reshape(-1, 1, 2)], closed, colour, width, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_trail(out: Image, trail: NDArray, color: Color, unit: float) -> None:
+def _draw_trail(out: Image, trail: NDArray, colour: Colour, unit: float) -> None:
     """Blend a line that fades and thins towards the past."""
     trail = trail[np.isfinite(trail).all(1)]
     if len(trail) < 2:
@@ -219,7 +219,7 @@ def _draw_trail(out: Image, trail: NDArray, color: Color, unit: float) -> None:
         return
     points = _fixed(trail - low).tolist()
     part = out[low[1] : high[1], low[0] : high[0]]
-    for paint, extra in ((_DARK, 2 * max(1, round(0.7 * unit))), (color, 0)):
+    for paint, extra in ((_DARK, 2 * max(1, round(0.7 * unit))), (colour, 0)):
         mask = np.zeros(part.shape[:2], np.uint8)
         for i in range(len(points) - 1):  # newer pieces over older ones
             age = (i + 1) / (len(points) - 1)
@@ -231,7 +231,7 @@ def _draw_trail(out: Image, trail: NDArray, color: Color, unit: float) -> None:
 
 
 def _draw_tag(
-    out: Image, x: float, y: float, h: float, score: float | None, label: str | None, color: Color, unit: float
+    out: Image, x: float, y: float, h: float, score: float | None, label: str | None, colour: Colour, unit: float
 ) -> None:
     """A dark plate above the box (or inside, where there is no room): label, bar and number."""
     number = "" if score is None else f"{score:.2f}"
@@ -257,7 +257,7 @@ def _draw_tag(
         low, high = (at, middle - bar_h // 2), (at + bar_w, middle - bar_h // 2 + bar_h)
         cv2.rectangle(out, low, (high[0] - 1, high[1] - 1), (110, 105, 100), -1)
         if share > 0:
-            cv2.rectangle(out, low, (at + max(1, round(bar_w * share)) - 1, high[1] - 1), color, -1)
+            cv2.rectangle(out, low, (at + max(1, round(bar_w * share)) - 1, high[1] - 1), colour, -1)
         cv2.putText(out, number, (at + bar_w + pad, line), _FONT, scale, _LIGHT, thick, cv2.LINE_AA)
 
 

@@ -110,9 +110,11 @@ class Engine:
 
     def exemplar(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Appearance:
         """What is in `box`, frame px, as something to look for, with the boxes of the network as they are."""
+        self.clock.lap("post_ms")
         window = self.config.exemplar_window(box)
         extent = np.array([[box.w / window.w, box.h / window.h]], np.float32)
         (features,), patches = self.runner.embed(stack_rgb([crop(frame, window, fill)]), extent)
+        self.clock.lap("network_ms")
         return Appearance(features, patches, fill)
 
     def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> Iterator[list[View]]:
@@ -167,8 +169,8 @@ class Engine:
         )  # fmt: skip
 
     def patch(self, view: View, peak: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(1, 64, 16, 16) what is in and around the box of a peak, see `network.SiameseNet.look`."""
-        return self.runner.look(view.levels, [view.row], peak[None, :4].astype(np.float32))
+        """(1, 64, 16, 16) what is in and around the box of a peak, see `network.SiameseNet.patches`."""
+        return self.runner.patches(view.levels, [view.row], peak[None, :4].astype(np.float32))
 
     def refine(self, sought: Appearance, places: Sequence[tuple[View, NDArray[np.float64]]]) -> list[Refined]:
         """The boxes of peaks after a closer look, all at once.
@@ -179,7 +181,7 @@ class Engine:
         assert isinstance(tracking, BoxTracking)
         boxes = np.array([peak[:4] for _, peak in places])
         given = boxes.astype(np.float32)
-        seen = self.runner.look(places[0][0].levels, [view.row for view, _ in places], given)
+        seen = self.runner.patches(places[0][0].levels, [view.row for view, _ in places], given)
         known = sought.patch if len(places) == 1 else np.repeat(sought.patch, len(places), 0)
         better = self.runner.refine(known, seen, given).astype(np.float64)
         moved = boxes + tracking.refine * (better[:, :4] - boxes)

@@ -65,7 +65,7 @@ class Judge:
         Where a target changes fast, its first look is no longer a good one to compare with.
         """
         assert target.reference
-        (looks,) = self.engine.likenesses([target.reference.look], found.patch)
+        (looks,) = self.engine.likenesses([target.reference.patch], found.patch)
         return replace(found, evidence=np.append(found.evidence, bounded(looks, 8.0)))
 
     def score(self, found: Found) -> float:

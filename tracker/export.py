@@ -130,8 +130,8 @@ def _compare(net: SiameseNet, folder: Path, engine: str = "onnxruntime") -> floa
             note(answer.box_map, maps.box_map)
         if maps.levels:
             given = torch.from_numpy(boxes)
-            seen = net.look(maps.levels, given)
-            looked = runner.look(answer.levels, [0, 1], boxes)
+            seen = net.patches(maps.levels, given)
+            looked = runner.patches(answer.levels, [0, 1], boxes)
             note(patches, template.patch)
             note(looked, seen)
             note(runner.refine(patches, looked, boxes), net.refine(template.patch, seen, given))

@@ -83,6 +83,12 @@ def iou(a: ArrayLike, b: ArrayLike) -> Float:
     return np.where(union > 0, np.nan_to_num(intersection) / np.where(union > 0, union, 1.0), 0.0)
 
 
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, [0, 1]: `iou` without arrays."""
+    w, h = min(a.x + a.w, b.x + b.w) - max(a.x, b.x), min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    return w * h / (a.w * a.h + b.w * b.h - w * h) if w > 0 and h > 0 else 0.0
+
+
 def clip_box(box: Box, frame_w: int, frame_h: int) -> Box:
     """The part of `box` that lies in the frame; of zero size where there is none."""
     x0, y0 = min(max(box.x, 0.0), frame_w), min(max(box.y, 0.0), frame_h)

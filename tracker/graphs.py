@@ -220,7 +220,7 @@ def runner_of(grid: Grid, graphs: Mapping[str, Graph], engine: str) -> Runner:
             return look(*levels[rows[0]], boxes[None])[0]
         return together([look(*levels[row], boxes[k : k + 1][None])[0] for k, row in enumerate(rows)])
 
-    return runner._replace(look=run_look, refine=lambda *arrays: refine(*arrays)[0])
+    return runner._replace(patches=run_look, refine=lambda *arrays: refine(*arrays)[0])
 
 
 def together(arrays: Sequence[Floats]) -> Floats:

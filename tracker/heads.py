@@ -198,7 +198,7 @@ class Refiner(nn.Module):
         hidden = nn.Linear(self.WIDTH * end * end, self.HIDDEN)
         self.out = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), last)
 
-    def look(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    def patches(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """What is in and around boxes.
 
         levels: (N, C, h, w) of a crop, one for each of `STRIDES`; they learn nothing from here. boxes:

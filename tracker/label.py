@@ -77,7 +77,7 @@ def interpolate(keys: Keys, index: int) -> Box | None:
 
 
 @dataclass
-class Run:
+class Walk:
     """A tracker that goes from a key one way, as far as it is wanted. way: 1 or -1. found: frame -> result."""
 
     at: int
@@ -104,7 +104,7 @@ class Labelled:
     name: str
     keys: Keys
     rows: dict[int, Row] = field(default_factory=dict)
-    runs: dict[tuple[int, Box, int], Run] = field(default_factory=dict)  # key frame, its box, way
+    walks: dict[tuple[int, Box, int], Walk] = field(default_factory=dict)  # key frame, its box, way
 
 
 class Labeller:
@@ -183,7 +183,7 @@ class Labeller:
         self.targets = {}
         for number, (name, keys) in past.items():
             old = known.get(number)
-            self.targets[number] = Labelled(name, dict(keys), runs=old.runs if old else {})
+            self.targets[number] = Labelled(name, dict(keys), walks=old.walks if old else {})
             self.rewrite(number)
         return True
 
@@ -191,7 +191,7 @@ class Labeller:
         """Propose with another network."""
         self.tracker = tracker
         for number, target in self.targets.items():
-            target.runs.clear()
+            target.walks.clear()
             self.rewrite(number)
 
     # --- what follows from it
@@ -199,12 +199,12 @@ class Labeller:
     def work(self) -> list[tuple[int, int]] | None:
         """Track one frame more; returns (id, frame) of the rows that changed, None: all is done."""
         for number, target in self.targets.items():
-            for run, end in self._wanted(target):
-                if run.ended or abs(end - run.at) <= 1:
+            for walk, end in self._wanted(target):
+                if walk.ended or abs(end - walk.at) <= 1:
                     continue
-                index = run.go(self.tracker, self.read)
+                index = walk.go(self.tracker, self.read)
                 if index is None:
-                    self.stop = run.at + 1 if run.way > 0 and self.stop is None else self.stop
+                    self.stop = walk.at + 1 if walk.way > 0 and self.stop is None else self.stop
                     return []
                 return [(number, index)] if self._write(target, number, index) else []
         return None
@@ -218,7 +218,7 @@ class Labeller:
         """Make all rows of a target anew from its keys and from what was tracked."""
         target = self.targets[number]
         target.rows = {}
-        frames = set(target.keys) | {f for run in target.runs.values() for f in run.found}
+        frames = set(target.keys) | {f for walk in target.walks.values() for f in walk.found}
         frames |= {f for a, b in pairwise(sorted(target.keys)) for f in range(a, b)}
         for index in frames:
             self._write(target, number, index)
@@ -256,8 +256,8 @@ class Labeller:
         found = [row for target in self.targets.values() for row in target.rows.values()]
         return sorted(found, key=lambda row: (row.frame, row.id))
 
-    def _wanted(self, target: Labelled) -> list[tuple[Run, int]]:
-        """The runs that the keys ask for, and the frame before which each stops; begins those that are new."""
+    def _wanted(self, target: Labelled) -> list[tuple[Walk, int]]:
+        """The walks that the keys ask for, and the frame before which each stops; begins those that are new."""
         keys = sorted(target.keys)
         wanted = []
         for place, index in enumerate(keys):
@@ -271,19 +271,19 @@ class Labeller:
                 ways.append((-1, before))
             for way, end in ways:
                 if abs(end - index) > 1:
-                    run = self._run(target, index, box, way)
-                    if run:
-                        wanted.append((run, end))
+                    walk = self._walk(target, index, box, way)
+                    if walk:
+                        wanted.append((walk, end))
         return wanted
 
-    def _run(self, target: Labelled, index: int, box: Box, way: int) -> Run | None:
+    def _walk(self, target: Labelled, index: int, box: Box, way: int) -> Walk | None:
         key = index, box, way
-        if key not in target.runs:
+        if key not in target.walks:
             frame = self.read(index)
             if frame is None:
                 return None
-            target.runs[key] = Run(index, way, self.tracker.init(frame.image, box))
-        return target.runs[key]
+            target.walks[key] = Walk(index, way, self.tracker.init(frame.image, box))
+        return target.walks[key]
 
     def _write(self, target: Labelled, number: int, index: int) -> bool:
         """Make the row of a frame; False: there is none."""
@@ -312,9 +312,9 @@ class Labeller:
         return blend(ahead, back, share, interpolate(target.keys, index))
 
     def _result(self, target: Labelled, key: int | None, box: Box | None, way: int, index: int) -> Result | None:
-        if key is None or box is None or (key, box, way) not in target.runs:
+        if key is None or box is None or (key, box, way) not in target.walks:
             return None
-        return target.runs[key, box, way].found.get(index)
+        return target.walks[key, box, way].found.get(index)
 
     def _find(self, number: int) -> Labelled:
         if number not in self.targets:

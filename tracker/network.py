@@ -92,7 +92,7 @@ class SiameseNet(nn.Module):
                 features = self.head.remember(features)
             return Template(features, features.new_zeros(len(features), 0))
         box = torch.cat([torch.full_like(extent, size / 2), extent * size], dim=1)
-        return Template(features, self.refiner.look(levels, box[:, None]))
+        return Template(features, self.refiner.patches(levels, box[:, None]))
 
     def forward(self, template: Template, search: Tensor) -> Maps:
         """Compare. search: (N, 3, Hx, Wx) RGB in [0, 255], one for each template."""
@@ -100,12 +100,12 @@ class SiameseNet(nn.Module):
         maps = self.head(template, levels[-1])
         return maps._replace(levels=levels) if self.config.network == "swift" else maps
 
-    def look(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    def patches(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """What is in and around boxes of search crops; swift only.
 
         levels: of the crops, see `Maps`. boxes: (N, 4) cx, cy, w, h, search px. Returns patches (N, 64, 16, 16).
         """
-        return self.refiner.look(levels, boxes[:, None])
+        return self.refiner.patches(levels, boxes[:, None])
 
     def refine(self, known: Tensor, seen: Tensor, boxes: Tensor) -> Tensor:
         """Make boxes better; swift only.

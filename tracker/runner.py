@@ -23,7 +23,8 @@ Levels = Any  # of the crops of one pass, as the runner wants them back
 class Answer(NamedTuple):
     """What a network says of N crops.
 
-    logits: (N, h, w). box_map: (N, 4, h, w), see `heads.Maps`; None: there is no box head. levels: for `Runner.look`.
+    logits: (N, h, w). box_map: (N, 4, h, w), see `heads.Maps`; None: there is no box head. levels: for
+    `Runner.patches`.
     """
 
     logits: Floats
@@ -43,7 +44,7 @@ class Runner(NamedTuple):
     embed: exemplars (N, H, W, 3) uint8 RGB, extents (N, 2), see `SiameseNet.embed` -> features of each, and patches
     (N, 64, 16, 16); (N, 0) where there is no refiner.
     compare: features of each, crops (N, H, W, 3) uint8 RGB -> `Answer`.
-    look: levels, rows (K,) of it, boxes (K, 4) -> patches (K, 64, 16, 16), see `SiameseNet.look`.
+    patches: levels, rows (K,) of it, boxes (K, 4) -> (K, 64, 16, 16), see `SiameseNet.patches`.
     refine: known, seen (K, 64, 16, 16), boxes (K, 4) -> (K, 5), see `SiameseNet.refine`; ValueError: no refiner.
     most: appearances that are looked for in one call of `compare`, which holds memory for each; None: all there are.
     """
@@ -53,6 +54,6 @@ class Runner(NamedTuple):
     grid: Grid
     embed: Callable[[Bytes, Floats], tuple[list[Features], Floats]]
     compare: Callable[[Sequence[Features], Bytes], Answer]
-    look: Callable[[Levels, Sequence[int], Floats], Floats] = no_refiner
+    patches: Callable[[Levels, Sequence[int], Floats], Floats] = no_refiner
     refine: Callable[[Floats, Floats, Floats], Floats] = no_refiner
     most: int | None = None

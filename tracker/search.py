@@ -9,11 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.config import LongTerm
 from tracker.crop import Image
 from tracker.engine import View
 from tracker.evidence import Judge
-from tracker.geometry import Box, CropWindow, bounded
+from tracker.geometry import Box, CropWindow, bounded, overlap
 from tracker.target import Found, Kept, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
@@ -33,11 +32,6 @@ class Search:
 
     def __init__(self, judge: Judge) -> None:
         self.judge, self.engine = judge, judge.engine
-
-    @property
-    def rules(self) -> LongTerm:
-        """The constants of belief and search."""
-        return self.judge.rules
 
     def windows(self, frame: Image, target: Target, passes: int) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan`, and the `passes` it has left.
@@ -64,8 +58,8 @@ class Search:
 
     def candidates(self, target: Target, views: Sequence[View], known: Sequence[Box]) -> list[Box]:
         """The boxes with the highest logits in all views, but those that are `known`."""
-        boxes = [view.box(peak) for view, peak in self._strongest(target, views, self.rules.closer + len(known))]
-        return [box for box in boxes if is_none_of(box, known)][: self.rules.closer]
+        boxes = [view.box(peak) for view, peak in self._strongest(target, views, self.judge.rules.closer + len(known))]
+        return [box for box in boxes if is_none_of(box, known)][: self.judge.rules.closer]
 
     def look_closer(self, target: Target, frame: Image, boxes: Sequence[Box]) -> list[Found]:
         """What is found in the windows of candidates, each of one's own size, verified; mutates `passes`."""
@@ -84,7 +78,7 @@ class Search:
         seen = []
         for view in views:
             for peak in self.engine.peaks(view, target.box, 2, 0.0, 0.0):
-                if peak[4] > self.rules.candidate and not (beside and overlap(view.box(peak), beside) >= BESIDE):
+                if peak[4] > self.judge.rules.candidate and not (beside and overlap(view.box(peak), beside) >= BESIDE):
                     seen.append((view, peak))
         best: list[tuple[View, NDArray[np.float64]]] = []
         for view, peak in sorted(seen, key=lambda one: -one[1][4]):
@@ -119,32 +113,24 @@ class Search:
         target.passes -= LOOK_BACK
         if kept is None:
             return
-        self.engine.clock.lap("post_ms")
         asked = self.engine.exemplar(frame, found.box, fill)
-        self.engine.clock.lap("network_ms")
         view = self.engine.look_once(kept.frame, asked, self.engine.config.search_window(found.box))
         peak = self.engine.peaks(view, found.box, 1, 0.0, 0.0)[0]
-        if peak[4] > self.rules.candidate:
+        if peak[4] > self.judge.rules.candidate:
             self._know(target, kept, view.box(peak), self.engine.patch(view, peak))
 
-    def _know(self, target: Target, kept: Kept, box: Box, look: NDArray[np.float32]) -> None:
+    def _know(self, target: Target, kept: Kept, box: Box, patch: NDArray[np.float32]) -> None:
         """What is in `box` of the kept frame is a distractor, unless it is the target; mutates the target."""
         if overlap(box, kept.box) < BESIDE:
-            target.distractors = [*target.distractors, Track(box, look)][-DISTRACTORS:]
+            target.distractors = [*target.distractors, Track(box, patch)][-DISTRACTORS:]
 
     def like_others(self, target: Target, found: Found) -> float:
         """By how much more (logit, >= 0) a box is like a distractor than like the target, lately or when kept."""
-        others = [track.look for track in target.distractors if track.look is not None]
+        others = [track.patch for track in target.distractors if track.patch is not None]
         if not (others and target.kept and target.reference):
             return 0.0
-        likeness = self.engine.likenesses([target.reference.look, target.kept.look, *others], found.patch)
+        likeness = self.engine.likenesses([target.reference.patch, target.kept.patch, *others], found.patch)
         return max(max(likeness[2:]) - max(likeness[:2]), 0.0)
-
-
-def overlap(a: Box, b: Box) -> float:
-    """IoU of two boxes, [0, 1]."""
-    w, h = min(a.x + a.w, b.x + b.w) - max(a.x, b.x), min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
-    return w * h / (a.w * a.h + b.w * b.h - w * h) if w > 0 and h > 0 else 0.0
 
 
 def is_none_of(box: Box, others: Sequence[Box]) -> bool:

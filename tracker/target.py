@@ -71,18 +71,18 @@ class Found:
 class Reference:
     """The running reference: how a target usually looks and scores.
 
-    colours: see `evidence.colours`. look: (1, 64, 16, 16), the mean patch, see `network.SiameseNet.look`. logit,
+    colours: see `evidence.colours`. patch: (1, 64, 16, 16), the mean one, see `network.SiameseNet.patches`. logit,
     likeness: means of what `Found` says, None before the first of them. frames: that it was made of.
     """
 
     colours: NDArray[np.float64]
-    look: NDArray[np.float32]
+    patch: NDArray[np.float32]
     logit: float | None = None
     likeness: float | None = None
     frames: int = 0
 
     SLOWEST = 0.1  # least share of the newest frame in a mean
-    REPAINT = 0.1  # and in the colours and the look
+    REPAINT = 0.1  # and in the colours and the patch
 
     def after(self, found: Found) -> Reference:
         """The reference after one more frame in which the target was `found`."""
@@ -91,7 +91,7 @@ class Reference:
         return replace(
             self,
             colours=np.sqrt(seen),
-            look=self.look + np.float32(self.REPAINT) * (found.patch - self.look),
+            patch=self.patch + np.float32(self.REPAINT) * (found.patch - self.patch),
             logit=_mean(self.logit, found.logit, rate),
             likeness=_mean(self.likeness, found.likeness, rate),
             frames=self.frames + 1,
@@ -106,34 +106,34 @@ def _mean(before: float | None, value: float, rate: float) -> float:
 class Track:
     """Something in the picture that is the target, may be it, or was seen together with it and so cannot be it.
 
-    box: where it was seen last, frame px. look: (1, 64, 16, 16), its patch; None: it got no closer look. belief:
+    box: where it was seen last, frame px. patch: (1, 64, 16, 16) of it; None: it got no closer look. belief:
     log-odds that it is the target, gathered over its frames. seen: frames in which it was seen. velocity: of its centre
     from the last frame to this one, frame px.
     """
 
     box: Box
-    look: NDArray[np.float32] | None = field(default=None, repr=False)
+    patch: NDArray[np.float32] | None = field(default=None, repr=False)
     belief: float = 0.0
     seen: int = 1
     velocity: tuple[float, float] = (0.0, 0.0)
 
-    def again(self, box: Box, look: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
+    def again(self, box: Box, patch: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
         """The track after one more frame, in which it was seen in `box`."""
         (before_x, before_y), (x, y) = self.box.centre, box.centre
-        return Track(box, look, belief, self.seen + 1, (x - before_x, y - before_y))
+        return Track(box, patch, belief, self.seen + 1, (x - before_x, y - before_y))
 
 
 @dataclass(frozen=True)
 class Kept:
     """One of the last frames in which a target was sure, which is searched for distractors once it is lost.
 
-    box: of the target in it, frame px; look: its patch. age: how many frames ago that was. scan: how many of its
+    box: of the target in it, frame px; patch: of it. age: how many frames ago that was. scan: how many of its
     windows were searched; searched: all of them.
     """
 
     frame: Image
     box: Box
-    look: NDArray[np.float32]
+    patch: NDArray[np.float32]
     age: int = 0
     scan: int = 0
     searched: bool = False

@@ -10,43 +10,18 @@ for the target.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from tracker.config import Confidence, LongTerm
-from tracker.crop import Image
+from tracker.crop import Copies, Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
-from tracker.geometry import Box, CropWindow
-from tracker.search import LEAST, LOOK_BACK, PEAKS, Search, is_none_of, overlap
+from tracker.geometry import Box, CropWindow, overlap
+from tracker.search import LEAST, LOOK_BACK, PEAKS, Search, is_none_of
 from tracker.target import Found, Kept, Result, Target, Track
 
 CLAIMED = 0.5  # IoU from which two targets cannot both be right
-
-
-class Copies:
-    """Copies of frames (the caller may write on), in memory that is used again once nobody holds a copy."""
-
-    def __init__(self) -> None:
-        self._made: list[tuple[Image, weakref.ref[Image]]] = []  # memory, and the copy that is in it
-
-    def for_first(self, frame: Image) -> Image:
-        """A copy of `frame` to begin with; targets that begin in one frame share it."""
-        latest = self._made[-1][1]() if self._made else None
-        return latest if latest is not None and np.array_equal(latest, frame) else self.of(frame)
-
-    def of(self, frame: Image) -> Image:
-        """A copy of `frame`; hold it, not a part of it."""
-        free = [memory for memory, copy in self._made if copy() is None and memory.shape == frame.shape]
-        self._made = [pair for pair in self._made if pair[1]() is not None]
-        memory = free[0] if free else np.empty_like(frame)
-        np.copyto(memory, frame)
-        copy = memory.view()
-        self._made.append((memory, weakref.ref(copy)))
-        return copy
 
 
 class TrackPolicy:
@@ -68,8 +43,8 @@ class TrackPolicy:
     def begin(self, frame: Image, target: Target) -> None:
         """What is known of a target from the frame in which its box was given; mutates it."""
         target.reference = self.judge.reference(frame, target.box, target.appearance)
-        target.kept = Kept(self.copies.for_first(frame), target.box, target.reference.look)
-        target.put(Track(target.box, target.reference.look, self.rules.strongest))
+        target.kept = Kept(self.copies.for_first(frame), target.box, target.reference.patch)
+        target.put(Track(target.box, target.reference.patch, self.rules.strongest))
 
     def windows(self, frame: Image, target: Target, passes: int = LEAST) -> list[CropWindow]:
         """What to search in the next frame; mutates the target, see `Search.windows`."""
@@ -132,7 +107,7 @@ class TrackPolicy:
         belief = self._believe(track, max(odds, -rules.doubt))
         box = found.smoothed(track.box)
         if theirs and belief > rules.lost:
-            target.followed, target.state = track.again(track.box, track.look, belief), "uncertain"
+            target.followed, target.state = track.again(track.box, track.patch, belief), "uncertain"
         elif belief > rules.uncertain:
             target.put(track.again(keep_inside(box, frame), found.patch, belief))
             if p >= rules.likely:

@@ -33,7 +33,7 @@ from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.run.workers import begin_worker
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.errors import DataError
-from tracker.footage.clip import Tally, look
+from tracker.footage.clip import Tally, seen_frames
 from tracker.footage.layouts import detect, read
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
@@ -67,7 +67,7 @@ def footage(sources: Sequence[Path], folder: Path, tally: Tally) -> list[Footage
             taken.add(place)
             tracks: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
             files: dict[int, Path] = {}
-            for number, image, seen in look(clip, tally):
+            for number, image, seen in seen_frames(clip, tally):
                 if number >= LONGEST:
                     break
                 place.mkdir(parents=True, exist_ok=True)

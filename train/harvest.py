@@ -465,4 +465,4 @@ def _view(image: Image, box: Box, side: int) -> Image:
     cx, cy = box.centre
     matrix = np.array([[scale, 0, side / 2 - scale * cx], [0, scale, side / 2 - scale * cy]])
     view = np.asarray(cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA), np.uint8)
-    return draw(view, Box.from_centre(side / 2, side / 2, box.w * scale, box.h * scale), color=KEPT)
+    return draw(view, Box.from_centre(side / 2, side / 2, box.w * scale, box.h * scale), colour=KEPT)

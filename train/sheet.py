@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from tracker.crop import Image
 from tracker.draw import draw
-from tracker.footage.clip import Clip, Seen, Tally, look
+from tracker.footage.clip import Clip, Seen, Tally, seen_frames
 from tracker.footage.layouts import read
 from tracker.footage.output import partial_path
 from tracker.geometry import Box
@@ -45,7 +45,7 @@ def inspect(path: Path, layout: str | None, tiles: int) -> tuple[Tally, list[Ima
         for place, clip in enumerate(bar := tqdm(read(path, layout, tally), "inspect", unit="clip", mininterval=1)):
             bar.set_postfix_str(clip.name, refresh=False)
             rank = _ranks(clip, rng)
-            for number, image, seen in look(clip, tally):
+            for number, image, seen in seen_frames(clip, tally):
                 key = -rank[number], -rng.random()
                 if len(best) < tiles or (best and key > best[0][:2]):
                     change = heapq.heappush if len(best) < tiles else heapq.heapreplace
@@ -70,7 +70,7 @@ def _frame_tile(clip: Clip, number: int, image: Image, seen: list[Seen], width: 
     for one in sorted(seen, key=lambda s: not s.fault):
         if one.box.w > 0 and one.box.h > 0:
             label = one.target.name if 1 < len(seen) <= 4 else None
-            tile = draw(tile, [v * scale for v in one.box], label=label, color=DROPPED if one.fault else KEPT)
+            tile = draw(tile, [v * scale for v in one.box], label=label, colour=DROPPED if one.fault else KEPT)
     out = np.full((height, width, 3), PAPER, np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = tile
@@ -112,11 +112,11 @@ def _pair_tile(pair: Pair, score: NDArray[Any], centres: NDArray[np.float64], st
     for row, column in zip(*np.nonzero(score == 0), strict=True):
         cv2.circle(search, (round(centres[column] * zoom), round(centres[row] * zoom)), 1, BACKGROUND, -1, cv2.LINE_AA)
     if pair.box_search[2] > 0:
-        search = draw(search, pair.box_search * zoom, color=KEPT)
+        search = draw(search, pair.box_search * zoom, colour=KEPT)
     exemplar = enlarge(pair.exemplar)
     side = exemplar.shape[0]
     w, h = pair.extent * side
-    exemplar = draw(exemplar, Box.from_centre(side / 2, side / 2, w, h), color=KEPT)
+    exemplar = draw(exemplar, Box.from_centre(side / 2, side / 2, w, h), colour=KEPT)
     out = np.full((search.shape[0], side + GAP // 2 + search.shape[1], 3), PAPER, np.uint8)
     out[:side, :side], out[:, side + GAP // 2 :] = exemplar, search
     return out

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from tracker.crop import mean_colour
 from tracker.errors import DataError, InputError
-from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, look
+from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, seen_frames
 from tracker.footage.layouts import detect, read
 from tracker.footage.output import only_run
 
@@ -201,7 +201,7 @@ class _Writer:
         """Append the frames of a clip that have a usable box, and its tracks."""
         tracks: dict[str, list[tuple[int, tuple[float, ...], int]]] = defaultdict(list)
         last: dict[str, int] = {}  # frame of the last cut-out
-        for number, image, seen in look(clip, self.tally):
+        for number, image, seen in seen_frames(clip, self.tally):
             usable = [one for one in seen if not one.fault]
             if not usable:
                 continue

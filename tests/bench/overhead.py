@@ -69,7 +69,7 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
 
     def process() -> None:
         worker.give(job)
-        while (run := worker.look(600, Silent())) is None:
+        while (run := worker.poll(600, Silent())) is None:
             pause([worker])
         assert run.error == ""
 

@@ -105,7 +105,7 @@ def passes(tracker: Tracker, frame: Image) -> tuple[Run, Run]:
 
     def closer() -> None:
         levels = runner.compare(features, crops).levels
-        runner.refine(target.appearance.patch, runner.look(levels, [0], boxes), boxes)
+        runner.refine(target.appearance.patch, runner.patches(levels, [0], boxes), boxes)
 
     return bare, closer
 

@@ -107,7 +107,7 @@ class Tally:
             yield f"{count:8d} {reason}: {', '.join(names)}{more}"
 
 
-def look(clip: Clip, tally: Tally) -> Iterator[tuple[int, NDArray[np.uint8], list[Seen]]]:
+def seen_frames(clip: Clip, tally: Tally) -> Iterator[tuple[int, NDArray[np.uint8], list[Seen]]]:
     """Decode the frames of a clip that have boxes: (number, (H, W, 3) uint8 BGR, targets in it); fills `tally`."""
     wanted: dict[int, list[Target]] = defaultdict(list)
     labelled: set[int] = set()

@@ -68,7 +68,7 @@ def refine_loss(
     with torch.no_grad():
         first = first_boxes(net, maps, centred, present, misses)
     n, k = first.shape[:2]
-    seen = net.refiner.look(maps.levels, first)
+    seen = net.refiner.patches(maps.levels, first)
     own, foreign = template.patch.repeat_interleave(k, 0), template.patch.roll(1, 0)
     strangers = seen.view(n, k, *seen.shape[1:])[:, 1]
     flat = first.flatten(0, 1)

@@ -92,6 +92,6 @@ class _Seat:
     def run(self, job: Job, timeout: float) -> Run:
         """Run a job to its end, its failure or its time-out."""
         self.worker.give(job)
-        while (run := self.worker.look(timeout, _Silent())) is None:
+        while (run := self.worker.poll(timeout, _Silent())) is None:
             pause([self.worker])
         return run

@@ -131,7 +131,7 @@ class Worker:
         self.job, self.moved = job, time.monotonic()
         self.channel.send(job)
 
-    def look(self, timeout: float, bar: Any) -> Run | None:
+    def poll(self, timeout: float, bar: Any) -> Run | None:
         """Return what the job came to once it is done, failed, died or hung, else None; mutates bar."""
         assert self.job is not None
         answered = self.channel.poll()  # before the frame number, which is then the last
@@ -188,7 +188,7 @@ def run_workers(jobs: list[Job], count: int, timeout: float, bar: Any) -> Iterat
         while waiting or any(worker.job for worker in workers):
             for worker in workers:
                 if job := worker.job:
-                    run = worker.look(timeout, bar)
+                    run = worker.poll(timeout, bar)
                     if run is not None:
                         yield job, run
                 if worker.job is None and waiting:

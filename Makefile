@@ -22,8 +22,8 @@ lint: .venv/dev.stamp ## check style, types and spelling
 docs: .venv/docs.stamp ## build the pages of documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count what the tests notice (hours)
-	$(BIN)/python tests/mutants.py
+mutants: .venv/dev.stamp ## break the tracker in one place at a time, and count what the tests notice (hours; SAMPLE=60 for fewer)
+	$(BIN)/python tests/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) --workers 2
 
 graphs: .venv/dev.stamp ## write the shipped networks as graphs anew, after their weights changed
 	for name in swift swift-nano; do $(BIN)/siamtrack export $$name --out tracker/weights/$$name --force || exit 1; done

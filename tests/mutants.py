@@ -1,7 +1,7 @@
-"""Break the tracker in one place at a time and see whether a test notices: python tests/mutants.py [--each 10]
+"""Break the tracker in one place at a time and see whether a test notices: python tests/mutants.py [--sample 60]
 
-A mutant is a copy of the repository in which one literal of tracks, evidence, engine or search is another, a comparison
-or condition is turned round, or a minimum is a maximum. It is killed when a test of these modules fails. Prints each
+A mutant is a copy of the repository in which one literal of the tracking path is another, a comparison or condition is
+turned round, or a minimum is a maximum. It is killed when a test of these modules fails, or does not end. Prints each
 mutant that survives, and the share that was killed.
 """
 
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import os
+import random
+import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("tracks", "evidence", "engine", "search")
+MODULES = ("tracks", "search", "evidence", "engine", "target", "tracker")
 TESTS = ("test_evidence.py", "test_tracks.py", "test_tracker.py", "test_refiner.py")
+MOST_SECONDS = 400  # of the processor, for the tests of one mutant
 TURNED = {
     ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And, ast.Add: ast.Sub, ast.Sub: ast.Add,
@@ -43,59 +44,97 @@ def broken(node: ast.AST) -> bool:
     return True
 
 
-def mutants(module: str) -> Iterator[tuple[str, str]]:
+def places(module: str) -> list[int]:
+    """Which expressions of a module can be broken, by their number in `ast.walk`."""
+    nodes = ast.walk(ast.parse((ROOT / "tracker" / f"{module}.py").read_text(encoding="utf-8")))
+    return [k for k, node in enumerate(nodes) if isinstance(node, ast.expr) and broken(node)]
+
+
+def mutant(module: str, number: int) -> tuple[str, str]:
     """What is broken, and the source of the module with it."""
-    source = (ROOT / "tracker" / f"{module}.py").read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    for index, node in enumerate(ast.walk(tree)):
-        if not isinstance(node, ast.expr) or isinstance(node, ast.JoinedStr):
-            continue
-        other = copy.deepcopy(tree)
-        same = next(n for k, n in enumerate(ast.walk(other)) if k == index)
-        before = ast.unparse(same)
-        if broken(same):
-            yield f"{module}.py:{node.lineno}: {before} -> {ast.unparse(same)}", ast.unparse(other)
+    tree = ast.parse((ROOT / "tracker" / f"{module}.py").read_text(encoding="utf-8"))
+    node: Any = next(node for k, node in enumerate(ast.walk(tree)) if k == number)
+    before = ast.unparse(node)
+    broken(node)
+    return f"{module}.py:{node.lineno}: {before} -> {ast.unparse(node)}", ast.unparse(tree)
 
 
-def survives(place: Path, module: str, source: str) -> bool:
-    """Whether all tests pass with this source in the copy at `place`."""
+def begin_tests(place: Path, module: str, source: str) -> int:
+    """Begin all tests with this source in the copy at `place`, in a process of their own; its id.
+
+    It is a fork of this one, which has imported what takes long to import.
+    """
     file = place / "tracker" / f"{module}.py"
-    whole = file.read_text(encoding="utf-8")
     file.write_text(source, encoding="utf-8")
-    tests = [f"tests/{name}" for name in TESTS]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    env = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(command, cwd=place, env=env, capture_output=True, timeout=900)
-        return done.returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        file.write_text(whole, encoding="utf-8")
+    if process := os.fork():
+        return process
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    os.chdir(place)
+    sys.path.insert(0, str(place))
+    os.environ["PYTHONPATH"] = str(place)
+    import pytest
+
+    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0"]
+    os._exit(pytest.main([*options, *(f"tests/{name}" for name in TESTS)]))
 
 
 def main() -> int:
     """Try the mutants; 1 when the tests fail with nothing broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=1, metavar="N", help="try every N-th mutant only")
+    parser.add_argument("--sample", type=int, metavar="N", help="try N mutants only, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=MODULES)
+    parser.add_argument("--workers", type=int, default=1, help="mutants that are tried at once")
     args = parser.parse_args()
+    tried = [(module, number) for module in args.modules for number in places(module)]
+    if args.sample and args.sample < len(tried):
+        tried = random.Random(args.seed).sample(tried, args.sample)
+    sys.dont_write_bytecode = True  # it would be taken for that of the next mutant
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    import cv2
+    import hypothesis
+    import numba
+    import onnxruntime
+    import pytest
+    import torch
+
+    assert cv2 and hypothesis and numba and onnxruntime and pytest and torch
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for name in ("tracker", "train", "tests", "siamtrack"):
-            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", place)
-        if not survives(place, "tracks", (ROOT / "tracker" / "tracks.py").read_text(encoding="utf-8")):
+        free, running = [Path(folder) / str(k) for k in range(args.workers)], dict[int, tuple[Path, str, str]]()
+        for place in free:
+            for name in ("tracker", "train", "tests", "siamtrack", "configs"):
+                shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("*.pyc"))
+            shutil.copy(ROOT / "pyproject.toml", place)
+
+        def finish() -> bool:
+            """Wait for the tests of a mutant; whether all of them passed."""
+            process, status = os.wait()
+            place, module, what = running.pop(process)
+            shutil.copy(ROOT / "tracker" / f"{module}.py", place / "tracker")
+            free.append(place)
+            if what and not status:
+                print(f"survives: {what}", flush=True)
+            return not status
+
+        whole = (ROOT / "tracker" / "tracks.py").read_text(encoding="utf-8")
+        place = free.pop()
+        running[begin_tests(place, "tracks", whole)] = (place, "tracks", "")
+        if not finish():
             print("the tests fail with nothing broken", file=sys.stderr)
             return 1
-        tried = [(m, *mutant) for m in args.modules for mutant in mutants(m)][:: args.each]
-        killed = 0
-        for module, what, source in tried:
-            if survives(place, module, source):
-                print(f"survives: {what}", flush=True)
-            else:
-                killed += 1
-        print(f"{killed} of {len(tried)} mutants killed ({killed / len(tried):.0%})")
+        survived = 0
+        for module, number in tried:
+            if not free:
+                survived += finish()
+            place, (what, source) = free.pop(), mutant(module, number)
+            running[begin_tests(place, module, source)] = (place, module, what)
+        while running:
+            survived += finish()
+    killed = len(tried) - survived
+    print(f"{killed} of {len(tried)} mutants killed ({killed / len(tried):.0%})")
     return 0
 
 

@@ -154,6 +154,9 @@ def test_plots_and_latex(done):
     for name in ("success", "precision", "normalised_precision", "speed"):
         assert cv2.imread(str(done / "plots" / f"{name}.png")).shape[0] > 300
         assert b"</svg>" in (done / "plots" / f"{name}.svg").read_bytes()
+    drawn = (done / "plots" / "speed.svg").read_text()
+    ticks = [float(label) for label in re.findall(r'<g id="xtick_\d+">.*?<!-- (.*?) -->', drawn, re.S)]
+    assert len(ticks) > 1 and {f"{tick:e}"[0] for tick in ticks} <= {*"125"}  # milliseconds, not powers of ten
     lines = (done / "table.tex").read_text().splitlines()
     rows = [line for line in lines if line.startswith(("ncc", "floor", "Tracker"))]
     assert len(rows) == 3

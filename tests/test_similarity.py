@@ -339,6 +339,10 @@ def test_strokes_are_walked_from_end_to_end():
     assert starts[0] == 0 and 2 <= len(starts) <= 3
     down = cross[: starts[1]]
     assert np.abs(down[:, 0]).max() < 0.15 and (np.diff(down[:, 1]) >= 0).all()  # straight through the crossing
+    tee = strokes(drawing([(10, 20), (95, 20)], [(52, 20), (52, 95)]), 60)
+    (second,) = np.flatnonzero(tee[1:, 2]) + 1
+    assert np.ptp(tee[:second], axis=0)[1] < 0.15 < 1.9 < np.ptp(tee[:second], axis=0)[0]  # on to the end, not down
+    assert np.ptp(tee[second:], axis=0)[0] < 0.15
     one = strokes(drawing([(20, 90), (20, 20), (90, 20)]), 30)  # an angle: begins at its upper end, turns, goes down
     assert one[:, 2].sum() == 1 and one[0, 0] > 0.9 and one[0, 1] < -0.9 and one[-1, 1] > 0.9
     np.testing.assert_array_equal(strokes(255 - drawing([(20, 90), (20, 20), (90, 20)]), 30), one)  # light on dark

@@ -1,5 +1,6 @@
 """The tracker with an oracle instead of a network, so that only its own arithmetic is judged, and with real ones."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,6 +253,40 @@ def test_the_frame_size_may_change(tracker, photo):
     assert 0 <= box.x + box.w / 2 <= 120 and 0 <= box.y + box.h / 2 <= 100
 
 
+@pytest.mark.parametrize("built", [SWIFT], indirect=True)
+@pytest.mark.parametrize(
+    ("box", "height", "width", "seen"),
+    [
+        ((100, 20, 30, 200), 150, 320, None),  # another shape, too low for the target
+        ((20, 100, 200, 30), 240, 150, None),  # or too narrow
+        ((100, 100, 40, 3), 120, 160, None),  # the same picture, but the target is less than 2 px high
+        ((100, 100, 40, 5), 120, 160, (50, 50, 20, 2.5)),
+        ((100, 100, 40, 30), 160, 320, (100, 100, 40, 30)),  # another shape: the target stays where it is
+    ],
+)
+def test_a_frame_of_another_size_is_looked_at_if_the_target_has_room(tracker, monkeypatch, box, height, width, seen):
+    oracle(tracker, monkeypatch, lambda: Box(*(seen or box)))
+    target = tracker.init(FRAME, box)
+    result = tracker.update(np.zeros((height, width, 3), np.uint8), target)
+    if seen:
+        assert result.state == "tracking" and result.box == pytest.approx(seen, abs=0.5)
+    else:
+        assert (result.state, result.score, target.box) == ("uncertain", 0.0, box)
+
+
+@pytest.mark.parametrize("built", [SWIFT], indirect=True)
+def test_the_stages_are_parts_of_the_time_that_an_update_takes(tracker, photo):
+    target, shares = tracker.init(photo, (100, 80, 50, 40)), []
+    for _ in range(5):
+        begin = time.perf_counter()
+        result = tracker.update(photo, target)
+        took = 1e3 * (time.perf_counter() - begin)
+        stages = result.crop_ms, result.network_ms, result.post_ms
+        assert min(stages) > 0 and sum(stages) <= took
+        shares.append(sum(stages) / took)
+    assert max(shares) > 0.5
+
+
 def test_results_are_finite_at_the_borders_and_for_tiny_targets(tracker, photo):
     for box in [(-20, -20, 30, 30), (310, 230, 30, 30), (100, 100, 0.5, 0.5), (0, 0, 320, 240)]:
         tracker.init(photo, box)
@@ -362,9 +397,16 @@ def test_a_budget_is_shared_by_the_targets_that_are_lost():
     ):
         tracker.passes, tracker._turn = passes, 0
         assert [tracker._shares(targets) for _ in shares] == shares
+    targets[0].state = "lost"
+    tracker.passes, tracker._turn = 10, 0
+    assert [tracker._shares(targets) for _ in range(3)] == [[4, 4, 1, 1], [4, 1, 1, 4], [1, 4, 1, 4]]  # two of three
 
 
 @pytest.mark.parametrize("budget", [0, -1.0, float("nan")])
 def test_a_budget_of_nothing_is_refused(budget):
     with pytest.raises(ValueError, match="budget_ms must be above 0"):
         Tracker(SiameseNet(SIAMFC), budget_ms=budget)
+
+
+def test_half_a_millisecond_is_a_budget():
+    assert Tracker(SiameseNet(NANO), device="cpu", budget_ms=0.5).passes == 0  # each target gets one pass

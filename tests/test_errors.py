@@ -1,6 +1,9 @@
 """What people read when something cannot be done: one line that names it and what is allowed, and a code of its own."""
 
+import pickle
+import re
 import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -14,6 +17,8 @@ from tracker.draw import draw_results
 from tracker.dropins import to_boxmot
 from tracker.errors import InputError
 from tracker.network import load_network, write_whole
+from train.checkpoint import load_state
+from train.store import Store
 
 LINES = {  # a command line, in a folder with the files below -> what it says
     "track c.mp4": "one of the arguments --init --targets --select is required; all options: siamtrack track --help",
@@ -173,6 +178,18 @@ def test_paths_are_named_by_python_itself(tmp_path):
 )
 def test_what_is_ours_is_told_from_what_was_given(error, code, said):
     assert explained(error)[0] == code and said in explained(error)[1]
+
+
+def test_nobody_is_advised_to_run_the_code_in_a_file(tmp_path):
+    """As the libraries do that refuse to."""
+    (tmp_path / "last.pt").write_bytes(pickle.dumps(print))
+    np.savez(tmp_path / "index.npz", names=np.array([print], object))
+    (tmp_path / "pixels.bin").touch()
+    for act in (lambda: load_state(tmp_path), lambda: load_network(tmp_path / "last.pt"), lambda: Store(tmp_path)):
+        with warnings.catch_warnings(action="error"), pytest.raises(SiamtrackError) as caught:
+            act()
+        assert "is damaged" in str(caught.value) or "foreign" in str(caught.value)
+        assert not {"weights_only", "allow_pickle", "trust"} & set(re.findall(r"\w+", str(caught.value)))
 
 
 @pytest.mark.parametrize("words", [["train", "--debug", "inspect", "none"], ["--debug", "train", "inspect", "none"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -229,7 +230,8 @@ def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
 
 def _read_siamfc_pytorch(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's own thoughts on foreign files
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         raise CheckpointError(f"{path}: truncated or foreign weight file ({type(error).__name__})") from None
     if not isinstance(state, dict) or "backbone.conv1.0.weight" not in state:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def read_imagenet(path: Path) -> dict[str, Any]:
 def _load(path: Path, advice: str) -> dict[str, Any]:
     reason = "it holds no state dict"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's own thoughts on foreign files
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file, and advises to run the code in it
+        reason = str(error).partition(".")[0].partition("\n")[0] or type(error).__name__
     else:
         if isinstance(state, dict):
             return state
@@ -61,7 +63,7 @@ def save_state(folder: Path, state: dict[str, Any], net: nn.Module) -> None:
         save_network(net, folder / "last.safetensors")
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: step {state['step']} was not saved ({error.strerror}); the checkpoint before it stays"
+            f"{folder}: step {state['step']} was not saved ({error.strerror or error}); the checkpoint before it stays"
         ) from None
 
 

@@ -80,7 +80,7 @@ class Store:
                 part = {name: data[name].astype(kind, "C", "same_kind") for name, (kind, _) in COLUMNS.items()}
             size = _check_index(part, names)
         except UNREADABLE as error:
-            said = str(error).partition(".")[0]  # NumPy's own advice, to load what is dangerous, is none of ours
+            said = "it holds Python objects" if "pickle" in str(error) else error  # NumPy advises to run them
             raise StoreError(f"{index} is damaged ({said}); prepare the store again") from None
         pixels = self.folder / "pixels.bin"
         if not pixels.is_file() or pixels.stat().st_size != size:

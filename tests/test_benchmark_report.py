@@ -1,6 +1,5 @@
 """The command and its report, from files to files; the page is opened in a browser where there is one."""
 
-import argparse
 import base64
 import csv
 import html
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 from test_benchmark_runner import make_sequence
 
-from tracker.benchmark import command
 from tracker.benchmark.judge import scores
 from tracker.benchmark.judge.rules import RULES
 from tracker.benchmark.judge.scores import losses
@@ -26,15 +24,14 @@ from tracker.benchmark.report.pictures import PICTURE as SHAPE
 from tracker.benchmark.report.pictures import need_matplotlib, plain, render
 from tracker.benchmark.report.tables import harmless
 from tracker.benchmark.run.jobs import load_runs, result_path, run_all
+from tracker.cli import main
 from tracker.footage.files import inside
 
 pytest.importorskip("matplotlib")
 
 
 def bench(*words):
-    parser = argparse.ArgumentParser("bench")
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(word) for word in words]))
+    return main(["bench", *map(str, words)])
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,7 @@ VALUES = {
     "box text": (lambda t: t.init(FRAME, "1,2,3,4"), ValueError, "four finite numbers x, y, w, h; got '1,2,3,4'"),
     "box outside": (lambda t: t.init(FRAME, (99, 2, 3, 4)), ValueError, "lies wholly outside the 80x60 frame"),
     "target": (lambda t: t.update(FRAME, 5), TypeError, "a target is what init returns; got int"),
+    "targets": (lambda t: t.update_all(FRAME, t.init(FRAME, (1, 2, 30, 40))), TypeError, "in a list; got Target"),
     "early": (lambda t: Tracker.load("swift").update(FRAME), RuntimeError, "call init(frame, box) first"),
     "weights": (lambda t: Tracker.load("none"), ValueError, "neither a file nor one of siamfc, swift, swift-nano"),
     "engine": (lambda t: Tracker.load("swift", engine="tpu"), ValueError, "no engine 'tpu'; there is auto, torch"),

@@ -283,6 +283,15 @@ def test_mot_makes_a_track_of_an_identity(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("line", ["inf,1,5,5,20,20,1", "nan,1,5,5,20,20,1", "1,inf,5,5,20,20,1", "1,nan,5,5,20,20,1"])
+def test_a_mot_line_of_no_frame_or_no_identity_leaves_out_its_sequence(tmp_path, line):
+    write_images(tmp_path / "a" / "img1", ["1.jpg"])
+    write_text(tmp_path / "a" / "gt" / "gt.txt", line + "\n")
+    tally = Tally()
+    assert list(read(tmp_path, "mot", tally)) == []
+    assert "frames and ids must be finite numbers" in tally.names["sequences that cannot be used"][0]
+
+
 def test_mot15_has_other_columns(tmp_path):
     write_images(tmp_path / "A" / "img1", ["000001.jpg"])
     write_text(tmp_path / "A" / "gt" / "gt.txt", "1,3,11,11,20,16,1,-1,-1,-1\n")

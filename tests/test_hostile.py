@@ -73,6 +73,21 @@ def test_a_frame_too_small_for_the_target_teaches_nothing(swift, film):
     assert result.state == "uncertain" and result.score == 0 and vars(target) == before
 
 
+def test_a_leap_in_size_is_believed_when_it_comes_twice(swift, film):
+    """A frame of a tenth of the sides is more likely one bad frame; a corner is what cameras send then."""
+    frames, truth = film
+    target = swift.init(frames[0], truth[0])
+    swift.update(frames[1], target)
+    before = target.box
+    corner = np.ascontiguousarray(frames[2][:36, :64])
+    assert swift.update(corner, target).state == "uncertain" and target.box == before
+    swift.update(frames[3], target)
+    before = target.box
+    assert swift.update(corner, target).state == "uncertain" and target.box == before  # one more, but not in a row
+    swift.update(corner, target)
+    assert target.frame_size == (64, 36) and target.box.w < before.w / 4
+
+
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_the_same_picture_at_another_size_scales_the_target_along(swift, film, factor):
     frames, truth = film

@@ -149,7 +149,8 @@ class Target:
     the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not.
     kept: see `Kept`. scan: where the search of the whole frame goes on. waiting: boxes that a closer look or a look
     back is due for, next; passes: of the network, that the target may still cost in this frame.
-    frame_size: width and height of the frames that its boxes lie in.
+    frame_size: width and height of the frames that its boxes lie in. offered: another one, that the last frame had and
+    that is believed when it comes again.
     """
 
     box: Box
@@ -164,6 +165,7 @@ class Target:
     scan: int = 0
     waiting: tuple[Box, ...] = ()
     passes: int = 0
+    offered: tuple[int, int] | None = None
 
     def rescale(self, width: int, height: int) -> None:
         """Bring its boxes to frames that show the same at another size, px; mutates it."""

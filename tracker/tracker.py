@@ -29,6 +29,7 @@ from tracker.tracks import TrackPolicy
 if TYPE_CHECKING:  # PyTorch is imported where it is used, which is not where graphs are
     from tracker.network import SiameseNet
 
+LEAP = 4  # how many times larger or smaller a picture may get at once
 MOST_MS = 1e6  # of a budget for an update
 
 __all__ = ["Result", "Target", "Tracker", "check_frame", "weight_file", "weight_names"]
@@ -195,6 +196,8 @@ class Tracker:
 
     def _check_targets(self, targets: Iterable[Target]) -> list[Target]:
         """A list of `targets`, each of which `init` of a tracker like this one has made."""
+        if not isinstance(targets, Iterable):
+            raise InputTypeError(f"targets are those that init returned, in a list; got {type(targets).__name__}")
         checked = list(targets)
         for target in checked:
             if not isinstance(target, Target):
@@ -238,11 +241,15 @@ def _fit(target: Target, frame: Image) -> bool:
     """Bring a target to the size of a frame, if that has changed; mutates it. False: the frame is too small for it."""
     height, width = frame.shape[:2]
     before = target.frame_size
+    again, target.offered = target.offered == (width, height), None
     if (width, height) == before:
         return True
     across, down = width / before[0], height / before[1]
     if abs(across - down) * max(before) < 2:  # one shape, but for sides in whole px: the same picture, scaled
         if min(target.box.w * across, target.box.h * down) < MIN_SIZE:
+            return False
+        if not again and not 1 / LEAP <= across <= LEAP:  # more likely one bad frame, which may show anything
+            target.offered = width, height
             return False
         target.rescale(width, height)
         return True

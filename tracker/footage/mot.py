@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally, Target
 from tracker.footage.files import folders, frame_number, list_images, read_numbers, read_text
@@ -30,6 +32,8 @@ def read_mot(root: Path, tally: Tally) -> Iterator[Clip]:
             rows = read_numbers(folder / "gt" / "gt.txt")
             if rows.shape[1] < 6:
                 raise DataError(f"{folder / 'gt' / 'gt.txt'}: {rows.shape[1]} numbers a line, expected 6 to 10")
+            if not np.isfinite(rows[:, :2]).all():
+                raise DataError(f"{folder / 'gt' / 'gt.txt'}: frames and ids must be finite numbers")
             info = folder / "seqinfo.ini"
             place = re.search(r"(?m)^imDir\s*=\s*(\S+)", read_text(info)) if info.is_file() else None
             images = list_images(folder / (place[1] if place else "img1"))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from tracker.errors import DataError
+from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally, Target
 from tracker.footage.files import read_xml, visible
 from tracker.footage.plain import frames_beside
@@ -55,7 +55,7 @@ def _boxes(track: Element) -> dict[int, tuple[float, ...]]:
         first, last = given[before], given[after]
         if first and last:
             if len(boxes) + after - before > MOST_BOXES:
-                raise ValueError(f"a track of more than {MOST_BOXES} boxes: frame {after} follows on {before}")
+                raise InputError(f"a track of more than {MOST_BOXES} boxes: frame {after} follows on {before}")
             for frame in range(before + 1, after):
                 share = (frame - before) / (after - before)
                 boxes[frame] = tuple((1 - share) * a + share * b for a, b in zip(first, last, strict=True))

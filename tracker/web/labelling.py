@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracker.crop import Image
-from tracker.errors import DataError
+from tracker.errors import DataError, InputError
 from tracker.footage import layouts
 from tracker.footage.boxes import Row, as_csv, write_whole
 from tracker.footage.clip import Tally
@@ -183,7 +183,7 @@ class Labelling:
                 size = self._reel.size
                 keys = {int(f): check_box(box, *size) if box else None for f, box in one["keys"].items()}
                 if not all(self._reel.start <= f < (self._reel.stop or math.inf) for f in keys):
-                    raise ValueError(f"keys of target {number} lie outside of the clip")
+                    raise InputError(f"keys of target {number} lie outside of the clip")
                 self.labeller.restore(int(number), str(one["name"]), keys)
                 self._saved = False
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -25,8 +25,32 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.stem)
 def test_every_config_loads_and_is_complete(file):
-    config = load_yaml(TrainConfig, file)
-    assert to_dict(config) == yaml.safe_load(file.read_text())
+    config, said = to_dict(load_yaml(TrainConfig, file)), yaml.safe_load(file.read_text())
+    if "base" in said:
+        base = to_dict(load_yaml(TrainConfig, file.parent / said.pop("base")))
+        assert said and all(said[key] != base[key] for key in said)
+    else:
+        assert config == said
+
+
+def test_a_recipe_with_a_base_says_what_differs(tmp_path):
+    (tmp_path / "base.yaml").write_text((CONFIGS[0].parent / "swift.yaml").read_text())
+    text = "base: base.yaml\nseed: 7\npairs: {flip: 0.25, mix: {own: 2.0}}\noptim: {lr: 2.0e-4}\n"
+    (tmp_path / "own.yaml").write_text(text)
+    base, own = (load_yaml(TrainConfig, tmp_path / f"{name}.yaml") for name in ("base", "own"))
+    pairs = replace(base.pairs, flip=0.25, mix={**base.pairs.mix, "own": 2.0})
+    assert own == replace(base, seed=7, pairs=pairs, optim=replace(base.optim, lr=2e-4))
+    for text, message in (
+        ("base: own.yaml\n", r"odd\.yaml: base: own\.yaml must be complete, without a base of its own"),
+        ("base: 3\n", "base: expected the name of a YAML, got 3"),
+        ("base: base.yaml\noptim: {lrr: 1.0}\n", r"optim\.lrr: unknown key; did you mean 'lr'"),
+    ):
+        (tmp_path / "odd.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_yaml(TrainConfig, tmp_path / "odd.yaml")
+    (tmp_path / "odd.yaml").write_text("base: gone.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"gone\.yaml"):
+        load_yaml(TrainConfig, tmp_path / "odd.yaml")
 
 
 def change(**values):

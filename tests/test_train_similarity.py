@@ -1225,8 +1225,9 @@ def test_fit_then_evaluate(tmp_path, letters, capsys):
     assert main(["fit", *common, "--out", str(tmp_path / "run")]) == 0
     assert "step 45" in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "best.safetensors", "curves.png", "last.safetensors", "last.pt", "log.csv"
+        "best.safetensors", "config.yaml", "curves.png", "last.safetensors", "last.pt", "log.csv"
     }  # fmt: skip
+    assert load_yaml(TrainConfig, tmp_path / "run" / "config.yaml") == CONFIG
     best = tmp_path / "run" / "best.safetensors"
     assert load_similarity(best).config.threshold is not None
     sizes = ["--pairs", "80", "--ways", "2", "5", "--trials", "30"]

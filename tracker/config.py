@@ -255,13 +255,33 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def load_yaml(cls: type[T], file: str | Path) -> T:
-    """Read the YAML `file` as a `cls`. Raises ConfigError (with the file's name) or OSError."""
+    """Read the YAML `file` as a `cls`. Raises ConfigError (with the file's name) or OSError.
+
+    With a key `base`, another YAML beside it, it says only what differs from that; mappings are joined key by key.
+    """
+    path = Path(file)
     try:
-        return from_dict(cls, parse_yaml(Path(file).read_text(encoding="utf-8")))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "base" in values:
+            name = values.pop("base")
+            if not isinstance(name, str):
+                raise ConfigError(f"base: expected the name of a YAML, got {reprlib.repr(name)}")
+            base = parse_yaml((path.parent / name).read_text(encoding="utf-8"))
+            if not isinstance(base, dict) or "base" in base:
+                raise ConfigError(f"base: {name} must be complete, without a base of its own")
+            values = _over(base, values)
+        return from_dict(cls, values)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not a text file") from None
+
+
+def _over(base: Any, values: Any) -> Any:
+    """`base` with the values in their place; mappings are joined key by key."""
+    if not (isinstance(base, dict) and isinstance(values, dict)):
+        return values
+    return base | {key: _over(base.get(key), value) for key, value in values.items()}
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from tracker.config import from_dict, to_dict
 from tracker.errors import ConfigError, DivergedError
 from tracker.footage.output import only_run
-from tracker.network import save_network
+from tracker.network import save_network, write_whole
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.log import Log
 from train.processes import Processes, statistics
@@ -109,7 +110,8 @@ class Objective(nn.Module):
 class Run:
     """One training run in one folder; made anew or taken up where its last checkpoint left it.
 
-    folder: last.pt (state of the run), last.safetensors and best.safetensors (weights to use), log.csv, curves.png.
+    folder: config.yaml, last.pt (state of the run), last.safetensors and best.safetensors (weights to use), log.csv,
+    curves.png.
     processes: of all that share the work; only the first one reads and writes the folder. tensorboard: write event
     files, too. Raises ConfigError: the folder holds a run of another config (with more `optim.steps` it goes on), or
     the processes cannot share a step; CheckpointError: last.pt is damaged; what `Task.begin` raises.
@@ -137,6 +139,8 @@ class Run:
             self._take_up(state)
         if self.processes.first:
             folder.mkdir(parents=True, exist_ok=True)
+            whole = yaml.safe_dump(to_dict(task.cfg), sort_keys=False)
+            write_whole(folder / "config.yaml", whole.encode())
         self.log = Log(folder, self.step, tensorboard) if self.processes.first else None
         self.objective: nn.Module = Objective(task)
         if count > 1:  # the buffers are merged by Processes.merge_statistics

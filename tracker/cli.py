@@ -497,7 +497,7 @@ SLOW = {  # commands whose options come from modules that are slow to import: wh
 }
 
 
-def _add_slow(commands: argparse._SubParsersAction, argv: Sequence[str], *names: str) -> None:
+def _add_slow(commands: argparse._SubParsersAction[Parser], argv: Sequence[str], *names: str) -> None:
     """Add commands, with the options of the one that is asked for only."""
     for name in names:
         does, module = SLOW[name]

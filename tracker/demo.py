@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tracker.benchmark.events import Event, Painter
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.draw import Image, draw, draw_results
+from tracker.crop import Image
+from tracker.draw import draw, draw_results
 from tracker.errors import SourceError
 from tracker.footage.output import check_output, partial_path
 from tracker.footage.sequence import Sequence

@@ -33,7 +33,7 @@ _HEAT = 0.55  # most of a picture that a map covers
 
 def draw(
     frame: Image,
-    box: Sequence[float] | NDArray | None,
+    box: Sequence[float] | NDArray[Any] | None,
     score: float | None = None,
     trail: ArrayLike | None = None,
     label: str | None = None,
@@ -108,7 +108,7 @@ def draw_results(
     return draw(frame, None, results[0].score, label="lost")
 
 
-def draw_heat(frame: Image, values: NDArray, region: Sequence[float]) -> Image:
+def draw_heat(frame: Image, values: NDArray[Any], region: Sequence[float]) -> Image:
     """A copy of the frame, on which a map lies: nothing where it is 0, red where it is 1.
 
     values: (h, w) in [0, 1]. region: x, y, w, h that the map covers, frame px; may reach beyond the frame.
@@ -198,16 +198,16 @@ def _score_colour(score: float | None) -> Colour:
     return (int(mixed[0]), int(mixed[1]), int(mixed[2]))
 
 
-def _fixed(points: NDArray) -> NDArray[np.int32]:
+def _fixed(points: NDArray[Any]) -> NDArray[np.int32]:
     """Frame coordinates (pixel i covers [i, i+1)) to the fixed point of cv2 (pixel i has its centre at i)."""
     return np.clip(np.rint((points - 0.5) * 2**_SHIFT), -(2**24), 2**24).astype(np.int32)
 
 
-def _polyline(out: Image, points: NDArray, colour: Colour, width: int, closed: bool = False) -> None:
+def _polyline(out: Image, points: NDArray[Any], colour: Colour, width: int, closed: bool = False) -> None:
     cv2.polylines(out, [_fixed(points).reshape(-1, 1, 2)], closed, colour, width, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_trail(out: Image, trail: NDArray, colour: Colour, unit: float) -> None:
+def _draw_trail(out: Image, trail: NDArray[Any], colour: Colour, unit: float) -> None:
     """Blend a line that fades and thins towards the past."""
     trail = trail[np.isfinite(trail).all(1)]
     if len(trail) < 2:

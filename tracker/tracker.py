@@ -17,7 +17,7 @@ from tracker import graphs
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
-from tracker.errors import ConfigError, InputError, InputTypeError, MissingError, OrderError
+from tracker.errors import CheckpointError, ConfigError, InputError, InputTypeError, MissingError, OrderError
 from tracker.fastest import fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
@@ -134,7 +134,7 @@ class Tracker:
             tracker = cls(opened, "cpu", threads, tracking, engine, budget_ms)
         else:
             try:
-                from tracker.network import CheckpointError, load_network
+                from tracker.network import load_network
             except ImportError as error:
                 text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
                 raise MissingError(text) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from tracker.errors import InputError
 
@@ -93,6 +93,6 @@ def _edited(file: BinaryIO, edits: Atom) -> int:
     return total
 
 
-def _read(file: BinaryIO, at: int, form: str) -> tuple:
+def _read(file: BinaryIO, at: int, form: str) -> tuple[Any, ...]:
     file.seek(at)
     return struct.unpack(form, file.read(struct.calcsize(form)))

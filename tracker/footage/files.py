@@ -52,7 +52,7 @@ def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | Non
     return image.astype(np.uint8, copy=False)
 
 
-def read_values(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | None = None) -> NDArray:
+def read_values(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | None = None) -> NDArray[Any]:
     """As `read_image`, but with the values as they are: uint16 of many thermal cameras, float32 of some TIFF files."""
     path = Path(path)
     if not path.is_file():
@@ -79,7 +79,7 @@ def read_values(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | No
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
-def _reduced(data: NDArray[np.uint8], least: int) -> NDArray | None:
+def _reduced(data: NDArray[np.uint8], least: int) -> NDArray[Any] | None:
     """A JPEG decoded at a share of its size with no side below `least`; None: it must be decoded whole."""
     if data[:2].tobytes() != b"\xff\xd8":
         return None
@@ -90,7 +90,7 @@ def _reduced(data: NDArray[np.uint8], least: int) -> NDArray | None:
     return smallest if factor == 8 else cv2.imdecode(data, REDUCED[factor]) if factor > 1 else None
 
 
-def value_span(image: NDArray) -> tuple[float, float]:
+def value_span(image: NDArray[Any]) -> tuple[float, float]:
     """Least and greatest value of an image, but for one in a thousand: a few pixels of a sensor are always off."""
     values = image[np.isfinite(image)]
     if not values.size:
@@ -99,7 +99,7 @@ def value_span(image: NDArray) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def spread(image: NDArray, span: tuple[float, float]) -> NDArray[np.uint8]:
+def spread(image: NDArray[Any], span: tuple[float, float]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8, `span` from black to white; NaN is black."""
     low, high = span
     shown = np.clip((np.nan_to_num(image.astype(np.float32), nan=low) - low) * (255 / (high - low)), 0, 255)

@@ -105,7 +105,7 @@ class Source:
     def _read(self) -> Frame | None:
         raise NotImplementedError
 
-    def _picture(self, image: NDArray) -> Image:
+    def _picture(self, image: NDArray[Any]) -> Image:
         """What a decoder or a camera gave, as (H, W, 3) uint8; more than 8 bits are spread, and that is said."""
         if image.dtype != np.uint8:
             if self._span is None:

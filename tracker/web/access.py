@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers
@@ -79,7 +80,7 @@ class Guard:
             await answer(scope, receive, send)
             return
 
-        async def send_guarded(message: dict) -> None:
+        async def send_guarded(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)

@@ -7,8 +7,8 @@ row (both ends belong to it), cuts both regions to the image and counts pixels.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracker.benchmark.judge.metrics import Floats, as_boxes, present
 from tracker.errors import InputError
+from tracker.footage.files import Floats, as_boxes, present
 
 Size = tuple[int, int]  # width, height of the image, px
 

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,28 @@ def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
     assert list(json.loads(memory().read_text())) == [key] and [memory()] == list(memory().parent.iterdir())
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     assert Tracker.load("swift", device="cpu").engine.runner.engine == "onnxruntime"
+
+
+def test_graphs_are_checked_before_they_are_measured(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(FOLDERS["swift-nano"], tmp_path / "mine")
+    whole = (tmp_path / "mine" / "search.onnx").read_bytes()
+    (tmp_path / "mine" / "search.onnx").write_bytes(whole[:900])
+    with pytest.raises(GraphError, match=r"search\.onnx: truncated or foreign graph"):
+        Tracker.load(tmp_path / "mine", device="cpu")
+    assert not list(tmp_path.glob("cache/**/*.*"))
+    shutil.copy(weight_file("swift-nano"), tmp_path / "mine.safetensors")  # the graphs beside it are of no use
+    assert Tracker.load(tmp_path / "mine.safetensors", device="cpu").weights == tmp_path / "mine.safetensors"
+
+
+def test_a_path_is_no_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no weights 'swift': neither a file nor one of"):
+        Tracker.load(Path("swift"))
+    shutil.copytree(FOLDERS["swift-nano"], "swift")
+    assert Tracker.load(Path("swift"), device="cpu").config.network == "swift-nano"
+    assert Tracker.load("swift", device="cpu").config.network == "swift"
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch):

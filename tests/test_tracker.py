@@ -274,6 +274,24 @@ def test_a_frame_of_another_size_is_looked_at_if_the_target_has_room(tracker, mo
         assert (result.state, result.score, target.box) == ("uncertain", 0.0, box)
 
 
+def test_a_target_in_frames_of_another_size_keeps_its_speed_and_the_place_in_the_kept_frame():
+    tracker = Tracker.load("swift", device="cpu")
+    target = tracker.init(FRAME, (100, 80, 50, 40))
+    target.followed = replace(target.followed, velocity=(8.0, 4.0))
+    target.frame_size = 300, 200  # frames have had another shape since the kept one, which is 320 x 240
+    target.rescale(150, 100)
+    assert target.followed.velocity == (4.0, 2.0) and target.kept.box == (50, 40, 25, 20)
+    assert target.kept.frame.shape == (120, 160, 3)
+
+
+def test_a_frame_without_room_is_answered_with_the_last_box(tracker, photo):
+    target = tracker.init(photo, (100, 80, 50, 40))
+    for shift in (4, 8, 12):
+        last = tracker.update(np.roll(photo, shift, axis=1), target)
+    assert tracker.update(np.zeros((8, 8, 3), np.uint8), target).box.centre[0] <= 8  # brought into the frame
+    assert target.box == last.box and target.followed.box == last.box
+
+
 @pytest.mark.parametrize("built", [SWIFT], indirect=True)
 def test_the_stages_are_parts_of_the_time_that_an_update_takes(tracker, photo):
     target, shares = tracker.init(photo, (100, 80, 50, 40)), []
@@ -395,11 +413,35 @@ def test_a_budget_is_shared_by_the_targets_that_are_lost():
         (7, [[1, 4, 1, 1], [1, 1, 1, 4], [1, 4, 1, 1]]),  # in turn
         (1, [[1, 4, 1, 1], [1, 1, 1, 4]]),  # too little for any: one of them
     ):
-        tracker.passes, tracker._turn = passes, 0
+        tracker.passes = passes
+        for target in targets:
+            target.served = 0
         assert [tracker._shares(targets) for _ in shares] == shares
     targets[0].state = "lost"
-    tracker.passes, tracker._turn = 10, 0
+    tracker.passes = 10
+    for target in targets:
+        target.served = 0
     assert [tracker._shares(targets) for _ in range(3)] == [[4, 4, 1, 1], [4, 1, 1, 4], [1, 4, 1, 4]]  # two of three
+
+
+def test_no_lost_target_is_left_out_where_groups_of_targets_take_turns():
+    tracker = Tracker.load("swift", device="cpu", engine="onnxruntime", budget_ms=1)
+    scene = Scene((320, 240), 20, seed=3)
+    groups = [[tracker.init(scene.render(0), scene.box(0)) for _ in range(2)] for _ in range(2)]
+    for group in groups:
+        for target in group:
+            target.state, target.kept = "lost", None
+    for _ in range(4):
+        for group in groups:
+            tracker.update_all(np.full((240, 320, 3), 90, np.uint8), group)
+    assert all(target.scan > 0 for group in groups for target in group)  # each was searched elsewhere, too
+
+
+def test_a_target_is_followed_once_a_frame():
+    tracker = Tracker(SiameseNet(NANO), device="cpu")
+    target = tracker.init(FRAME, (20, 20, 30, 30))
+    with pytest.raises(ValueError, match="a target was given twice"):
+        tracker.update_all(FRAME, [target, target])
 
 
 @pytest.mark.parametrize("budget", [0, -1.0, float("nan")])

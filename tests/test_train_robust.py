@@ -15,6 +15,7 @@ from footage import ROOT, tiny
 
 from tracker.config import from_dict, to_dict
 from tracker.errors import CheckpointError, ConfigError
+from tracker.footage.output import only_run
 from tracker.network import load_network
 from train.__main__ import main
 from train.config import TrainConfig
@@ -105,6 +106,35 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(store, tmp_path):
         run.train()
     again = Run(TrackerTask(tiny("swift"), store), tmp_path)
     assert again.step == 1 and all(v.isfinite().all() for v in again.net.state_dict().values())
+
+
+def test_a_gradient_that_is_not_finite_keeps_the_checkpoint(store, tmp_path):
+    run = Run(TrackerTask(tiny("swift"), store), tmp_path)
+    run.train(stop_at=1)
+    run.parameters[0].register_hook(lambda gradient: gradient * float("inf"))  # the loss is finite
+    with pytest.raises(FloatingPointError, match=r"the gradient is not finite at step 1; try a smaller optim\.lr"):
+        run.train()
+    again = Run(TrackerTask(tiny("swift"), store), tmp_path)
+    assert again.step == 1 and all(v.isfinite().all() for v in again.net.state_dict().values())
+
+
+def test_a_second_run_in_a_folder_in_use_leaves_its_log_alone(store, tmp_path):
+    Run(TrackerTask(tiny("swift"), store), tmp_path).train(stop_at=1)
+    (tmp_path / "last.pt").unlink()  # it would begin anew
+    log = (tmp_path / "log.csv").read_bytes()
+    with only_run(tmp_path), pytest.raises(OSError, match="another run works in this folder"):
+        Run(TrackerTask(tiny("swift"), store), tmp_path)
+    assert (tmp_path / "log.csv").read_bytes() == log and log.count(b"\n") == 2
+
+
+def test_the_way_back_to_the_start_needs_no_mean_of_the_steps(store, tmp_path):
+    cfg = tiny("swift")
+    run = Run(TrackerTask(replace(cfg, optim=replace(cfg.optim, ema=0.0, start_share=0.75)), store), tmp_path)
+    start = {k: v.clone() for k, v in run.net.state_dict().items()}
+    run.train(stop_at=1)
+    last, kept = run.net.state_dict(), run.averaged().state_dict()
+    moved = [k for k, v in start.items() if v.is_floating_point() and not torch.equal(v, last[k])]
+    assert moved and all(torch.allclose(kept[k], last[k].lerp(start[k], 0.75), atol=1e-6) for k in moved)
 
 
 def test_a_damaged_checkpoint_is_named(store, tmp_path):

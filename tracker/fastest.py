@@ -36,8 +36,11 @@ def fastest(search: bytes, threads: int | None) -> str:
         known = _read(file)
         if key not in known:
             file.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(file.parent, os.W_OK):
+                return FIRST
+            times = _measure(search, threads)
+            known = _read(file) | {key: times}  # others may have measured meanwhile
             with NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
-                known[key] = _measure(search, threads)
                 json.dump(known, part, indent=1)
             os.replace(part.name, file)
     except (OSError, RuntimeError):  # the latter where nobody has a home, see `Path.home`

@@ -48,7 +48,9 @@ class PyramidPolicy:
         across, down = views[scale].window.scale
         cx, cy = box.centre[0] + dx / across, box.centre[1] + dy / down
         grow = 1 + tracking.size_lr * (self._scales[scale] - 1)
-        target.box = keep_inside(Box.from_centre(cx, cy, box.w * grow, box.h * grow), views[0].frame)
+        target.put(
+            target.followed.again(keep_inside(Box.from_centre(cx, cy, box.w * grow, box.h * grow), views[0].frame))
+        )
         return Result(target.box, (1 + math.tanh(peak / 2)) / 2)
 
 

@@ -117,6 +117,11 @@ class Track:
     seen: int = 1
     velocity: tuple[float, float] = (0.0, 0.0)
 
+    def scaled(self, across: float, down: float) -> Track:
+        """The track in frames that are larger by these factors."""
+        velocity = self.velocity[0] * across, self.velocity[1] * down
+        return replace(self, box=self.box.scaled(across, down), velocity=velocity)
+
     def again(self, box: Box, patch: NDArray[np.float32] | None = None, belief: float = 0.0) -> Track:
         """The track after one more frame, in which it was seen in `box`."""
         (before_x, before_y), (x, y) = self.box.centre, box.centre
@@ -149,8 +154,9 @@ class Target:
     the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not.
     kept: see `Kept`. scan: where the search of the whole frame goes on. waiting: boxes that a closer look or a look
     back is due for, next; passes: of the network, that the target may still cost in this frame.
-    frame_size: width and height of the frames that its boxes lie in. offered: another one, that the last frame had and
-    that is believed when it comes again.
+    served: grows whenever it gets passes to be searched, so that the targets that are lost take turns. frame_size:
+    width and height of the frames that its boxes lie in. offered: another one, that the last frame had and that is
+    believed when it comes again.
     """
 
     box: Box
@@ -165,6 +171,7 @@ class Target:
     scan: int = 0
     waiting: tuple[Box, ...] = ()
     passes: int = 0
+    served: int = 0
     offered: tuple[int, int] | None = None
 
     def rescale(self, width: int, height: int) -> None:
@@ -172,12 +179,11 @@ class Target:
         across, down = width / self.frame_size[0], height / self.frame_size[1]
         self.frame_size = width, height
         self.box = self.box.scaled(across, down)
-        self.followed, *self.distractors = (
-            replace(track, box=track.box.scaled(across, down)) for track in (self.followed, *self.distractors)
-        )
+        self.followed, *self.distractors = (track.scaled(across, down) for track in (self.followed, *self.distractors))
         self.waiting = tuple(box.scaled(across, down) for box in self.waiting)
         if self.kept:
-            frame = resize(self.kept.frame, width, height)
+            high, wide = self.kept.frame.shape[:2]  # it may have another shape than the frames since then
+            frame = resize(self.kept.frame, max(round(wide * across), 1), max(round(high * down), 1))
             self.kept = replace(self.kept, frame=frame, box=self.kept.box.scaled(across, down))
 
     def put(self, track: Track) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, get_args
@@ -18,7 +19,7 @@ from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
 from tracker.errors import CheckpointError, ConfigError, InputError, InputTypeError, MissingError, OrderError
-from tracker.fastest import fastest
+from tracker.fastest import FIRST, fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
 from tracker.runner import EngineName
@@ -95,7 +96,6 @@ class Tracker:
         self.policy = choose_policy(self.engine, self.config)
         self.target: Target | None = None
         self.passes: int | None = None  # that an update may cost; None: as many as all targets ask for
-        self._turn = 0
         update_ms = self._warm_up()
         if budget_ms is not None:
             self.passes = int(budget_ms / update_ms)
@@ -120,15 +120,15 @@ class Tracker:
         if engine not in get_args(EngineName):
             raise InputError(f"no engine {engine!r}; there is {', '.join(get_args(EngineName))}")
         graphs.check_threads(threads)
-        path = Path(str(weights))
+        path = Path(weights)
         opened: graphs.Opened | None
-        if graphs.is_network(path) and str(weights) not in weight_names():
+        if graphs.is_network(path) and weights not in weight_names():  # a name is a str; a path is a path
             ways = ", ".join(graphs.ENGINES)
             if not graphs.can_run("cpu" if device == "auto" else device, engine):
                 raise InputError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
             opened = _open_graphs(path, threads, engine)
         else:
-            path = weight_file(str(weights))
+            path = weight_file(weights)
             opened = _graphs_of(path, threads, engine) if graphs.can_run(device, engine) else None
         if opened:
             tracker = cls(opened, "cpu", threads, tracking, engine, budget_ms)
@@ -177,7 +177,7 @@ class Tracker:
     def update_all(self, frame: NDArray[np.uint8], targets: Iterable[Target]) -> list[Result]:
         """Follow many targets in one pass of the network; mutates each target. Returns a result for each.
 
-        Raises TypeError: not targets. ValueError: targets of another network.
+        Raises TypeError: not targets. ValueError: targets of another network, or one twice.
         """
         frame, targets = check_frame(frame), self._check_targets(targets)
         if not targets:
@@ -199,6 +199,8 @@ class Tracker:
         if not isinstance(targets, Iterable):
             raise InputTypeError(f"targets are those that init returned, in a list; got {type(targets).__name__}")
         checked = list(targets)
+        if len(set(map(id, checked))) < len(checked):
+            raise InputError("a target was given twice; it is followed once a frame")
         for target in checked:
             if not isinstance(target, Target):
                 raise InputTypeError(f"a target is what init returns; got {type(target).__name__}")
@@ -209,18 +211,22 @@ class Tracker:
         return checked
 
     def _shares(self, targets: Sequence[Target]) -> list[int]:
-        """How many passes of the network each target may cost in this frame; lost ones get what is left, in turn."""
+        """How many passes of the network each target may cost in this frame; mutates the targets.
+
+        What is left goes to those lost ones that were served longest ago.
+        """
         lost = [k for k, target in enumerate(targets) if target.state == "lost"]
         shares = [LEAST if target.state == "lost" else 1 for target in targets]
         if self.passes is None or not lost:
             return shares
         spare = self.passes - len(targets)
         served = min(len(lost), max(spare // (LEAST - 1), 1))
-        for k in lost:
+        latest = max(targets[k].served for k in lost)
+        for turn, k in enumerate(sorted(lost, key=lambda k: targets[k].served)):
             shares[k] = 1
-        for n in range(served):
-            shares[lost[(self._turn + n) % len(lost)]] += max(spare // served, LEAST - 1)
-        self._turn += served
+            if turn < served:
+                shares[k] += max(spare // served, LEAST - 1)
+                targets[k].served = latest + turn + 1
         return shares
 
     def _warm_up(self) -> float:
@@ -298,26 +304,35 @@ def check_frame(frame: object) -> Image:
     return np.ascontiguousarray(frame[:, :, :3])
 
 
-def _open_graphs(folder: Path, threads: int | None, engine: str) -> graphs.Opened:
-    chosen = fastest((folder / "search.onnx").read_bytes(), threads or 1) if engine == "auto" else engine
-    return graphs.open_network(folder, threads or 1, chosen)
+def _open_graphs(folder: Path, threads: int | None, engine: str, made_of: str = "") -> graphs.Opened | None:
+    """A network from its graphs. made_of: digest of the weights that it must have been made of; None: it was not."""
+    opened = graphs.open_network(folder, threads or 1, FIRST if engine == "auto" else engine)
+    if made_of and opened.weights != made_of:
+        return None
+    if engine == "auto" and (chosen := fastest((folder / "search.onnx").read_bytes(), threads or 1)) != FIRST:
+        opened = graphs.open_network(folder, threads or 1, chosen)
+    return opened
 
 
 def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened | None:
-    """The network from the graphs beside its weights, unless these are others than the graphs were made of."""
+    """The network from the graphs beside its weights, unless they are broken or were made of others."""
     folder = weights.with_suffix("")
     if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
         return None
-    opened = _open_graphs(folder, threads, engine)
-    return opened if opened.weights == graphs.digest(weights) else None
+    try:
+        return _open_graphs(folder, threads, engine, graphs.digest(weights))
+    except graphs.GraphError:
+        if not find_spec("torch"):
+            raise
+        return None
 
 
-def weight_file(name: str) -> Path:
+def weight_file(name: str | Path) -> Path:
     """The file of shipped weights (a name) or `name` itself. Raises ValueError: neither."""
     if name in weight_names():
         return Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
     if not Path(name).is_file():
-        raise InputError(f"no weights {name!r}: neither a file nor one of {', '.join(weight_names())}")
+        raise InputError(f"no weights {str(name)!r}: neither a file nor one of {', '.join(weight_names())}")
     return Path(name)
 
 

@@ -13,9 +13,10 @@ from tracker.errors import MissingError
 from tracker.extras import how_to_get
 from tracker.network import write_whole
 
-COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "validation"]
-PLOTS = {"loss": ("loss", "score", "box", "swapped"), "hit rate": ("hit",), "learning rate": ("lr",),
-         "validation": ("validation",)}  # fmt: skip
+COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "refine", "peak_iou", "refined_iou",
+           "validation"]  # fmt: skip
+PLOTS = {"loss": ("loss", "score", "box", "swapped", "refine"), "hit rate": ("hit",), "learning rate": ("lr",),
+         "validation": ("validation",), "box of the peak": ("peak_iou", "refined_iou")}  # fmt: skip
 
 
 class Log:
@@ -74,7 +75,7 @@ class Log:
         figure = Figure(figsize=(9, 6), layout="constrained")
         shown = {title: names for title, names in PLOTS.items() if any(r[name] for r in rows for name in names)}
         for k, (title, names) in enumerate((shown or PLOTS).items()):  # not every kind of run has all
-            axes = figure.add_subplot(2, 2, k + 1)
+            axes = figure.add_subplot(-(-len(shown or PLOTS) // 2), 2, k + 1)
             for name in names:
                 points = [(float(r["seconds"]) / 60, float(r[name])) for r in rows if r[name]]
                 if points:
@@ -95,6 +96,6 @@ class Log:
             tqdm.write(f"{self.picture}: {error.strerror}")
 
     def close(self) -> None:
-        """Close the event files."""
+        """Close the event files; a row more opens new ones."""
         if self._events is not None:
             self._events.close()

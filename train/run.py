@@ -137,11 +137,12 @@ class Run:
         self.average: dict[str, float] = {}  # of the losses, for the log
         if state is not None:
             self._take_up(state)
+        self.log: Log | None = None
         if self.processes.first:
-            folder.mkdir(parents=True, exist_ok=True)
-            whole = yaml.safe_dump(to_dict(task.cfg), sort_keys=False)
-            write_whole(folder / "config.yaml", whole.encode())
-        self.log = Log(folder, self.step, tensorboard) if self.processes.first else None
+            with only_run(folder):  # what stands there belongs to a run that goes on
+                whole = yaml.safe_dump(to_dict(task.cfg), sort_keys=False)
+                write_whole(folder / "config.yaml", whole.encode())
+                self.log = Log(folder, self.step, tensorboard)
         self.objective: nn.Module = Objective(task)
         if count > 1:  # the buffers are merged by Processes.merge_statistics
             self.objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
@@ -191,10 +192,10 @@ class Run:
         (Wortsman et al., Robust fine-tuning of zero-shot models, 2022).
         """
         net, share = copy.deepcopy(self.net).cpu(), self.task.start_share
-        if self.ema:
-            kept = {k: torch.lerp(v, self.start[k], share) if k in self.start and v.is_floating_point() else v
-                    for k, v in self.ema.items()}  # fmt: skip
-            net.load_state_dict(kept)
+        learnt = self.ema or self.net.state_dict()
+        kept = {k: torch.lerp(v, self.start[k], share) if k in self.start and v.is_floating_point() else v
+                for k, v in learnt.items()}  # fmt: skip
+        net.load_state_dict(kept)
         return net.eval()
 
     def _average(self) -> None:
@@ -216,7 +217,7 @@ class Run:
         """One step of the optimiser on this process's share of the batches; returns the losses of all of them, and lr.
 
         progress: share of the run that is done. Mutates all that `save` writes.
-        Raises FloatingPointError, before any weight moves: the loss is not finite.
+        Raises FloatingPointError, before any weight moves: the loss or its gradient is not finite.
         """
         task, processes, share = self.task, self.processes, len(batches)
         lr = task.set_rates(self.optimiser, progress)
@@ -235,7 +236,9 @@ class Run:
         losses = dict(zip(total, processes.sum(list(total.values())), strict=True))
         if not math.isfinite(losses["loss"]):
             raise DivergedError(f"the loss is not finite at step {self.step}; try a smaller optim.lr")
-        nn.utils.clip_grad_norm_(self.parameters, task.cfg.optim.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, task.cfg.optim.clip)
+        if not math.isfinite(float(norm)):
+            raise DivergedError(f"the gradient is not finite at step {self.step}; try a smaller optim.lr")
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if before:
@@ -298,6 +301,8 @@ class Run:
             if asking and progress >= 1 and self.validated != self.step:
                 self._save_or_warn()  # tracking takes minutes in which the process may be killed
                 self._validate(asking)
+        if self.log:
+            self.log.close()
         return self.best
 
     def _save_or_warn(self) -> None:

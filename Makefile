@@ -1,6 +1,8 @@
 # make demo, make test: each sets up all it needs in .venv first. Needs make and Python 3.11 or newer.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# Where PyTorch comes from; empty: where all else does.
+TORCH_INDEX ?=
 FUZZ ?= 2000
 BIN := .venv/bin
 
@@ -68,7 +70,7 @@ clean: ## remove .venv and all that was made
 	  echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { \
 	  rm -rf .venv; echo "No venv. On Debian and Ubuntu it needs: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install "$(TORCH)"
+	$(BIN)/python -m pip install "$(TORCH)" $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
 	@touch $@
 
 .PHONY: help demo test lint docs mutants graphs fuzz soak kills versions dropins bench clean

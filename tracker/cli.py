@@ -538,7 +538,9 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
         metavar="x,y,w,h",
         help="box in the first frame (--init=-5,... below 0); once for each target",
     )
-    given.add_argument("--targets", metavar="BOXES.csv", help="boxes in the first frame: a table x,y,w,h, a row each")
+    given.add_argument(
+        "--targets", metavar="BOXES.csv", help="boxes in the first frame: x,y,w,h, a row each, or our boxes.csv"
+    )
     given.add_argument(
         "--select",
         action="count",

@@ -18,7 +18,15 @@ from tracker import graphs
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
-from tracker.errors import CheckpointError, ConfigError, InputError, InputTypeError, MissingError, OrderError
+from tracker.errors import (
+    CheckpointError,
+    ConfigError,
+    GraphError,
+    InputError,
+    InputTypeError,
+    MissingError,
+    OrderError,
+)
 from tracker.fastest import FIRST, fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
@@ -321,7 +329,7 @@ def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened
         return None
     try:
         return _open_graphs(folder, threads, engine, graphs.digest(weights))
-    except graphs.GraphError:
+    except GraphError:
         if not find_spec("torch"):
             raise
         return None

@@ -138,7 +138,8 @@ def otb_or_folder(root: Path, one_based: bool) -> Iterator[Entry]:
     root = root.resolve()
     places = [root] if alone else [p for p in folders(root) if any(p.glob("groundtruth_rect*.txt"))]
     if not places:
-        raise DataError(f"{root}: no sequence in it; expected <name>/img/*.jpg and <name>/groundtruth_rect.txt")
+        other = "; clips with a boxes.csv are read by --data clips" if next(root.glob("**/boxes.csv"), None) else ""
+        raise DataError(f"{root}: no sequence in it; expected <name>/img/*.jpg and <name>/groundtruth_rect.txt{other}")
     official = {name.lower(): name for name in (OTB100 + " " + OTB2013).split()}
     for place in places:
         if place.name.lower() in official:

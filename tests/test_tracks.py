@@ -531,3 +531,15 @@ def test_a_hopeless_target_does_not_take_the_others_down(tracker, scene, box):
         one = tracker.update(scene.render(t), alone)
         two, three = tracker.update_all(scene.render(t), [beside, hopeless])
         assert two.box == pytest.approx(one.box, abs=0.1) and np.isfinite(three.box).all()
+
+
+@pytest.mark.parametrize("shape", [(120, 480, 3), (480, 120, 3)])
+def test_a_lost_target_is_searched_in_all_of_the_frame_and_nowhere_else(tracker, shape):
+    frame = np.full(shape, 90, np.uint8)
+    target = tracker.init(frame, (50, 50, 20, 20))
+    target.state, target.kept = "lost", None
+    seen = [window for _ in range(200) for window in tracker.policy.windows(frame, target, LEAST)]
+    centres = np.array([(window.x + window.w / 2, window.y + window.h / 2) for window in seen])
+    assert (centres > 0).all() and (centres < (shape[1], shape[0])).all()
+    assert min(window.x for window in seen) <= 0 and max(window.x + window.w for window in seen) >= shape[1]
+    assert min(window.y for window in seen) <= 0 and max(window.y + window.h for window in seen) >= shape[0]

@@ -248,6 +248,21 @@ def test_graphs_are_checked_before_they_are_measured(tmp_path, monkeypatch):
     assert Tracker.load(tmp_path / "mine.safetensors", device="cpu").weights == tmp_path / "mine.safetensors"
 
 
+def test_graphs_of_two_exports_and_targets_of_two_engines_are_refused(tmp_path, scene):
+    shutil.copytree(FOLDERS["swift"], tmp_path / "mine")
+    shutil.copy(FOLDERS["swift-nano"] / "exemplar.onnx", tmp_path / "mine" / "exemplar.onnx")
+    with pytest.raises(GraphError, match=r"exemplar\.onnx and search\.onnx are of two exports"):
+        Tracker.load(tmp_path / "mine")
+    shutil.copy(FOLDERS["swift"] / "exemplar.onnx", tmp_path / "mine" / "exemplar.onnx")
+    (tmp_path / "mine" / "look.onnx").unlink()
+    with pytest.raises(GraphError, match=r"no look\.onnx; `siamtrack export` writes all graphs"):
+        Tracker.load(tmp_path / "mine")
+    graphs, torch = (Tracker.load("swift-nano", device="cpu", engine=engine) for engine in ("onnxruntime", "torch"))
+    target = torch.init(scene.render(0), scene.box(0))
+    with pytest.raises(ValueError, match="with another network or engine"):
+        graphs.update(scene.render(1), target)
+
+
 def test_a_path_is_no_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="no weights 'swift': neither a file nor one of"):

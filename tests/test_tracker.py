@@ -187,7 +187,7 @@ def test_a_target_that_is_none_or_of_another_network_is_refused(photo):
     net = load_network("tracker/weights/swift.safetensors")
     net.config = replace(net.config, confidence=None)
     target = swift.init(photo, (60, 60, 40, 40))
-    with pytest.raises(ValueError, match="made by a tracker with another network; init it with this one"):
+    with pytest.raises(ValueError, match="made by a tracker with another network or engine; init it with this one"):
         siamfc.update(photo, target)
     with pytest.raises(ValueError, match="made by a tracker that was not calibrated; init it with this one"):
         swift.update(photo, Tracker(net).init(photo, (60, 60, 40, 40)))

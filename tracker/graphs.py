@@ -113,15 +113,18 @@ def is_network(folder: Path) -> bool:
 def open_network(folder: Path, threads: int | None, engine: str = "onnxruntime") -> Opened:
     """A network of graphs. threads: of the CPU; None: all. engine: one of `ENGINES`; openvino-bf16 rounds to bfloat16.
 
-    Raises GraphError: a graph is missing, broken or not one of ours; ValueError: the engine is not installed.
+    Raises GraphError: a graph is missing, broken, not one of ours or of another export. ValueError: the engine is not
+    installed.
     """
     check_threads(threads)
     if missing(engine):
         raise InputError(f"{folder}: graphs want {' and '.join(missing(engine))}: {how_to_get(ENGINES[engine])}")
     search, about = _open(folder, "search", threads, engine)
-    graphs = {"search": search, "exemplar": _open(folder, "exemplar", threads, engine)[0]}
-    if (folder / "look.onnx").is_file():
-        graphs |= {name: _open(folder, name, threads, engine)[0] for name in REFINER}
+    graphs = {"search": search}
+    for name in ("exemplar", *(REFINER if about.config.network == "swift" else ())):
+        graphs[name], other = _open(folder, name, threads, engine)
+        if other != about:
+            raise GraphError(f"{folder}: {name}.onnx and search.onnx are of two exports; write them again")
     runner = runner_of(Grid(about.cells, about.stride, about.first), graphs, engine)
     return Opened(about.config, runner, about.weights)
 

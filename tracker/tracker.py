@@ -212,8 +212,10 @@ class Tracker:
         for target in checked:
             if not isinstance(target, Target):
                 raise InputTypeError(f"a target is what init returns; got {type(target).__name__}")
-            if target.appearance.features.shape != self._template_shape:
-                raise InputError("the target was made by a tracker with another network; init it with this one")
+            if _kind(target) != self._kind:
+                raise InputError(
+                    "the target was made by a tracker with another network or engine; init it with this one"
+                )
             if target.reference is None and isinstance(self.policy, TrackPolicy):
                 raise InputError("the target was made by a tracker that was not calibrated; init it with this one")
         return checked
@@ -241,7 +243,7 @@ class Tracker:
         """Run, so that the first frame does not pay for memory and code paths; the milliseconds of an update."""
         frame = np.zeros((64, 64, 3), np.uint8)
         target = self.init(frame, (16, 16, 32, 32))
-        self._template_shape = target.appearance.features.shape
+        self._kind = _kind(target)
         times = []
         for _ in range(5):
             begin = time.perf_counter()
@@ -271,6 +273,12 @@ def _fit(target: Target, frame: Image) -> bool:
         return False
     target.frame_size = width, height
     return True
+
+
+def _kind(target: Target) -> tuple[type, tuple[int, ...]]:
+    """What tells the features of one kind of network, run by one kind of engine, from those of another."""
+    features = target.appearance.features
+    return type(features), tuple(features.shape)
 
 
 def _guess(target: Target) -> Result:

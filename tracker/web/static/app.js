@@ -179,7 +179,7 @@ const labelWords = (id, frame, row) => facts.gone[id]?.includes(frame) ? "gone (
   : facts.given[id]?.includes(frame) ? "key" : !row ? "gone" : { tracking: "sure", uncertain: "in doubt", lost: "a guess" }[row.state];
 
 function showLabels({ names, doubts = {}, proposing, ids = [], frame, given = {} }) {
-  $("label-card").hidden = !names;
+  $("label-card").hidden = $("label-keys").hidden = !names;
   if (!names) return;
   $("speed-card").hidden = true;  // nothing is in a hurry here
   const count = Object.values(doubts).reduce((sum, frames) => sum + frames.length, 0);
@@ -240,7 +240,7 @@ async function loadChoices() {
     return item;
   }));
   $("drop").hidden = !choices.most;
-  $("detect").hidden = !choices.detector;
+  $("detect").hidden = $("detect-keys").hidden = !choices.detector;
   $("layout").replaceChildren(...choices.layouts.map((name) => new Option(name === "boxes" ? "boxes.csv" : name.toUpperCase(), name)));
   $("open").hidden = choices.mode === "label";
   offer();

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DRAWING = runpy.run_path(str(ROOT / "docs" / "draw_imports.py"))
 imported = DRAWING["imported"]
 LAYERS = [  # a module may import from earlier lines only
-    {"errors", "extras"},
+    {"errors", "extras", "machine"},
     {"geometry"},
     {"config", "runner"},
     {"crop", "correlation", "backbones", "kernels", "graphs"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tracker.graphs import missing, open_graph, session
+from tracker.machine import processor
 
 FIRST, OTHER = "onnxruntime", "openvino"  # both compute in float32
 WORTH = 0.9  # of the first one's time: the other is taken below it
@@ -57,15 +57,7 @@ def memory() -> Path:
 def _key(search: bytes, threads: int | None) -> str:
     """What a time holds for: this network, these versions, this processor."""
     versions = [f"{name} {version(name)}" for name in (FIRST, OTHER)]
-    return ", ".join([sha256(search).hexdigest()[:16], f"{threads} threads", *versions, _processor()])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return ", ".join([sha256(search).hexdigest()[:16], f"{threads} threads", *versions, processor()])
 
 
 def _read(file: Path) -> dict[str, dict[str, float]]:

@@ -24,7 +24,6 @@ from typing import Any, Self, get_args
 import numpy as np
 
 import tracker as package
-from tracker.benchmark.run.machine import describe_machine
 from tracker.config import parse_json, to_dict
 from tracker.crop import Image
 from tracker.draw import as_jpeg
@@ -34,6 +33,7 @@ from tracker.footage.output import Appended, check_output, locked_file
 from tracker.footage.video import Frame, Source, masked
 from tracker.geometry import Box
 from tracker.graphs import MOST_THREADS
+from tracker.machine import describe_machine
 from tracker.target import Result, State
 from tracker.tracker import Tracker, weight_file, weight_names
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tracker import Tracker
 from tracker.benchmark.peers.peers import Fear, NanoTrack
 from tracker.graphs import missing
+from tracker.machine import processor
 from tracker.scene import Scene
 
 SIZES = {"240p": (426, 240), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
@@ -53,12 +54,7 @@ Run = Callable[[], object]
 
 def machine() -> str:
     """Processor and versions, one line."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
+    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
 
 
 def in_turns(runs: dict[str, Run], rounds: int) -> dict[str, NDArray[np.float64]]:

@@ -31,9 +31,9 @@ from tracker.benchmark.report.tables import (
 from tracker.benchmark.report.verdict import verdict
 from tracker.benchmark.results import write_bytes, write_text
 from tracker.benchmark.run.jobs import load_runs
-from tracker.benchmark.run.machine import describe_machine
 from tracker.errors import InputError
 from tracker.footage.sequence import Sequence
+from tracker.machine import describe_machine
 
 
 class Report(NamedTuple):

@@ -16,12 +16,12 @@ from tracker.benchmark.peers.peers import file_fingerprints, load_tracker, track
 from tracker.benchmark.protocols import Part, Protocol, plan, runs_of
 from tracker.benchmark.results import Run, Runs
 from tracker.benchmark.run.cluster import run_ray
-from tracker.benchmark.run.machine import load_a_core, processor
 from tracker.benchmark.run.runner import warm_up
 from tracker.benchmark.run.workers import Job, run_job, run_workers
 from tracker.errors import InputError
 from tracker.footage.output import only_run
 from tracker.footage.sequence import Sequence
+from tracker.machine import load_a_core, processor
 
 
 def result_path(out: Path, protocol: str, tracker: str, sequence: str, label: str = "") -> Path:

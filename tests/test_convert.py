@@ -12,7 +12,7 @@ from tracker.backbones import IMAGENET_MEAN, IMAGENET_STD
 from tracker.config import NANO, SWIFT
 from tracker.errors import CheckpointError
 from tracker.heads import BoxHead, Template
-from tracker.network import SiameseNet, load_network
+from tracker.network import Swift, build_network, load_network
 from train.__main__ import main
 from train.convert import from_fear, from_nanotrack
 
@@ -23,17 +23,17 @@ class PublishedFear(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net = SiameseNet(SWIFT).eval()
+        self.net = build_network(SWIFT).eval()
 
     def forward(self, image, template):
         image = (image - IMAGENET_MEAN) / IMAGENET_STD + IMAGENET_MEAN  # ours subtracts the mean itself
-        maps = self.net(Template(template * SiameseNet.WIDTH**0.5, template), image)
+        maps = self.net(Template(template * Swift.WIDTH**0.5, template), image)
         return maps.logits[:, None], maps.box_map / BoxHead.HALF_SIZE
 
 
 def export(module: nn.Module, file: Path, names: tuple[str, str]) -> None:
     size = SWIFT.search_size
-    inputs = torch.zeros(1, 3, size, size), torch.zeros(1, SiameseNet.WIDTH, 8, 8)
+    inputs = torch.zeros(1, 3, size, size), torch.zeros(1, Swift.WIDTH, 8, 8)
     write_graph(module, inputs, file, input_names=["image", "z"], output_names=names)
 
 
@@ -50,7 +50,7 @@ def test_a_converted_fear_gives_the_outputs_of_its_graph(tmp_path, capsys):
     assert "refiner" in capsys.readouterr().out
     net = load_network(out)
     assert net.config == SWIFT
-    image, template = 255 * torch.rand(1, 3, 209, 209), torch.randn(1, SiameseNet.WIDTH, 8, 8)
+    image, template = 255 * torch.rand(1, 3, 209, 209), torch.randn(1, Swift.WIDTH, 8, 8)
     with torch.no_grad():
         logits, box_map = published(image, template)
         maps = net(Template(template, template), image)

@@ -22,7 +22,7 @@ from tracker.errors import GraphError
 from tracker.export import MOST_OFF, _compare, export
 from tracker.fastest import WORTH, memory
 from tracker.graphs import GRAPHS, KEY, can_run, digest, open_network
-from tracker.network import SiameseNet, load_network, save_network
+from tracker.network import build_network, load_network, save_network
 from tracker.scene import Scene
 from tracker.tracker import weight_file
 
@@ -94,7 +94,7 @@ def test_siamfc_runs_as_graphs_at_all_its_scales(tmp_path, scene):
 def test_what_cannot_be_opened_is_named(tmp_path, capsys):
     assert main(["export", "swit", "--out", str(tmp_path / "out")]) == 2
     assert "no weights 'swit'" in capsys.readouterr().err
-    save_network(SiameseNet(SWIFT), tmp_path / "net.safetensors")
+    save_network(build_network(SWIFT), tmp_path / "net.safetensors")
     folder = export(tmp_path / "net.safetensors", tmp_path / "net").folder
     whole = (folder / "look.onnx").read_bytes()
     (folder / "look.onnx").write_bytes(whole[:500])
@@ -112,7 +112,7 @@ def test_what_cannot_be_opened_is_named(tmp_path, capsys):
 
 def test_graphs_of_other_weights_are_not_taken(tmp_path, scene):
     weights = tmp_path / "net.safetensors"
-    first = SiameseNet(SWIFT)
+    first = build_network(SWIFT)
     save_network(first, weights)
     export(weights, tmp_path / "net")
     assert Tracker.load(weights, device="cpu").engine.runner.grid == first.grid

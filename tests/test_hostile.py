@@ -18,7 +18,7 @@ from tracker import SiamtrackError, Tracker, frames
 from tracker.config import SIAMFC, LongTerm, ModelConfig, load_yaml, to_dict
 from tracker.errors import CheckpointError
 from tracker.geometry import iou
-from tracker.network import SiameseNet
+from tracker.network import build_network
 from tracker.scene import Scene
 from tracker.similarity import load_similarity
 
@@ -233,7 +233,7 @@ def test_a_similarity_network_that_lies_is_refused_by_name(tmp_path, changes, me
 
 def test_weights_that_are_no_numbers_and_configs_that_are_no_configs(tmp_path):
     path = tmp_path / "a.safetensors"
-    state = SiameseNet(SIAMFC).state_dict()
+    state = build_network(SIAMFC).state_dict()
     first = next(key for key in state if not key.endswith("num_batches_tracked"))
     for value, config, message in [
         (NAN, json.dumps(to_dict(SIAMFC)), "no numbers"),

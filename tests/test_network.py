@@ -15,13 +15,13 @@ from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwi
 from tracker.crop import stack_rgb
 from tracker.errors import CheckpointError
 from tracker.heads import Template
-from tracker.network import SiameseNet, average, load_network, save_network, to_input
+from tracker.network import average, build_network, load_network, save_network, to_input
 
 
 @pytest.fixture(params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])
 def net(request):
     torch.manual_seed(0)
-    net = SiameseNet(request.param)
+    net = build_network(request.param)
     for module in net.modules():  # batch-norm that is not the identity
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
@@ -96,7 +96,7 @@ def test_the_map_is_centred_on_the_crop(net):
 def test_siamfc_is_fully_convolutional():
     """Moving the search region by the stride moves the response by a cell."""
     torch.manual_seed(0)
-    net = SiameseNet(SIAMFC).eval()
+    net = build_network(SIAMFC).eval()
     wide = 255 * torch.rand(1, 3, 263, 263)
     with torch.no_grad():
         template = net.embed(wide[:, :, 60:187, 60:187], torch.ones(1, 2) / 2)
@@ -189,7 +189,7 @@ def close(got, expected):
 
 @pytest.mark.parametrize("config", [SIAMFC, NANO], ids=["siamfc", "swift-nano"])
 def test_a_network_without_a_refiner_says_so(config):
-    runner = make_runner(SiameseNet(config), "cpu", "torch")
+    runner = make_runner(build_network(config), "cpu", "torch")
     with pytest.raises(ValueError, match="this network has no refiner"):
         runner.refine(np.zeros((1, 0)), np.zeros((1, 0)), np.zeros((1, 4)))
 
@@ -200,7 +200,7 @@ def test_unknown_engines_are_named(net):
 
 
 def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monkeypatch):
-    net = SiameseNet(SWIFT).eval()
+    net = build_network(SWIFT).eval()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert make_runner(net, "cpu").engine == "torch"
     with pytest.raises(ValueError, match=r"pip install \"siamtrack\[fast\]\""):
@@ -209,7 +209,7 @@ def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monk
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 def test_several_threads_may_make_runners_at_once(engine):
-    net = SiameseNet(NANO).eval()
+    net = build_network(NANO).eval()
     with ThreadPoolExecutor(4) as pool:
         runners = list(pool.map(lambda _: make_runner(net, "cpu", engine), range(4)))
     exemplar, extent, search = inputs(net, 1)
@@ -255,7 +255,7 @@ def test_half_precision_files_are_small(net, tmp_path):
 
 def test_siamfc_pytorch_checkpoints_load(tmp_path):
     torch.manual_seed(3)
-    net = SiameseNet(SIAMFC).eval()
+    net = build_network(SIAMFC).eval()
     state = {k: v for k, v in net.state_dict().items() if k.startswith("backbone.")}
     assert "backbone.conv1.0.weight" in state and "backbone.conv5.0.bias" in state
     torch.save(state, tmp_path / "siamfc_alexnet_e50.pth")
@@ -306,11 +306,11 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_the_average_of_networks(tmp_path):
     torch.manual_seed(0)
-    a, b = SiameseNet(SWIFT).eval(), SiameseNet(replace(SWIFT, crops=BoxCrops(1.5, 4.0))).eval()
+    a, b = build_network(SWIFT).eval(), build_network(replace(SWIFT, crops=BoxCrops(1.5, 4.0))).eval()
     mean = average([a, b])
     assert mean.config == b.config
     for key, value in mean.state_dict().items():
         if value.is_floating_point():
             assert torch.allclose(value, (a.state_dict()[key] + b.state_dict()[key]) / 2)
     with pytest.raises(CheckpointError, match="of one kind"):
-        average([a, SiameseNet(SIAMFC)])
+        average([a, build_network(SIAMFC)])

@@ -13,7 +13,7 @@ from tracker.config import SWIFT
 from tracker.errors import ConfigError
 from tracker.geometry import Box, iou
 from tracker.heads import Maps, Refiner, bilinear
-from tracker.network import SiameseNet
+from tracker.network import build_network
 from tracker.scene import Scene
 from train.config import RefinerLoss
 from train.losses import generalised_iou
@@ -87,7 +87,7 @@ def test_beyond_the_crop_there_is_nothing():
 def test_the_template_sees_the_exemplars_box():
     """A box that lies in the search crop as the first one in the exemplar sees the same, if the footage is the same."""
     torch.manual_seed(0)
-    net = SiameseNet(replace(SWIFT, exemplar_size=SIZE, search_size=SIZE + 16)).eval()  # one crop serves as both
+    net = build_network(replace(SWIFT, exemplar_size=SIZE, search_size=SIZE + 16)).eval()  # one crop serves as both
     image = 255 * torch.rand(1, 3, SIZE, SIZE)
     with torch.no_grad():
         template = net.embed(image, torch.tensor([[0.3, 0.2]]))
@@ -99,7 +99,7 @@ def test_the_template_sees_the_exemplars_box():
 
 
 def test_before_training_boxes_stay_as_they_are():
-    net = SiameseNet(SWIFT).eval()
+    net = build_network(SWIFT).eval()
     boxes = torch.rand(3, 4) * 50 + 50
     with torch.no_grad():
         seen = net.patches([level.float() for level in levels_of(3, (24, 32, 256))], boxes)
@@ -149,7 +149,7 @@ def test_overlaps_equal_the_twins(rng):
 
 
 def test_first_boxes_are_the_peak_and_lie_around_the_target_or_the_peak():
-    net = SiameseNet(SWIFT)
+    net = build_network(SWIFT)
     logits, box_map = torch.zeros(2, 14, 14), torch.full((2, 4, 14, 14), 20.0)
     logits[0, 3, 5] = logits[1, 9, 2] = 5.0
     centres = net.grid.centres

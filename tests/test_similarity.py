@@ -17,7 +17,7 @@ from tracker.crop import patch
 from tracker.errors import CheckpointError, ConfigError, SourceError
 from tracker.footage.files import read_image
 from tracker.footage.video import SourceWarning
-from tracker.network import SiameseNet, save_network
+from tracker.network import build_network, save_network
 from tracker.similarity import (
     DISTANCES,
     FARS,
@@ -247,7 +247,7 @@ def test_foreign_weights_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weight file"):
         load_similarity(tmp_path / "missing.safetensors")
     file = tmp_path / "net.safetensors"
-    save_network(SiameseNet(SWIFT), file)
+    save_network(build_network(SWIFT), file)
     with pytest.raises(CheckpointError, match="network: unknown key"):
         load_similarity(file)
     net = make(CONV)

@@ -13,7 +13,7 @@ from tracker.backends import pick_device
 from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
 from tracker.engine import Refined, View, stretched
 from tracker.geometry import Box, CropWindow, iou
-from tracker.network import SiameseNet, load_network, save_network
+from tracker.network import build_network, load_network, save_network
 from tracker.scene import Scene
 from tracker.tracker import check_frame, weight_names
 from train.labels import ellipse_labels
@@ -22,7 +22,7 @@ from train.labels import ellipse_labels
 @pytest.fixture(scope="module", params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])
 def built(request):
     torch.manual_seed(0)
-    return Tracker(SiameseNet(request.param), device="cpu")
+    return Tracker(build_network(request.param), device="cpu")
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_results_are_finite_at_the_borders_and_for_tiny_targets(tracker, photo):
 
 def test_load_by_name_and_by_file(tmp_path):
     assert {"swift", "siamfc"} <= set(weight_names())
-    net = SiameseNet(SWIFT)
+    net = build_network(SWIFT)
     save_network(net, tmp_path / "mine.safetensors")
     assert Tracker.load(tmp_path / "mine.safetensors").config == SWIFT
     with pytest.raises(ValueError, match=r"neither a file nor one of .*swift"):
@@ -326,13 +326,13 @@ def test_load_by_name_and_by_file(tmp_path):
 
 def test_five_scales(photo):
     five = PyramidTracking(num_scales=5, scale_step=1.025)
-    tracker = Tracker(SiameseNet(SIAMFC), tracking=five)
+    tracker = Tracker(build_network(SIAMFC), tracking=five)
     sides = np.array([w.w for w in tracker.policy.windows(FRAME, tracker.init(FRAME, (100, 80, 40, 40)))])
     assert sides / sides[2] == pytest.approx(1.025 ** np.arange(-2.0, 3.0))
     tracker.init(photo, (100, 80, 50, 40))
     assert 0 <= tracker.update(photo).score <= 1
     with pytest.raises(ValueError, match="network swift takes BoxTracking"):
-        Tracker(SiameseNet(SWIFT), tracking=five)
+        Tracker(build_network(SWIFT), tracking=five)
 
 
 def test_devices_and_threads_are_checked(tracker):
@@ -344,12 +344,12 @@ def test_devices_and_threads_are_checked(tracker):
     with pytest.raises(ValueError, match="no device 'gpu'"):
         pick_device("gpu")
     with pytest.raises(ValueError, match="threads"):
-        Tracker(SiameseNet(SWIFT), threads=0)
+        Tracker(build_network(SWIFT), threads=0)
 
 
 def test_the_threads_of_the_process_are_left_alone_unless_a_number_is_given(monkeypatch):
     """Only what PyTorch is told is looked at: two threads on a busy machine wait for each other for minutes."""
-    net, told = SiameseNet(SWIFT), []
+    net, told = build_network(SWIFT), []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     Tracker(net, device="cpu", engine="torch")
     Tracker(net, device="cpu", engine="onnxruntime", threads=1)  # has threads of its own
@@ -370,7 +370,7 @@ def test_the_searched_window_is_centred_and_scaled(tracker):
 
 
 def test_a_hopeless_response_is_a_score_of_zero_and_not_an_overflow(monkeypatch):
-    tracker = Tracker(SiameseNet(SIAMFC))
+    tracker = Tracker(build_network(SIAMFC))
     tracker.init(FRAME, (10, 10, 20, 20))
     cells = tracker.engine.grid.cells
     nothing = np.full((cells, cells), -1e4, np.float32)
@@ -438,7 +438,7 @@ def test_no_lost_target_is_left_out_where_groups_of_targets_take_turns():
 
 
 def test_a_target_is_followed_once_a_frame():
-    tracker = Tracker(SiameseNet(NANO), device="cpu")
+    tracker = Tracker(build_network(NANO), device="cpu")
     target = tracker.init(FRAME, (20, 20, 30, 30))
     with pytest.raises(ValueError, match="a target was given twice"):
         tracker.update_all(FRAME, [target, target])
@@ -447,8 +447,8 @@ def test_a_target_is_followed_once_a_frame():
 @pytest.mark.parametrize("budget", [0, -1.0, float("nan")])
 def test_a_budget_of_nothing_is_refused(budget):
     with pytest.raises(ValueError, match="budget_ms must be above 0"):
-        Tracker(SiameseNet(SIAMFC), budget_ms=budget)
+        Tracker(build_network(SIAMFC), budget_ms=budget)
 
 
 def test_half_a_millisecond_is_a_budget():
-    assert Tracker(SiameseNet(NANO), device="cpu", budget_ms=0.5).passes == 0  # each target gets one pass
+    assert Tracker(build_network(NANO), device="cpu", budget_ms=0.5).passes == 0  # each target gets one pass

@@ -23,7 +23,7 @@ from tracker.extras import how_to_get
 from tracker.fastest import fastest
 from tracker.graphs import ENGINES, GRAPHS, missing, open_graph, runner_of
 from tracker.heads import NanoHead, ScoreHead, Template
-from tracker.network import SiameseNet
+from tracker.network import SiameseNet, SiamFC, Swift
 from tracker.runner import Answer, Bytes, EngineName, Features, Floats, Levels, Runner
 
 _making = threading.Lock()  # torch traces and exports one network at a time
@@ -58,9 +58,9 @@ class Compare(nn.Module):
 
 
 class Look(nn.Module):
-    """`SiameseNet.patches` at K boxes (N, K, 4) of each crop."""
+    """`Swift.patches` at K boxes (N, K, 4) of each crop."""
 
-    def __init__(self, net: SiameseNet) -> None:
+    def __init__(self, net: Swift) -> None:
         super().__init__()
         self.net = net
 
@@ -69,9 +69,9 @@ class Look(nn.Module):
 
 
 class Refine(nn.Module):
-    """`SiameseNet.refine` as a module."""
+    """`Swift.refine` as a module."""
 
-    def __init__(self, net: SiameseNet) -> None:
+    def __init__(self, net: Swift) -> None:
         super().__init__()
         self.net = net
 
@@ -133,7 +133,7 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
     on_cpu = device.type == "cpu"
     net = folded(net) if on_cpu else net.eval()
     # The groups of siamfc's correlation would be fixed by a trace; a few large convolutions have no overhead to save.
-    traced = on_cpu and net.config.network != "siamfc"
+    traced = on_cpu and not isinstance(net, SiamFC)
     modules = {name: _frozen(part) if traced else part.module for name, part in parts_of(net).items()}
 
     def tensors(arrays: Sequence[Any]) -> list[Tensor]:
@@ -215,7 +215,7 @@ def parts_of(net: SiameseNet) -> dict[str, Part]:
         asked = features[:rows], torch.zeros(rows, size, size, 3, dtype=torch.uint8)
         levels = search(*asked)[2:]
     parts = {"exemplar": Part(exemplar, given, _vary("exemplar")), "search": Part(search, asked, _vary("search", rows))}
-    if patches:
+    if isinstance(net, Swift):
         boxes = torch.full((2, 2, 4), size / 4, dtype=torch.float32)
         axes = _vary("look")
         axes["boxes"][1] = "boxes of a row"

@@ -22,6 +22,8 @@ import yaml
 from tracker.errors import ConfigError
 from tracker.geometry import Box, CropWindow, bounded, context_side
 
+NetworkName = Literal["siamfc", "swift", "swift-nano"]
+
 
 class Range(NamedTuple):
     """What a number of a config may be: a config travels in weight files, and those may come from anywhere."""
@@ -167,7 +169,7 @@ class ModelConfig:
     exemplar_size, search_size: crop px. crops: what of the frame they show. confidence: None before it was calibrated.
     """
 
-    network: Literal["siamfc", "swift", "swift-nano"]
+    network: NetworkName
     exemplar_size: CropSize
     search_size: CropSize
     crops: SquareCrops | BoxCrops

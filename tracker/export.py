@@ -20,7 +20,7 @@ from tracker.config import to_dict
 from tracker.errors import InputError
 from tracker.extras import how_to_get
 from tracker.graphs import GRAPHS, KEY, About, digest, is_network, open_network
-from tracker.network import SiameseNet, load_network
+from tracker.network import SiameseNet, Swift, load_network
 from tracker.tracker import weight_file
 
 MOST_OFF = 1e-3  # of the largest value of an output: what a graph may be off from PyTorch
@@ -128,7 +128,7 @@ def _compare(net: SiameseNet, folder: Path, engine: str = "onnxruntime") -> floa
         note(answer.logits, maps.logits)
         if maps.box_map is not None and answer.box_map is not None:
             note(answer.box_map, maps.box_map)
-        if maps.levels:
+        if isinstance(net, Swift):
             given = torch.from_numpy(boxes)
             seen = net.patches(maps.levels, given)
             looked = runner.patches(answer.levels, [0, 1], boxes)

@@ -44,8 +44,8 @@ class Runner(NamedTuple):
     embed: exemplars (N, H, W, 3) uint8 RGB, extents (N, 2), see `SiameseNet.embed` -> features of each, and patches
     (N, 64, 16, 16); (N, 0) where there is no refiner.
     compare: features of each, crops (N, H, W, 3) uint8 RGB -> `Answer`.
-    patches: levels, rows (K,) of it, boxes (K, 4) -> (K, 64, 16, 16), see `SiameseNet.patches`.
-    refine: known, seen (K, 64, 16, 16), boxes (K, 4) -> (K, 5), see `SiameseNet.refine`; ValueError: no refiner.
+    patches: levels, rows (K,) of it, boxes (K, 4) -> (K, 64, 16, 16), see `Swift.patches`.
+    refine: known, seen (K, 64, 16, 16), boxes (K, 4) -> (K, 5), see `Swift.refine`; ValueError: no refiner.
     most: appearances that are looked for in one call of `compare`, which holds memory for each; None: all there are.
     """
 

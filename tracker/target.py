@@ -71,7 +71,7 @@ class Found:
 class Reference:
     """The running reference: how a target usually looks and scores.
 
-    colours: see `evidence.colours`. patch: (1, 64, 16, 16), the mean one, see `network.SiameseNet.patches`. logit,
+    colours: see `evidence.colours`. patch: (1, 64, 16, 16), the mean one, see `network.Swift.patches`. logit,
     likeness: means of what `Found` says, None before the first of them. frames: that it was made of.
     """
 

@@ -21,7 +21,7 @@ from tracker.errors import DataError, InputError
 from tracker.footage.clip import Tally
 from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
-from tracker.network import SiameseNet, average, load_network, save_network
+from tracker.network import SiameseNet, Swift, average, load_network, save_network
 from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
@@ -119,7 +119,7 @@ def command_calibrate(args: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     out = check_output(args.out, (".safetensors",), force=True)
     net, tally = load_network(weight_file(args.weights)), Tally()
-    if net.config.network != "swift":
+    if not isinstance(net, Swift):
         raise InputError(f"{args.weights}: only swift can be calibrated; this is {net.config.network}")
     sequences = footage(args.data, args.work / "footage", tally)[:: args.every]
     confidence, said = calibrate(net, sequences, args.work, args.workers)

@@ -15,10 +15,10 @@ from tracker.config import NANO, SWIFT
 from tracker.errors import CheckpointError, MissingError
 from tracker.extras import how_to_get
 from tracker.heads import BoxHead
-from tracker.network import SiameseNet
+from tracker.network import Swift, SwiftNano
 
 
-def from_fear(file: Path) -> SiameseNet:
+def from_fear(file: Path) -> Swift:
     """A swift with trunk, neck and head of FEAR-XS (Borsuk et al., FEAR, 2022; MIT); its refiner is untrained.
 
     file: the ONNX graph of its search branch, batch-norm folded, with outputs "cls" (logits) and "bbox" (px).
@@ -29,7 +29,7 @@ def from_fear(file: Path) -> SiameseNet:
     score, box = (_back_from(name, makers) for name in ("cls", "bbox"))
     own = [[node for node in chain if node not in other] for chain, other in ((score, box), (box, score))]
     shared = [node for node in graph.node if node.op_type == "Conv" and node not in own[0] + own[1]]
-    net = SiameseNet(SWIFT).eval()
+    net = Swift(SWIFT).eval()
     trunk: Any = net.backbone
     head: Any = net.head
     parts = trunk, net.neck, head.score, head.box
@@ -45,12 +45,12 @@ def from_fear(file: Path) -> SiameseNet:
         trunk.features[0][0].weight /= IMAGENET_STD
         # It compares without the factor of our pixel-wise correlation, and its box map counts px.
         for branch in (head.score, head.box):
-            branch.read[0].weight[SiameseNet.WIDTH :] *= math.sqrt(SiameseNet.WIDTH)
+            branch.read[0].weight[Swift.WIDTH :] *= math.sqrt(Swift.WIDTH)
         head.box.read[-1].bias -= math.log(BoxHead.HALF_SIZE)
     return net
 
 
-def from_nanotrack(trunk: Path, head: Path) -> SiameseNet:
+def from_nanotrack(trunk: Path, head: Path) -> SwiftNano:
     """A swift-nano with trunk and head of NanoTrack v3 (Chu, NanoTrack, 2022; Apache-2.0).
 
     trunk, head: its two ONNX graphs, batch-norm folded. What needs no image is worked out here: linear layers with
@@ -58,7 +58,7 @@ def from_nanotrack(trunk: Path, head: Path) -> SiameseNet:
     multiplied with before they meet the template goes to the template's side.
     Raises CheckpointError: not these graphs; ImportError: onnx is not installed.
     """
-    net = SiameseNet(NANO).eval()
+    net = SwiftNano(NANO).eval()
     layers: list[Any] = [m for m in net.backbone.modules() if isinstance(m, nn.Conv2d)]
     with torch.no_grad():
         for layer, found in zip(layers, _layers(trunk, "trunk", [_plain(m.weight) for m in layers]), strict=True):

@@ -19,7 +19,7 @@ from tracker.footage.clip import Clip, Seen, Tally, seen_frames
 from tracker.footage.layouts import read
 from tracker.footage.output import partial_path
 from tracker.geometry import Box
-from tracker.network import SiameseNet
+from tracker.network import build_network
 from train.config import ScoreLoss, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.pairs import Pair, PairSampler
@@ -84,7 +84,7 @@ def preview(cfg: TrainConfig, store: Store, count: int) -> list[Image]:
     green where they say target, amber where they do not count, a dot where they say background.
     """
     sampler = PairSampler(store, cfg.pairs, cfg.model, cfg.search_size, cfg.seed)
-    grid = SiameseNet(cfg.model).grid_on(cfg.search_size)
+    grid = build_network(cfg.model).grid_on(cfg.search_size)
     tiles = []
     for index in tqdm(range(count), "preview", unit="pair", mininterval=1):
         pair = sampler[index]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tracker.config import BoxCrops, ModelConfig
+from tracker.config import BoxCrops, BoxTracking, ModelConfig
 from tracker.errors import ConfigError, DataError
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
@@ -76,7 +76,7 @@ def tune_config(model: ModelConfig, store: Store, keep_share: float) -> TrainCon
     total = {kept: sum(r for s, r in roots.items() if s.startswith(KEPT) == kept) for kept in (False, True)}
     share = {False: 1 - keep_share if total[True] else 1.0, True: keep_share}
     mix = {s: share[s.startswith(KEPT)] * r / total[s.startswith(KEPT)] for s, r in roots.items()}
-    boxes_read = model.network != "siamfc"
+    boxes_read = isinstance(model.tracking, BoxTracking)
     return TrainConfig(
         seed=1,
         model=model,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tracker.heads import Maps, Template
-from tracker.network import SiameseNet
+from tracker.network import Swift
 from train.losses import generalised_iou
 
 # Of the boxes to begin with, beside that of the peak itself: around what, and how far off (deviation of the centre in
@@ -35,7 +35,7 @@ def draw_misses(rng: np.random.Generator) -> NDArray[np.float32]:
     return np.concatenate([place * noise[:, :2], stretch], axis=1).astype(np.float32)
 
 
-def first_boxes(net: SiameseNet, maps: Maps, target: Tensor, present: Tensor, misses: Tensor) -> Tensor:
+def first_boxes(net: Swift, maps: Maps, target: Tensor, present: Tensor, misses: Tensor) -> Tensor:
     """(N, 1 + len(MISSES), 4) boxes to refine: of the peak, and around the target (the peak, if it is not in view).
 
     target: (N, 4); all boxes are cx, cy, w, h, search px. present: (N,). misses: (N, len(MISSES), 4).
@@ -55,7 +55,7 @@ def first_boxes(net: SiameseNet, maps: Maps, target: Tensor, present: Tensor, mi
 
 
 def refine_loss(
-    net: SiameseNet, template: Template, maps: Maps, box: Tensor, misses: Tensor
+    net: Swift, template: Template, maps: Maps, box: Tensor, misses: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of the refiner, and the mean IoU of the peaks' boxes before and after it.
 

@@ -14,7 +14,7 @@ from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.errors import ConfigError
 from tracker.heads import Maps, Template
-from tracker.network import SiameseNet, load_network, to_input
+from tracker.network import SiameseNet, Swift, build_network, load_network, to_input
 from train.config import BoxLoss, OptimConfig, RefinerLoss, ScoreLoss, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.losses import balanced_logistic, box_loss, masked_bce
@@ -83,13 +83,14 @@ def swift_loss(net: SiameseNet, batch: Batch, cfg: BoxLoss) -> tuple[Tensor, dic
         parts["swapped"] = float(wrong.detach())
         loss = loss + cfg.swapped * wrong
     if cfg.refine:
+        assert isinstance(net, Swift)  # `TrainConfig` sees to that, here and below
         own = Maps(logits[:n].detach(), box_map[:n].detach(), levels)
         refine, more = refine_loss(net, template, own, batch["box"], batch["misses"])
         loss, parts = loss + cfg.refine * refine, parts | more
     return loss, parts
 
 
-def refiner_loss(net: SiameseNet, batch: Batch, cfg: RefinerLoss) -> tuple[Tensor, dict[str, float]]:
+def refiner_loss(net: Swift, batch: Batch, cfg: RefinerLoss) -> tuple[Tensor, dict[str, float]]:
     """The loss of the refiner alone."""
     template = net.embed(batch["exemplar"], batch["extent"])
     with torch.no_grad():
@@ -113,11 +114,11 @@ def freeze(net: SiameseNet, cfg: OptimConfig, refine: bool) -> None:
     if cfg.train != "all":
         net.requires_grad_(False).eval()
         parts = [net.head] if cfg.train == "head" else []
-        if net.config.network == "swift":
+        if isinstance(net, Swift):
             parts.append(net.refiner)
         for part in parts:
             part.requires_grad_(True).train()
-    if net.config.network == "swift" and not refine:
+    if isinstance(net, Swift) and not refine:
         net.refiner.requires_grad_(False).eval()
     if cfg.frozen_stages:
         features: Any = net.backbone.features
@@ -151,7 +152,7 @@ class TrackerTask:
         optim = cfg.optim
         self.cfg, self.start_from, self.validation = cfg, start_from, validation
         self.sampler = PairSampler(store, cfg.pairs, cfg.model, cfg.search_size, cfg.seed)
-        self.net = SiameseNet(cfg.model)
+        self.net = build_network(cfg.model)
         freeze(self.net, optim, refine=not isinstance(cfg.loss, ScoreLoss) and cfg.loss.refine > 0)
         self.parts, self.samples = optim.batch // optim.micro_batch, ("pairs", optim.batch)
         self.ema, self.start_share = optim.ema, optim.start_share
@@ -195,5 +196,6 @@ class TrackerTask:
         if isinstance(cfg, ScoreLoss):
             return siamfc_loss(self.net, batch, cfg)
         if isinstance(cfg, RefinerLoss):
+            assert isinstance(self.net, Swift)
             return refiner_loss(self.net, batch, cfg)
         return swift_loss(self.net, batch, cfg)

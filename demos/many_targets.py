@@ -6,7 +6,7 @@ python many_targets.py clip.mp4 out.mp4 64,34,51,68 10,20,30,40 ...
 import sys
 
 from siamtrack import Tracker, frames
-from tracker.draw import draw
+from tracker.draw import draw_results
 from tracker.footage.video import VideoWriter
 
 
@@ -17,11 +17,7 @@ def main(path: str, out: str, boxes: list[str], weights: str = "swift") -> None:
         targets = [tracker.init(first, [float(v) for v in box.split(",")]) for box in boxes]
         for frame in source:
             results = tracker.update_all(frame.image, targets)
-            image = frame.image
-            for number, result in enumerate(results):
-                if result:  # false when lost
-                    image = draw(image, result.box, result.score, label=str(number))
-            writer.write(image)
+            writer.write(draw_results(frame.image, results))  # dashed: a guess; a tag says who is lost
             print(frame.index, " ".join(",".join(f"{v:.1f}" for v in r.box) if r else "lost" for r in results))
 
 

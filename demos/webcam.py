@@ -6,7 +6,7 @@ python webcam.py        the first camera; python webcam.py 1 takes the second
 import sys
 
 from siamtrack import Tracker, frames
-from tracker.draw import Window, check_display, draw, select_box
+from tracker.draw import Window, check_display, draw_results, select_box
 
 
 def main(camera: str = "0", weights: str = "swift") -> None:
@@ -18,9 +18,7 @@ def main(camera: str = "0", weights: str = "swift") -> None:
         window = Window()
         for frame in source:
             result = tracker.update(frame.image)
-            ms = result.crop_ms + result.network_ms + result.post_ms
-            box = result.box if result else None  # false when lost
-            if not window.show(draw(frame.image, box, result.score, label=f"{result.state} {ms:.0f} ms")):
+            if not window.show(draw_results(frame.image, [result])):  # dashed: a guess
                 break
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import tracker.demo
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.demo import CUT, Outcome, report, run_demo, street
+from tracker.demo import CUT, Outcome, report, run_demo, street, told
 from tracker.draw import Window
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
@@ -73,6 +73,21 @@ def test_the_report_says_where_the_target_was_lost() -> None:
     assert "street: 6 frames, lost in 2 to 3 and 5 to 5" in report([one], "")
 
 
+def test_the_sheet_tells_what_happened() -> None:
+    tracking, uncertain, lost = "tracking", "uncertain", "lost"
+    states = [*[tracking] * 7, *[uncertain] * 2, *[lost] * 9, *[tracking] * 9, uncertain, *[lost] * 6, *[tracking] * 9]
+    story = told(states, 6)  # of seven stretches; the shortest goes without
+    assert [words.split(",")[0] for _, words in story] == [
+        "followed", "in doubt", "lost", "found again", "lost", "found again"
+    ]  # fmt: skip
+    assert [states[t] for t, _ in story] == [tracking, uncertain, lost, tracking, lost, tracking]
+    assert [t for t, _ in told([tracking] * 60, 6)] == [5, 15, 25, 35, 45, 55]
+    assert [t for t, _ in told([tracking] * 12 + [lost] * 4, 4)] == [2, 6, 10, 14]  # the long stretch has more
+    for count in range(1, 12):
+        assert [t for t, _ in told([tracking] * count, 6)] == sorted({t for t, _ in told([tracking] * count, 6)})
+        assert len(told([tracking] * count, 6)) == min(count, 6)
+
+
 def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "new" / "out"
     runs = run_demo(out, length=LENGTH)
@@ -90,7 +105,8 @@ def test_demo_tracks_and_writes_what_it_says(tmp_path: Path, capsys: pytest.Capt
         assert video_size(run.video) == (LENGTH, (640, 272) if run.name == "street" else (640, 360))
     assert str(out / "sheet.png") in printed
     sheet = cv2.imread(str(out / "sheet.png"))
-    assert sheet.shape[1] <= tracker.demo.SHEET_WIDTH + tracker.demo.GAP and sheet.std() > 20
+    wide = tracker.demo.COLUMNS * (tracker.demo.TILE_WIDTH + tracker.demo.GAP) + tracker.demo.GAP
+    assert sheet.shape[1] == wide and sheet.std() > 20
 
 
 def test_a_perfect_run_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

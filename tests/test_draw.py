@@ -215,6 +215,27 @@ def test_who_is_lost_is_drawn(photo):
     assert not changed[3][:20].any()
 
 
+def test_a_guess_is_dashed():
+    grey = np.full((360, 480, 3), 128, np.uint8)
+    x, y, w, h = box = (100.5, 150.25, 200, 90)
+    around = np.array([[x, y, 1, 0], [x, y, 0, 1], [x + w, y + h, -1, 0], [x + w, y + h, 0, -1]])  # sides, from corners
+    for state, least, most in (("tracking", 1.0, 1.0), ("uncertain", 0.4, 0.8)):
+        painted = np.ptp(draw_results(grey, [Result(box, 0.5, state=state)]), axis=2) > 60  # amber, not its dark rim
+        for (left, top, right, down), length in zip(around, (w, h, w, h), strict=True):
+            steps = np.arange(1, length - 1)
+            side = painted[(top + down * steps).astype(int), (left + right * steps).astype(int)]
+            assert least <= side.mean() <= most, state
+            assert side[:6].all() and side[-6:].all()  # the corners are there
+    drawn = np.any(draw_results(grey, found("uncertain", "tracking")) != grey, axis=2)
+    assert not drawn[105:135, 18:23].all(0).any() and drawn[105:135, 78:83].all(0).any()  # of several: only the guess
+
+
+@pytest.mark.parametrize("box", [(10, 10, 4, 4), (10, 10, 1e-3, 1e-3), (1e7, 5, 1e-12, 9), (-1e6, -1e6, 2e6, 2e6)])
+def test_a_guess_of_any_size_is_drawn(photo, box):
+    changed = np.any(draw(photo, box, dashed=True) != photo, axis=2)
+    assert changed.any() == (box[0] == 10)  # the others have no edge in the picture
+
+
 def test_notebooks_show_what_was_found(photo, tmp_path):
     results = found("tracking", "lost")
     for frame in (photo, Frame(photo, 3, 0.1)):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from tracker.benchmark.events import Event, Painter
 from tracker.benchmark.judge.metrics import success_auc
-from tracker.crop import Image
+from tracker.crop import Image, resize
 from tracker.draw import draw, draw_results
 from tracker.errors import SourceError
 from tracker.footage.output import check_output, partial_path
-from tracker.footage.sequence import Sequence
+from tracker.footage.sequence import Sequence as Footage
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
 from tracker.progress import Progress
@@ -30,9 +29,11 @@ from tracker.tracker import Tracker
 
 CUT = 38, 50  # frames of the street, from its first, in which another scene is shown; a van has passed before
 SLOW = 2  # the street is shown so many times slower: it lasts two and a half seconds
+WORDS = {"tracking": "followed", "uncertain": "in doubt, the box is a guess", "lost": "lost, looked for"}
 TRUTH_COLOUR = (255, 255, 255)
 TRAIL = 30  # centres drawn behind the box
-SHEET_WIDTH, TILE_HEIGHT, GAP = 1192, 216, 8  # of the contact sheet, px; each clip fills two rows
+COLUMNS, ROWS = 3, 2  # of a clip in the contact sheet
+TILE_WIDTH, GAP = 384, 8  # px
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Outcome:
     """What came out.
 
     results: of every frame after the first. success_auc: in [0, 1] over all frames, a perfect run is 1; None without
-    truth. video: the overlay. tiles: some of its frames.
+    truth. video: the overlay. tiles: frames of it that tell what happened.
     """
 
     name: str
@@ -126,7 +127,7 @@ def street(length: int | None = None) -> Clip | None:
         for file, image in zip(files, images, strict=True):
             file.write_bytes(cv2.imencode(".png", image)[1].tobytes())
         boxes = np.array([clip.box] * len(files))  # only the first one is known; a cut asks for none
-        seen, other = (Sequence("street", files[s], boxes[s]) for s in (slice(count), slice(count, None)))
+        seen, other = (Footage("street", files[s], boxes[s]) for s in (slice(count), slice(count, None)))
         event, painter = Event(seen, "cut", *CUT, other), Painter(seen)
         images[slice(*CUT)] = [event.image(i, painter) for i in range(*CUT)]
     del images[min(length or count, count) :]
@@ -177,32 +178,49 @@ def report(outcomes: list[Outcome], how: str) -> str:
     return "\n".join(lines)
 
 
+def told(states: Sequence[str], count: int) -> list[tuple[int, str]]:
+    """The frames that tell best what happened, at most `count`, and what each shows.
+
+    states: of all frames. Each stretch of one state has a frame; the shortest go without where they are too many, and
+    where they are few the long ones have several.
+    """
+    starts = [0, *(t for t in range(1, len(states)) if states[t] != states[t - 1])]
+    stretches = list(zip(starts, [*starts[1:], len(states)], strict=True))
+    while len(stretches) > count:
+        stretches.remove(min(stretches, key=lambda s: s[1] - s[0]))
+    shown = [1] * len(stretches)
+    while sum(shown) < min(count, len(states)):
+        shown[max(range(len(shown)), key=lambda k: (stretches[k][1] - stretches[k][0]) / (shown[k] + 0.5))] += 1
+    frames_shown = []
+    for (first, end), number in zip(stretches, shown, strict=True):
+        words = WORDS[states[first]]
+        if states[first] == "tracking" and "lost" in states[:first]:
+            words = "found again"
+        frames_shown += [(int(first + (k + 0.5) * (end - first) / number), words) for k in range(number)]
+    return frames_shown
+
+
 def _track(tracker: Tracker, clip: Clip, video: Path, force: bool) -> Outcome:
     results, tiles = [], []
-    shown = set(np.linspace(0, clip.length - 1, 2 * _columns(clip.size)).round().astype(int).tolist())
-    caption = "" if clip.truth is None else ", truth in white"
+    height = round(clip.size[1] * TILE_WIDTH / clip.size[0])
     with VideoWriter(video, clip.fps, clip.size, force) as writer, Progress(clip.name, clip.length) as bar:
-        for t, (result, drawn) in enumerate(follow(tracker, clip)):
+        for result, drawn in follow(tracker, clip):
             results.append(result)
             writer.write(drawn)
-            if t in shown:
-                tiles.append(_tile(drawn, f"frame {t}, {result.state}{caption}"))
+            tiles.append(resize(drawn, TILE_WIDTH, height))
             bar.update()
     auc = None if clip.truth is None else success_auc(iou([r.box for r in results], clip.truth))
-    return Outcome(clip.name, results[1:], auc, video, tiles)
-
-
-def _columns(size: tuple[int, int]) -> int:
-    """How many tiles of frames of this (width, height) stand side by side."""
-    return max(1, SHEET_WIDTH // (round(size[0] * TILE_HEIGHT / size[1]) + GAP))
+    note = "" if clip.truth is None else "; truth in white"
+    story = told([r.state for r in results], COLUMNS * ROWS)
+    shown = [_tile(tiles[t], f"frame {t}: {words}{note}") for t, words in story]
+    return Outcome(clip.name, results[1:], auc, video, shown)
 
 
 def _tile(image: Image, caption: str) -> Image:
-    """A small copy with a caption below and a gap at the right."""
-    width = round(image.shape[1] * TILE_HEIGHT / image.shape[0])
-    tile = np.full((TILE_HEIGHT + 28, width + GAP, 3), 24, np.uint8)
-    tile[:TILE_HEIGHT, :width] = cv2.resize(image, (width, TILE_HEIGHT), interpolation=cv2.INTER_AREA)
-    cv2.putText(tile, caption, (2, TILE_HEIGHT + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (210, 210, 210), 1, cv2.LINE_AA)
+    """A picture with a caption below and a gap at the right."""
+    tile = np.pad(image, ((0, 28), (0, GAP), (0, 0)), constant_values=24)
+    at = 2, image.shape[0] + 15
+    cv2.putText(tile, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (210, 210, 210), 1, cv2.LINE_AA)
     return tile
 
 
@@ -210,8 +228,7 @@ def _write_sheet(outcomes: list[Outcome], path: Path) -> None:
     """Write the tiles of all outcomes as one PNG."""
     rows = []
     for one in outcomes:
-        half = math.ceil(len(one.tiles) / 2)
-        rows += [np.hstack(part) for part in (one.tiles[:half], one.tiles[half:]) if part]
+        rows += [np.hstack(one.tiles[at : at + COLUMNS]) for at in range(0, len(one.tiles), COLUMNS)]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (GAP, width - row.shape[1]), (0, 0)), constant_values=24) for row in rows]
     image = np.pad(np.vstack(rows), ((GAP, 0), (0, 0), (0, 0)), constant_values=24)

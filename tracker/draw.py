@@ -28,6 +28,8 @@ COLOURS: tuple[Colour, ...] = (  # of targets, BGR; those of the page
     (164, 208, 63), (247, 169, 90), (208, 139, 245), (74, 185, 245),
     (255, 155, 179), (92, 138, 255), (79, 219, 143), (232, 216, 79),
 )  # fmt: skip
+_GAP = 5  # between dashes, widths of the line, whose round ends and dark rim take half of it
+_MOST_DASHES = 400  # of one side
 _HEAT = 0.55  # most of a picture that a map covers
 
 
@@ -38,6 +40,7 @@ def draw(
     trail: ArrayLike | None = None,
     label: str | None = None,
     colour: Colour | None = None,
+    dashed: bool = False,
 ) -> Image:
     """Return a copy of the frame with a box, its score and the way it came; lines scale with the frame.
 
@@ -47,6 +50,7 @@ def draw(
     trail: (N, 2) centres, oldest first, frame pixels
     label: text beside the score
     colour: BGR, instead of the colour of the score
+    dashed: the box is a guess
 
     Raises ValueError for another frame or a box that is not four finite numbers with a positive size.
     """
@@ -65,8 +69,10 @@ def draw(
         raise InputError(f"box {tuple(box)} is not four finite numbers x, y, w, h with w > 0 and h > 0")
     corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
     width = max(2, round(1.6 * unit))  # one pixel would be blurred away between two
-    _polyline(out, corners, _DARK, width + 2 * max(1, round(0.7 * unit)), closed=True)
-    _polyline(out, corners, paint, width, closed=True)
+    lines = _dashes(corners, _GAP * width) if dashed else [corners]
+    for tone, wide in ((_DARK, width + 2 * max(1, round(0.7 * unit))), (paint, width)):
+        for line in lines:
+            _polyline(out, line, tone, wide, closed=not dashed)
     if label or score is not None:
         _draw_tag(out, x, y, h, score, label, paint, unit)
     return out
@@ -86,7 +92,7 @@ class Shown(Protocol):
 def draw_results(
     frame: Image, results: Sequence[Shown], trails: Sequence[ArrayLike] = (), ids: Sequence[int] | None = None
 ) -> Image:
-    """A copy of the frame with what was found in it; a tag says who is lost.
+    """A copy of the frame with what was found in it: a guess (uncertain) is dashed, and a tag says who is lost.
 
     results: of one target, whose colour is that of its score, or of several, which are numbered and each have a colour.
     trails: (N, 2) centres of each, as for `draw`. ids: their numbers; None: 0, 1, 2 ...
@@ -99,7 +105,8 @@ def draw_results(
             words = [str(number)] * several + [result.state] * (result.state != "tracking")
             trail = trails[place] if trails else None
             colour = COLOURS[number % len(COLOURS)] if several else None
-            frame = draw(frame, result.box, result.score, trail, " ".join(words), colour)
+            guess = result.state == "uncertain"
+            frame = draw(frame, result.box, result.score, trail, " ".join(words), colour, guess)
     lost = [number for number, result in zip(numbers, results, strict=True) if result.state == "lost"]
     if not lost:
         return frame if results else frame.copy()
@@ -205,6 +212,21 @@ def _fixed(points: NDArray[Any]) -> NDArray[np.int32]:
 
 def _polyline(out: Image, points: NDArray[Any], colour: Colour, width: int, closed: bool = False) -> None:
     cv2.polylines(out, [_fixed(points).reshape(-1, 1, 2)], closed, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def _dashes(corners: NDArray[Any], gap: float) -> list[NDArray[Any]]:
+    """The outline in pieces of about the length of the gaps; one begins and one ends at every corner.
+
+    corners: (4, 2). Returns (2, 2) each: where it begins and ends.
+    """
+    pieces = []
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        length = float(np.linalg.norm(end - start))
+        count = int(np.clip(round((length + gap) / (2 * gap)), 2, _MOST_DASHES))
+        dash = max(0.0, (length - (count - 1) * gap) / count)
+        step = (end - start) / max(length, 1e-9)  # one pixel
+        pieces += [start + np.outer((at, at + dash), step) for at in np.linspace(0, length - dash, count)]
+    return pieces
 
 
 def _draw_trail(out: Image, trail: NDArray[Any], colour: Colour, unit: float) -> None:

@@ -154,7 +154,8 @@ def draw_log(log: Log, path: Path) -> None:
             for row in step.rows.values():
                 if row.state != "lost":
                     x, y, w, h = (scale * v for v in row.box)
-                    axes.plot([x, x + w, x + w, x, x], [y, y, y + h, y + h, y], color=f"C{row.id % 10}")
+                    style = "--" if row.state == "uncertain" else "-"
+                    axes.plot([x, x + w, x + w, x, x], [y, y, y + h, y + h, y], style, color=f"C{row.id % 10}")
             axes.set_title(f"{step.frame}", fontsize=8)
             axes.set_axis_off()
     scores, times = rows[-1].subplots(2, 1, sharex=True)

@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import functools
+import itertools
 import json
 import os
 import re
@@ -21,6 +23,10 @@ from footage import write_film
 from tracker import Tracker, __version__, frames
 from tracker.cli import main
 from tracker.errors import SourceError
+from tracker.footage import layouts
+from tracker.footage.boxes import Row, as_csv, as_mot, read_rows
+from tracker.footage.clip import Tally, seen_frames
+from tracker.footage.dataset import WRITTEN
 from tracker.footage.video import CameraReader, VideoReader, VideoWriter
 from tracker.geometry import iou
 
@@ -80,6 +86,12 @@ def read_csv(path, targets=1):
     return np.array([[*row[:2], *row[3:-1]] for row in rows[1:]], float)
 
 
+@functools.cache
+def film(path):
+    with frames(path) as source:
+        return [frame.image.astype(int) for frame in source]
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -119,6 +131,70 @@ def test_json_and_txt_say_the_same_as_csv(clip, tmp_path, loaded):
     assert "0-based" in meta["coordinates"] and meta["size"] == list(SIZE) and meta["fps"] == FPS
     assert meta["complete"] is True and meta["skipped"] == meta["dropped"] == 0
     assert np.array_equal(np.loadtxt(tmp_path / "b.txt", delimiter=","), rows[:, 2:6])
+
+
+def test_what_was_tracked_becomes_a_data_set(clip, tmp_path, loaded, capsys):
+    """By way of each file that `track` writes, and read back by our own readers."""
+    log, table, listed, mot = (tmp_path / name for name in ("r.siamlog", "b.csv", "b.json", "b.mot.txt"))
+    for options in (["--boxes", table, "--record", log], ["--boxes", listed], ["--boxes", mot]):
+        assert run(clip, "--init", "200,20,40,40", "--stop", 8, *options, "--quiet") == 0
+    rows = read_rows(table)
+    assert read_rows(listed) == rows and mot.read_text() == as_mot(rows)
+    wanted = {(row.frame, *np.round(row.box, 2)) for row in rows if row.state != "lost"}
+    for layout, given in itertools.product(WRITTEN, (log, table, listed)):
+        out = tmp_path / f"{given.suffix[1:]} set"
+        options = ["--source", str(clip)] if given == table else []
+        command = ["dataset", str(given), "--layout", layout, "--out", str(out), "--names", "dog,cat", *options]
+        assert main(command) == 0
+        assert f"wrote {out / layout}" in capsys.readouterr().out
+        found, names = set(), set()
+        for one in layouts.read(out / layout, layout, tally := Tally()):
+            names |= {target.label.split("/")[-1] for target in one.targets}
+            for _, image, seen in seen_frames(one, tally):
+                for at in seen:
+                    frame = min(range(8), key=lambda f: np.abs(image.astype(int) - film(clip)[f]).sum())
+                    found.add((frame, *np.round(at.box, 2)))
+        assert {box[0] for box in found} == {box[0] for box in wanted}, layout
+        assert np.allclose(sorted(found), sorted(wanted), atol=0.02), layout
+        assert names == {"dog", "cat"} or layout in ("boxes", "otb", "mot"), layout  # which have no classes
+        assert main(command) == 2 and "exists; remove it" in capsys.readouterr().err
+        assert main([*command, "--force", "--quiet"]) == 0 and capsys.readouterr().out == ""
+
+
+def test_guesses_stay_out_of_a_data_set(clip, tmp_path, capsys):
+    table = tmp_path / "b.csv"
+    states = ["tracking", "uncertain", "lost", "tracking"]
+    table.write_text(as_csv(Row(f, f / FPS, 0, 5, 5, 20, 20, 0.5, state) for f, state in enumerate(states)))
+    for options, wanted in (([], [0, 1, 3]), (["--sure", "--force"], [0, 3])):
+        assert (
+            main(["dataset", str(table), "--source", str(clip), "--layout", "mot", "--out", str(tmp_path), *options])
+            == 0
+        )
+        text = (tmp_path / "mot" / "clip" / "gt" / "gt.txt").read_text()
+        assert [int(line.split(",")[0]) - 1 for line in text.splitlines()] == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("frame,x,y,w,h\n0,1,2,3,4\n", [], "does not say of which clip"),
+        ("frame,x,y,w,h\n0,1,2,3\n", ["--source", "{clip}"], "row 1 is no box"),
+        ("frame,x,y,w,h\n0,1,2,3,4\n0,1,2,3,5\n", ["--source", "{clip}"], "row 2 is no box"),
+        ("frame,x,y,w,h,state\n0,1,2,3,4,gone\n", ["--source", "{clip}"], "row 1 is no box"),
+        ("frame,x,y,w,h\n90,1,2,3,4\n", ["--source", "{clip}"], "the video has 40 frames; b.csv asks for frame 90"),
+        ("frame,x,y,w,h\n", ["--source", "{clip}"], "no boxes to write"),
+        ("frame,x,y,w,h\n0,1,2,3,4\n", ["--source", "{clip}", "--names", "a,b"], "one name for all targets"),
+        ("frame,x,y,w,h\n0,1,2,3,4\n", ["--source", "none.mp4"], "none.mp4"),
+        ("frame,x,y,w,h\n0,1,2,3,4\n", ["--source", "0"], "0: a camera or stream cannot be read again"),
+    ],
+)
+def test_what_is_no_data_set_is_named(clip, tmp_path, capsys, content, options, message):
+    (tmp_path / "b.csv").write_text(content)
+    options = [option.format(clip=clip) for option in options]
+    assert main(["dataset", str(tmp_path / "b.csv"), "--layout", "yolo", "--out", str(tmp_path / "d"), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("siamtrack: error: ") and message in line
+    assert not (tmp_path / "d" / "yolo").exists()
 
 
 def test_range(clip, tmp_path, loaded):
@@ -199,7 +275,10 @@ def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
         (["--init", "10,10,30,30", "--boxes", "{tmp}/out.xml"], "suffix .xml; allowed: .csv, .json, .txt"),
         (["--init", "10,10,30,30", "--boxes", "{tmp}/none/out.csv"], "there is no folder"),
         (["--init", "10,10,30,30", "--save", "{clip}", "--force"], "is the source"),
-        (["--init", "1,1,9,9", "--init", "9,9,9,9", "--boxes", "{tmp}/o.txt"], "several targets need .csv or .json"),
+        (
+            ["--init", "1,1,9,9", "--init", "9,9,9,9", "--boxes", "{tmp}/o.txt"],
+            "several targets need .csv, .json or .mot",
+        ),
         (["--select"], "no display"),
         (["--init", "10,10,30,30", "--show"], "no display"),
     ],

@@ -30,7 +30,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"tracker"},
     {"benchmark", "export"},
     {"demo", "label", "detections", "recorder", "viewer"},
-    {"web", "replay", "dropins"},
+    {"web", "replay", "dataset", "dropins"},
     {"cli"},
 ]
 WINGS = {  # the same inside a wing: rooms, and modules that several rooms use

@@ -46,7 +46,7 @@ def track(args: argparse.Namespace) -> int:
     """Follow the objects in boxes through a source; write video and boxes, also when the work ends early."""
     from tracker.draw import check_display, select_box
     from tracker.emit import Emitter
-    from tracker.footage.boxes import BOX_SUFFIXES, RowWriter
+    from tracker.footage.boxes import BOX_SUFFIXES, RowWriter, of_one_target
     from tracker.footage.output import check_output
     from tracker.footage.video import CODECS, frames, masked
     from tracker.recorder import SUFFIX, Recorder
@@ -60,8 +60,8 @@ def track(args: argparse.Namespace) -> int:
     if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
         raise InputError(f"{save} is the source; save to another file")
     init = read_targets(args.targets) if args.targets else args.init or []
-    if boxes and boxes.suffix.lower() == ".txt" and max(args.select, len(init)) > 1:
-        raise InputError(f"{boxes}: the boxes of several targets need .csv or .json")
+    if boxes and of_one_target(boxes) and max(args.select, len(init)) > 1:
+        raise InputError(f"{boxes}: the boxes of several targets need .csv, .json or .mot.txt")
     if args.select or args.show:
         check_display()
     options = {"camera_size": args.camera_size, "camera_fps": args.camera_fps, "patience": args.patience}
@@ -83,7 +83,7 @@ def track(args: argparse.Namespace) -> int:
             if film:
                 film.close()
             raise
-        most = 1 if boxes and boxes.suffix == ".txt" else None
+        most = 1 if boxes and of_one_target(boxes) else None
         viewer = Viewer(tracker, source.begun is None, most) if args.show else None
         outlets = Outlets(film, table, emitter, recorder, viewer)
         try:
@@ -299,6 +299,13 @@ def replay(args: argparse.Namespace) -> int:
     return command.replay(args)
 
 
+def dataset(args: argparse.Namespace) -> int:
+    """Write what was tracked as a data set."""
+    from tracker import dataset as command
+
+    return command.dataset(args)
+
+
 def demo(args: argparse.Namespace) -> int:
     """Track a real clip and a rendered scene with known truth; print scores, latencies and files."""
     from tracker.demo import run_demo
@@ -345,6 +352,7 @@ def export(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": track,
     "replay": replay,
+    "dataset": dataset,
     "serve": serve,
     "label": label,
     "demo": demo,
@@ -489,6 +497,7 @@ def _size(text: str) -> tuple[int, int]:
 
 SLOW = {  # commands whose options come from modules that are slow to import: what each does, and where they are
     "replay": ("what `track --record` wrote: show it, compare two runs, do one again", "tracker.replay"),
+    "dataset": ("what was tracked as a data set: MOT, COCO, YOLO, OTB, CVAT, or a boxes.csv", "tracker.dataset"),
     "serve": ("follow objects in a web page: draw boxes, watch, correct, download", "tracker.web.command"),
     "label": ("boxes for every frame of a clip from a few that you draw, in a web page", "tracker.web.command"),
     "bench": ("measure trackers and their speed on a data set, with a report", "tracker.benchmark.command"),
@@ -552,7 +561,8 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument(
         "--boxes",
         metavar="OUT",
-        help="write boxes: .csv (frame,time,id,x,y,w,h,score,state), .json, or .txt (x,y,w,h as OTB, but 0-based)",
+        help="write boxes: .csv (frame,time,id,x,y,w,h,score,state), .json, .mot.txt (MOTChallenge), or another .txt "
+        "(x,y,w,h as OTB, but 0-based); `siamtrack dataset` makes COCO, YOLO and others of them",
     )
     sub.add_argument(
         "--emit",
@@ -584,7 +594,7 @@ def _parser(argv: Sequence[str], trains: bool) -> argparse.ArgumentParser:
     sub.add_argument("--force", action="store_true", help="overwrite existing files")
     sub.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
-    _add_slow(commands, argv, "replay", "serve", "label")
+    _add_slow(commands, argv, "replay", "dataset", "serve", "label")
 
     sub = commands.add_parser("demo", help="see it work on a real clip and on a rendered scene with known truth")
     sub.add_argument("--out", default="demo_out", metavar="DIR", help="folder for the videos [demo_out]")

@@ -16,7 +16,7 @@ from tracker.config import ModelConfig, from_dict
 from tracker.draw import from_jpeg
 from tracker.errors import ConfigError, InputError, LogError, MissingError, plain
 from tracker.extras import how_to_get
-from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter
+from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter, of_one_target
 from tracker.footage.output import check_output, partial_path
 from tracker.footage.video import frames
 from tracker.geometry import iou
@@ -123,8 +123,8 @@ def timeline(rows: Sequence[Row]) -> str:
 
 def write_boxes(log: Log, path: Path) -> None:
     """Write the boxes of a log as `track --boxes` does."""
-    if path.suffix.lower() == ".txt" and len(log.ids) > 1:
-        raise InputError(f"{path}: the boxes of several targets need .csv or .json")
+    if of_one_target(path) and len(log.ids) > 1:
+        raise InputError(f"{path}: the boxes of several targets need .csv, .json or .mot.txt")
     table = RowWriter(path)
     for step in log.steps:
         table.write(list(step.rows.values()))
@@ -335,5 +335,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="OUT.png", help="plot scores, states, times and thumbnails (.png, .svg, .pdf)"
     )
-    parser.add_argument("--boxes", metavar="OUT", help="write its boxes, as `track --boxes` does (.csv, .json, .txt)")
+    parser.add_argument("--boxes", metavar="OUT", help="write its boxes, as `track --boxes` does")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")

@@ -128,7 +128,7 @@ class Viewer:
             edits.given.pop(self._chosen, None)
             self._say(f"target {self._chosen} is deleted")
         elif word == "a" and self._most is not None and len(known) + len(edits.added) >= self._most:
-            self._say("boxes in .txt are those of one target; .csv and .json take more")
+            self._say("boxes in .txt are those of one target; .csv, .json and .mot.txt take more")
         else:
             try:
                 box = Box(*select_box(frame.image))

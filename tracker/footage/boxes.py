@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict, deque
@@ -10,12 +12,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracker.errors import InputError
+from tracker.errors import DataError, InputError
+from tracker.footage.files import read_json, read_text
 from tracker.footage.output import Appended, Unfinished, partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
+MOT_SUFFIX = ".mot.txt"
+STATES = ("tracking", "uncertain", "lost")
 GIVEN_UP = 200  # frames whose rows may make room for the end of a file on a full disk
 
 
@@ -45,6 +50,45 @@ class Row(NamedTuple):
     def box(self) -> tuple[float, float, float, float]:
         """x, y, w, h, frame px."""
         return self.x, self.y, self.w, self.h
+
+
+def of_one_target(path: Path) -> bool:
+    """Whether a file of this name has room for the boxes of one target only."""
+    return path.suffix.lower() == ".txt" and not path.name.lower().endswith(MOT_SUFFIX)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `as_csv`, `as_json` and `RowWriter` wrote (.csv or .json), by frame and id.
+
+    Of a .csv only the columns frame, x, y, w, h must be there. Raises DataError: what is no row, with its place;
+    InputError: another suffix.
+    """
+    kind = path.suffix.lower()
+    if kind == ".json":
+        found = read_json(path).get("boxes")
+    elif kind == ".csv":
+        found = list(csv.DictReader(read_text(path).splitlines()))
+    else:
+        raise InputError(f"{path}: suffix {path.suffix or 'missing'}; boxes are read from .csv and .json")
+    if not isinstance(found, list):
+        raise DataError(f"{path}: no list of boxes in it")
+    rows: dict[tuple[int, int], Row] = {}
+    for place, one in enumerate(found, 1):
+        try:
+            known: dict[str, Any] = {"time": 0, "id": 0, "score": 1, "state": "tracking"}
+            known |= {name: value for name, value in one.items() if value not in (None, "")}
+            frame, number = int(known["frame"]), int(known["id"])
+            time, x, y, w, h, score = (float(known[name]) for name in ("time", *"xywh", "score"))
+            row = Row(frame, time, number, x, y, w, h, score, known["state"])
+            if not all(map(math.isfinite, (time, *row.box))) or min(w, h) <= 0 or not 0 <= score <= 1:
+                raise InputError
+            if row.state not in STATES or min(frame, number) < 0 or (frame, number) in rows:
+                raise InputError
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            wanted = "frame, x, y, w, h and, if any, time, id, score, state, once for each frame and id"
+            raise DataError(f"{path}: row {place} is no box: {str(one)[:80]}; expected {wanted}") from None
+        rows[frame, number] = row
+    return [rows[key] for key in sorted(rows)]
 
 
 def as_csv(rows: Iterable[Row]) -> str:
@@ -191,8 +235,8 @@ class RowWriter:
     """A file of boxes (0-based frame pixels), in the format that the suffix names; see `Unfinished` for its name.
 
     .csv: header frame,time,id,x,y,w,h,score,state. .json: {"boxes": [{"frame": ..., ...}], "meta": {...}}.
-    .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a frame that was skipped or
-    dropped.
+    .mot.txt: see `as_mot`. Another .txt (one target only): x,y,w,h a line as in OTB, but 0-based; nan,nan,nan,nan for a
+    frame that was skipped or dropped.
 
     Raises ValueError: another suffix. OSError: another run writes the file, or the disk is full; what was written
     before is kept by `close`.
@@ -202,6 +246,7 @@ class RowWriter:
         self.path, self._kind = path, path.suffix.lower()
         if self._kind not in BOX_SUFFIXES:
             raise InputError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
+        self._mot = self._kind == ".txt" and not of_one_target(path)
         self._unfinished = Unfinished(path)
         self._file = Appended(self._unfinished.part, path)
         self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows
@@ -215,8 +260,8 @@ class RowWriter:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Append the rows of one frame."""
-        texts = []
-        for row in _rounded(rows):
+        texts = [as_mot(rows)] if self._mot else []
+        for row in () if self._mot else _rounded(rows):
             if self._kind == ".csv":
                 texts.append(",".join(map(str, row)) + "\n")
             elif self._kind == ".json":

@@ -15,7 +15,7 @@ from typing import Any
 from tracker.crop import Image
 from tracker.detections import Detection, inside
 from tracker.errors import InputError
-from tracker.footage.boxes import Row
+from tracker.footage.boxes import STATES, Row
 from tracker.footage.video import Frame
 from tracker.recorder import SUFFIX, read_log
 from tracker.tracker import Tracker
@@ -27,7 +27,6 @@ from tracker.web.reel import Live, Recording, open_reel
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 0.0)  # times the rate of the recording; 0: as fast as the tracker can
 SMOOTH = 0.1  # share of the newest frame in the frames per second that are shown
 LONGEST_LOG = 2_000_000  # rows; then it is written anew, without those of a live source that were given up
-STATES = ("tracking", "uncertain", "lost")
 SHOWN_EVERY = 0.1  # seconds, while proposals are tracked
 Load = Callable[[str], Tracker]
 Detect = Callable[[Image], Sequence[Detection]]

@@ -25,7 +25,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"engine", "draw", "scene", "progress", "emit"},
     {"target"},
     {"evidence", "plain"},
-    {"search"},
+    {"search", "exclusion"},
     {"tracks", "samples"},
     {"tracker"},
     {"benchmark", "export"},

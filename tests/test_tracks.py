@@ -11,12 +11,12 @@ from tracker import Tracker
 from tracker.config import Logistic, LongTerm
 from tracker.crop import Copies
 from tracker.evidence import log_odds
+from tracker.exclusion import TAKEN
 from tracker.geometry import Box, CropWindow, iou, overlap
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.search import LEAST, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track
-from tracker.tracks import CLAIMED
 
 SIZE = (320, 240)
 
@@ -455,7 +455,7 @@ def test_no_two_targets_claim_one_box(tracker):
         assert left.state == "tracking" and overlap(left.box, boxes[0]) > 0.6
         if t < 8:
             assert right.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
-        assert not (right.state == "tracking" and overlap(left.box, right.box) >= CLAIMED), t
+        assert not (right.state == "tracking" and overlap(left.box, right.box) >= TAKEN), t
     assert right.state == "lost"
     for t in range(30, 50):
         frame, boxes = pair(t, True)

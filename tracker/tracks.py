@@ -17,11 +17,10 @@ from tracker.config import Confidence, LongTerm
 from tracker.crop import Copies, Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
+from tracker.exclusion import is_taken, share_out
 from tracker.geometry import Box, CropWindow, overlap
 from tracker.search import LEAST, LOOK_BACK, PEAKS, Search, is_none_of
 from tracker.target import Found, Kept, Result, Target, Track
-
-CLAIMED = 0.5  # IoU from which two targets cannot both be right
 
 
 class TrackPolicy:
@@ -51,44 +50,20 @@ class TrackPolicy:
         return list(self.search.windows(frame, target, passes))
 
     def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
-        """One frame of each target, those that are lost last; mutates them. What one of them claims, no other does."""
+        """One frame of each target, those that are lost last; mutates them. What one of them is, no other is."""
         views = iter(seen)
         followed = [target for target in targets if target.state != "lost"]
         options = [self._options(target, view) for target, (view,) in zip(followed, views, strict=False)]
-        claims = self._claims(followed, options)
-        results = [self._follow(target, frame, *claim) for target, claim in zip(followed, claims, strict=True)]
-        claimed = [target.box for target in followed if target.state == "tracking"]
+        shares = share_out(followed, options, self.judge.score)
+        results = [self._follow(target, frame, *share) for target, share in zip(followed, shares, strict=True)]
+        taken = [target.box for target in followed if target.state == "tracking"]
         for target, around in zip(targets[len(followed) :], views, strict=True):
-            results.append(self._recover(target, around, claimed))
-            claimed += [target.box] if target.state == "tracking" else []
+            results.append(self._recover(target, around, taken))
+            taken += [target.box] if target.state == "tracking" else []
         self._keep(frame, targets, results)
         return results
 
     # --- following
-
-    def _claims(
-        self, targets: Sequence[Target], options: Sequence[list[tuple[float, Found]]]
-    ) -> list[tuple[Found, float]]:
-        """What each target is found to be, and the probability that it is another target's. options: see `_options`.
-
-        The surest goes first; the others take what is left. Where that is nothing, the best is kept, and contested. Two
-        that were in one place before may be so again: the boxes of both were drawn there.
-        """
-        order = sorted(range(len(targets)), key=lambda k: -options[k][0][0])
-        claims: dict[int, tuple[Found, float]] = {}
-
-        def theirs(k: int, found: Found) -> float:
-            taken = [
-                self.judge.score(claims[other][0])
-                for other in claims
-                if overlap(found.box, claims[other][0].box) >= CLAIMED
-                and overlap(targets[k].box, targets[other].box) < CLAIMED
-            ]
-            return max(taken, default=0.0)
-
-        for k in order:
-            claims[k] = min(((found, theirs(k, found)) for _, found in options[k]), key=lambda claim: claim[1] > 0)
-        return [claims[k] for k in range(len(targets))]
 
     def _follow(self, target: Target, frame: Image, found: Found, theirs: float) -> Result:
         """One frame of a target that is tracked or uncertain; mutates it.
@@ -164,17 +139,17 @@ class TrackPolicy:
 
     # --- finding again
 
-    def _recover(self, target: Target, views: list[View], claimed: Sequence[Box] = ()) -> Result:
+    def _recover(self, target: Target, views: list[View], taken: Sequence[Box] = ()) -> Result:
         """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
 
         Frames in which it is searched and frames in which candidates get a closer look take turns. A track is followed
         with the belief that it has gathered, at first that which was followed when the target was lost. A candidate
         from elsewhere takes its place when there is more belief in it from the start.
-        claimed: boxes of other targets, which it cannot be.
+        taken: boxes of other targets, which it cannot be.
         """
         rules, before, frame = self.rules, target.followed, views[0].frame
         seen = self.judge.verify(target, self._options(target, views[0])[0][1])
-        known, candidates = [seen.box, *claimed], list[Found]()
+        known, candidates = [seen.box, *taken], list[Found]()
         if len(views) > 1:
             waiting = self.search.candidates(target, views[1:], known)
         else:
@@ -183,7 +158,7 @@ class TrackPolicy:
             looks = self.search.look_closer(target, frame, waiting[:now])
             candidates, waiting = [found for found in looks if is_none_of(found.box, known)], waiting[now:]
         own: float | None = -rules.doubt
-        if any(overlap(seen.box, other) >= CLAIMED for other in claimed):
+        if is_taken(seen.box, taken):
             odds = self._odds(target, candidates, frame)
         else:
             own, *odds = self._odds(target, [seen, *candidates], frame)

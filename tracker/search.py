@@ -16,12 +16,9 @@ from tracker.geometry import Box, CropWindow, bounded, overlap
 from tracker.target import Found, Kept, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
-MET = 5  # distractors that are met at most in one search of a kept frame
 DISTRACTORS = 40  # that are known at most
-PEAKS = 4  # of a score map that are looked at
+PEAKS = 4  # of a score map, and things beside the target, that are looked at
 SAME = 0.3  # IoU from which two boxes are of the same thing
-BESIDE = 0.2  # IoU with the target's box below which a box is beside it
-CLOSER_WINDOW = 0.2  # influence of the cosine window at the closer look at a candidate
 MOST_ALONG = 60  # windows along a side of the frame
 LOOK_BACK = 2  # passes of the network that it takes to look back
 LEAST = 2 + LOOK_BACK  # passes that a lost target needs: what is followed, a closer look at a candidate, a look back
@@ -58,8 +55,7 @@ class Search:
 
     def candidates(self, target: Target, views: Sequence[View], known: Sequence[Box]) -> list[Box]:
         """The boxes with the highest logits in all views, but those that are `known`."""
-        boxes = [view.box(peak) for view, peak in self._strongest(target, views, self.judge.rules.closer + len(known))]
-        return [box for box in boxes if is_none_of(box, known)][: self.judge.rules.closer]
+        return [view.box(peak) for view, peak in self._strongest(target, views, self.judge.rules.closer, known)]
 
     def look_closer(self, target: Target, frame: Image, boxes: Sequence[Box]) -> list[Found]:
         """What is found in the windows of candidates, each of one's own size, verified; mutates `passes`."""
@@ -68,23 +64,19 @@ class Search:
         target.passes -= len(boxes)
         group = [self.engine.config.search_window(_between(box, target.box)) for box in boxes]
         (looks,) = self.engine.look(frame, [(target.appearance, group)])
-        asked = [(view, self.engine.peaks(view, target.box, PEAKS, 0.0, CLOSER_WINDOW), 0, 0.0) for view in looks]
+        asked = [(view, self.engine.peaks(view, target.box, PEAKS, penalty_k=0.0), 0, 0.0) for view in looks]
         return [self.judge.verify(target, one) for one in self.judge.examine(target, target.box, asked)]
 
     def _strongest(
-        self, target: Target, views: Sequence[View], most: int, beside: Box | None = None
+        self, target: Target, views: Sequence[View], most: int, known: Sequence[Box]
     ) -> list[tuple[View, NDArray[np.float64]]]:
-        """The `most` peaks with the highest logits in all views, no two of one place; only those `beside` a box."""
-        seen = []
-        for view in views:
-            for peak in self.engine.peaks(view, target.box, 2, 0.0, 0.0):
-                if peak[4] > self.judge.rules.candidate and not (beside and overlap(view.box(peak), beside) >= BESIDE):
-                    seen.append((view, peak))
+        """The `most` peaks with the highest logits in all views, no two of one place and none of what is `known`."""
+        peaks = [(view, peak) for view in views for peak in self.engine.peaks(view, target.box, 2, 0.0, 0.0)]
         best: list[tuple[View, NDArray[np.float64]]] = []
-        for view, peak in sorted(seen, key=lambda one: -one[1][4]):
+        for view, peak in sorted(peaks, key=lambda one: -one[1][4]):
             box = view.box(peak)
-            if len(best) < most and is_none_of(box, [other.box(place) for other, place in best]):
-                best.append((view, peak))
+            if len(best) < most and peak[4] > self.judge.rules.candidate and is_none_of(box, known):
+                best, known = [*best, (view, peak)], [*known, box]
         return best
 
     # --- who stood beside the target
@@ -98,7 +90,7 @@ class Search:
         windows = places[kept.scan : kept.scan + target.passes]
         (views,) = self.engine.look(kept.frame, [(target.appearance, windows)])
         target.passes -= len(windows)
-        met = self._strongest(target, views, MET, kept.box)
+        met = self._strongest(target, views, PEAKS, [kept.box])
         for found in self.engine.refine(target.appearance, met) if met else []:
             self._know(target, kept, found.box, found.patch)
         scan = kept.scan + len(windows)
@@ -121,7 +113,7 @@ class Search:
 
     def _know(self, target: Target, kept: Kept, box: Box, patch: NDArray[np.float32]) -> None:
         """What is in `box` of the kept frame is a distractor, unless it is the target; mutates the target."""
-        if overlap(box, kept.box) < BESIDE:
+        if overlap(box, kept.box) < SAME:
             target.distractors = [*target.distractors, Track(box, patch)][-DISTRACTORS:]
 
     def like_others(self, target: Target, found: Found) -> float:

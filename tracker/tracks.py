@@ -157,33 +157,28 @@ class TrackPolicy:
             now = target.passes // (LEAST - 1)
             looks = self.search.look_closer(target, frame, waiting[:now])
             candidates, waiting = [found for found in looks if is_none_of(found.box, known)], waiting[now:]
-        own: float | None = -rules.doubt
-        if is_taken(seen.box, taken):
-            odds = self._odds(target, candidates, frame)
-        else:
-            own, *odds = self._odds(target, [seen, *candidates], frame)
+        own, *odds = self._odds(target, [seen, *candidates], frame, taken)
         belief = before.belief if own is None else self._believe(before, own)
-        followed = before.again(seen.smoothed(before.box), seen.patch, belief)
-        target.seen, target.followed = seen, followed
+        target.seen, target.followed = seen, before.again(seen.smoothed(before.box), seen.patch, belief)
         for found, said in zip(candidates, odds, strict=True):
             if said is not None and said > max(target.followed.belief, rules.uncertain):
                 target.seen, own = found, said
                 target.followed = Track(found.box, found.patch, min(said, rules.strongest))
         asked_again = own is None or own > 0  # belief in it grows, so this ends soon
         target.waiting = (target.followed.box, *waiting) if asked_again else tuple(waiting)
-        if target.followed is followed and followed.belief >= rules.adopt:
-            target.put(followed)
+        if target.followed.seen > 1 and target.followed.belief >= rules.adopt:
+            target.put(target.followed)
         self.search.meet(target)
         return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
 
-    def _odds(self, target: Target, found: Sequence[Found], frame: Image) -> list[float | None]:
+    def _odds(self, target: Target, found: Sequence[Found], frame: Image, taken: Sequence[Box]) -> list[float | None]:
         """The log-odds that each candidate is the lost target: what speaks for it, less what it has of others.
 
         The best look back as long as there are passes left for it; None: one for which there were none left.
         """
 
         def less_others(one: Found) -> float:
-            odds = self.judge.odds(one)
+            odds = -self.rules.doubt if is_taken(one.box, taken) else self.judge.odds(one)
             if odds > self.rules.uncertain:
                 odds -= self.rules.others * self.search.like_others(target, one)
             return max(odds, -self.rules.doubt)

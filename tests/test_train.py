@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -547,6 +548,24 @@ def test_command_line_validates_by_real_tracking(footage, tmp_path):
     scores = [float(r["validation"]) for r in rows if r["validation"]]
     assert len(scores) == 1 and 1 / 6 <= scores[0] <= 1  # the first frame counts and is given
     assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
+def test_the_script_of_the_shipped_weights_goes_from_footage_to_weights(footage, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(tiny("siamfc"))))
+    told = {"RECIPE": str(tmp_path / "tiny.yaml"), "MINUTES": "0.01"}
+    where = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+    def ship(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [str(ROOT / "configs" / "ship.sh"), *args]
+        return subprocess.run(command, env=os.environ | told | where, cwd=tmp_path, capture_output=True, text=True)
+
+    done = ship("siamfc", str(footage), str(footage), "work")
+    assert done.returncode == 0, done.stderr
+    assert load_network(tmp_path / "work" / "siamfc.safetensors").config == tiny("siamfc").model
+    assert (tmp_path / "work" / "run" / "curves.png").is_file()
+    for wrong in (["swiftly", str(footage), "v", "work"], []):
+        refused = ship(*wrong)
+        assert refused.returncode == 2 and "siamfc" in refused.stderr
 
 
 def test_command_line_errors_are_one_line(tmp_path, capsys):

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 
 from tracker.geometry import iou
-from tracker.scene import Scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,16 +25,6 @@ def test_the_five_lines_run_as_they_stand(capsys):
     assert sum("lost" in line for line in lines[10:25]) >= 10
     last = [float(number) for number in re.findall(r"=([-\d.]+)", lines[-1])]
     assert iou([last], [(382, 3, 100, 187)])[0] > 0.7  # set by eye
-
-
-def test_many_targets_run():
-    from siamtrack import Tracker
-
-    scene = Scene((320, 240), 2, seed=2)
-    names = {"tracker": Tracker.load("swift"), "image": scene.render(0), "next_image": scene.render(1)}
-    names["boxes"] = [scene.box(0), (10, 10, 40, 40)]
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
-    assert len(names["results"]) == 2
 
 
 def test_every_linked_file_exists():

@@ -18,7 +18,7 @@ import yaml
 
 from tracker.backbones import MobileNetV2
 from tracker.benchmark.judge.fates import calibration_error
-from tracker.config import load_yaml, to_dict
+from tracker.config import from_dict, load_yaml, to_dict
 from tracker.errors import CheckpointError, ConfigError, DataError
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, iou
@@ -30,11 +30,15 @@ from train.similarity import losses
 from train.similarity.__main__ import main
 from train.similarity.config import (
     BatchConfig,
+    ContrastiveLoss,
+    CrossEntropyLoss,
     DataConfig,
+    HingeLoss,
     LayerwiseConfig,
-    LossConfig,
+    NWayLoss,
     OptimConfig,
     TrainConfig,
+    TripletLoss,
     ValidationConfig,
 )
 from train.similarity.data import (
@@ -80,12 +84,13 @@ from train.tasks.similarity import SimilarityTask, batch_loss, init_he, init_koc
 
 ROOT = Path(__file__).parents[1]
 CONV = SimilarityConfig("siamese", "conv", (8, 16), False, (), 24, 1, True, 16, False, "network")
+DISTANCE = replace(CONV, reader="euclidean")
 CONFIG = TrainConfig(
     seed=3,
     model=CONV,
     data=DataConfig("folder", "images", 0.2, 0.2, 20, False, 0.0, 0.0, 0),
     batch=BatchConfig(6, 4, 0.0, (24,), False, False, 0.5, 8.0, 0.05, 0.1, 0.05, 0.0, 0.0, 0.0, 0),
-    loss=LossConfig("bce", 1.0, 1.0, "random"),
+    loss=CrossEntropyLoss("bce", "random"),
     optim=OptimConfig("adam", 5e-3, 2e-3, 0.9, 1e-5, 1e-5, 5.0, "torch", 45),
     validation=ValidationConfig(20, 100, "auc", 5, 40),
 )
@@ -209,6 +214,17 @@ def test_optimisers_and_growing_margin():
     assert isinstance(sgd, torch.optim.SGD)
     assert sgd.param_groups[0]["momentum"] == 0.9
     assert [losses.growing(0.5, 2.0, p) for p in (0.0, 0.5, 1.0, 3.0)] == [0.5, 1.25, 2.0, 2.0]
+
+
+def test_a_margin_grows_to_its_end(letters):
+    torch.manual_seed(0)
+    net, batch = SimilarityNet(DISTANCE), make_batch(letters, DISTANCE, CONFIG.batch, 0, 0)
+
+    def loss(progress, *margins):
+        cfg = replace(CONFIG, model=DISTANCE, loss=ContrastiveLoss("contrastive", margins[0], "all", *margins[1:]))
+        return batch_loss(net, batch, cfg, progress, np.random.default_rng(0)).item()
+
+    assert loss(0.0, 5.0, 9.0) == loss(1.0, 5.0) < loss(0.5, 5.0, 9.0) == loss(0.3, 7.0) < loss(1.0, 5.0, 9.0)
 
 
 def test_layers_learn_at_their_own_rates():
@@ -491,6 +507,28 @@ def test_class_folders(tmp_path, letters):
         folder(tmp_path / "set" / "cup" / "more", 9, 24)
     with pytest.raises(NotADirectoryError):
         folder(tmp_path / "gone", 9, 24)
+
+
+def test_images_of_one_source_are_on_one_side(tmp_path, letters):
+    for i, image in enumerate(letters.images[:48]):  # the same six clips show both things
+        kept = tmp_path / ("cup" if i < 24 else "dog") / f"clip {i % 6}"
+        kept.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(kept / f"{i}.png"), np.full_like(image, i % 6))
+    (tmp_path / "cup" / "alone.png").write_bytes(cv2.imencode(".png", np.full_like(image, 6))[1].tobytes())
+    data = replace(CONFIG.data, validation=0.3, test=0.3)
+    for seed in range(5):
+        parts = split(folder(tmp_path, 99, 24), data, seed)
+        clips = [{int(image.max()) for image in part.images} for part in parts]
+        assert [len(own) for own in clips] == [3, 2, 2] and set.union(*clips) == {*range(7)}
+        assert sum(len(part.images) for part in parts) == 49
+
+
+def test_a_folder_alone_in_a_class_is_no_source(tmp_path, letters):
+    for i, image in enumerate(letters.images[:24]):
+        kept = tmp_path / ("cup" if i < 12 else "dog") / "images"
+        kept.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(kept / f"{i}.png"), image)
+    assert [len(part.images) for part in split(folder(tmp_path, 99, 24), CONFIG.data, 0)] == [14, 6, 4]
 
 
 @pytest.fixture
@@ -865,13 +903,23 @@ KINDS = {  # model, loss, mining, steps
 }
 
 
+def loss_of(kind, mining):
+    """The loss of a kind, with the usual margin."""
+    if kind == "n-way":
+        return NWayLoss(kind)
+    if kind == "contrastive":
+        return ContrastiveLoss(kind, 1.0, mining)
+    if kind.endswith("triplet"):
+        return TripletLoss(kind, 0.2, mining)
+    return CrossEntropyLoss(kind, mining) if kind == "bce" else HingeLoss(kind, mining)
+
+
 def config_of(name):
     model, loss, mining, steps = KINDS[name]
-    margin = 0.2 if loss.endswith("triplet") else 1.0
     optim = replace(CONFIG.optim, steps=steps)
     if name.endswith("asgd"):
         optim = replace(optim, optimiser="asgd", lr=1.0, lr_end=0.1, conv_l2=5e-4, dense_l2=5e-4, clip=0.5)
-    return replace(CONFIG, model=model, loss=LossConfig(loss, margin, margin, mining), optim=optim)
+    return replace(CONFIG, model=model, loss=loss_of(loss, mining), optim=optim)
 
 
 def area(net, images):
@@ -946,7 +994,7 @@ def test_a_mobilenet_trunk_begins_with_imagenet_weights_and_its_first_stages_sta
     cfg = replace(
         CONFIG,
         model=model,
-        loss=LossConfig("n-way", 1.0, 1.0, "all"),
+        loss=NWayLoss("n-way"),
         optim=replace(CONFIG.optim, frozen_stages=10, trunk_lr=0.1),
     )
     run = Run(SimilarityTask(cfg, letters, None, trunk=tmp_path / "imagenet.pt"), tmp_path / "run")
@@ -1036,7 +1084,7 @@ def test_bf16_trains_close_to_fp32(letters, tmp_path):
 def test_a_step_takes_the_mean_gradient_of_its_micro_batches(letters, tmp_path):
     optim = replace(CONFIG.optim, optimiser="sgd", momentum=0.0, conv_l2=0.0, dense_l2=0.0, clip=1e9)
     cfg = replace(
-        CONFIG, model=replace(CONV, trunk="mlp", widths=(8,)), loss=LossConfig("bce", 1.0, 1.0, "all"), optim=optim
+        CONFIG, model=replace(CONV, trunk="mlp", widths=(8,)), loss=CrossEntropyLoss("bce", "all"), optim=optim
     )
     moved = []
     for batches in ([0], [1], [0, 1]):
@@ -1171,15 +1219,15 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": replace(CONFIG.loss, kind="triplet")}, "triplet does not fit model.reader network"),
-        ({"loss": replace(CONFIG.loss, kind="n-way")}, "n-way compares with the whole batch: mining all, not random"),
+        ({"loss": TripletLoss("triplet", 0.2, "random")}, "triplet does not fit model.reader network"),
+        ({"loss": TripletLoss("triplet", 0.2, "random", -0.1), "model": DISTANCE}, "margin_end must be >= 0"),
         ({"model": replace(CONV, reader="euclidean")}, "bce does not fit model.reader euclidean with link None"),
         (
-            {"model": replace(CONV, reader="euclidean", link="exp"), "loss": LossConfig("triplet", 0.2, 0.2, "all")},
+            {"model": replace(CONV, reader="euclidean", link="exp"), "loss": TripletLoss("triplet", 0.2, "all")},
             "triplet does not fit model.reader euclidean with link exp",
         ),
         (
-            {"model": replace(CONV, pairing="two-channel"), "loss": LossConfig("n-way", 1.0, 1.0, "all")},
+            {"model": replace(CONV, pairing="two-channel"), "loss": NWayLoss("n-way")},
             "two-channel network has none",
         ),
         (
@@ -1196,6 +1244,30 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
 def test_recipes_that_cannot_work_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"kind": "n-way", "margin": 1.0}, r"loss\.margin: unknown key; allowed: kind"),
+        ({"kind": "bce", "mining": "all", "margin": 1.0}, r"loss\.margin: unknown key; allowed: kind, mining"),
+        ({"kind": "hinge"}, "loss: missing key 'mining'"),
+        ({"kind": "squared-triplet", "mining": "all"}, "loss: missing key 'margin'"),
+        ({"kind": "bse", "mining": "all"}, r"loss\.kind: 'bse' is not allowed; choose from 'contrastive', 'triplet',"),
+        ({"mining": "all"}, "loss: missing key 'kind'"),
+        ("bce", "loss: expected a mapping, got 'bce'"),
+    ],
+)
+def test_a_loss_takes_its_own_keys_only(loss, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(TrainConfig, {**to_dict(CONFIG), "loss": loss})
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "triplet", "squared-triplet", "bce", "hinge", "n-way"])
+def test_a_loss_goes_through_yaml(kind, tmp_path):
+    bare = kind in ("contrastive", "triplet", "squared-triplet")
+    cfg = replace(CONFIG, model=DISTANCE if bare else CONV, loss=loss_of(kind, "all"))
+    assert load_yaml(TrainConfig, write_yaml(tmp_path / "a.yaml", cfg)).loss == cfg.loss
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "similarity").glob("*.yaml")), ids=lambda p: p.stem)

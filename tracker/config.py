@@ -321,6 +321,15 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
+def _chosen(classes: tuple[type, ...], value: Any, path: str) -> type:
+    """Which of the dataclasses `value` is to be: by its `kind`, where they have one, else by its keys."""
+    given: dict[Any, Any] = value if isinstance(value, dict) else {}
+    kinds = {kind: a for a in classes for kind in typing.get_args(typing.get_type_hints(a).get("kind"))}
+    if kinds and "kind" in given:
+        return kinds[_convert(Literal[tuple(kinds)], given["kind"], _join(path, "kind"))]
+    return min(classes, key=lambda a: len(given.keys() ^ {f.name for f in dataclasses.fields(a)}))
+
+
 def _convert(hint: Any, value: Any, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -330,10 +339,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     union = origin in (types.UnionType, typing.Union)  # Literal[...] | None is the latter
     if union and type(None) in args:
         return None if value is None else _convert(next(a for a in args if a is not type(None)), value, path)
-    if union:  # a choice of dataclasses: the one whose keys are nearest
-        keys = set(value) if isinstance(value, dict) else set()
-        best = min(args, key=lambda a: len(keys ^ {f.name for f in dataclasses.fields(a)}))
-        return from_dict(best, value, path)
+    if union:
+        return from_dict(_chosen(args, value, path), value, path)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, path)
     if origin is tuple:

@@ -66,21 +66,59 @@ class BatchConfig:
     backgrounds: int
 
 
-@dataclass(frozen=True)
-class LossConfig:
-    """The loss; see train/similarity/losses.py.
+Mining = Literal["random", "all", "semi-hard", "hard"]
+"""Which negatives are compared: random (as many as positives), all of the batch, the hardest, or the hardest that are
+farther than the positive (semi-hard)."""
 
-    margin, margin_end: of contrastive and the triplet losses, at the begin and the end of the run.
-    kind: triplet compares distances, squared-triplet their squares. n-way is a choice among all images of a batch, no
-    decision about a pair: the scores get no common zero.
-    mining: which negatives are compared: random (as many as positives), all, the hardest, or the hardest that are
-    farther than the positive (semi-hard).
+
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Distances of pairs: small for the same, beyond a margin for different ones; see `losses.contrastive`.
+
+    margin_end: at the end of the run, where the margin goes on a straight line. None: it stays.
     """
 
-    kind: Literal["contrastive", "triplet", "squared-triplet", "bce", "hinge", "n-way"]
+    kind: Literal["contrastive"]
     margin: float
-    margin_end: float
-    mining: Literal["random", "all", "semi-hard", "hard"]
+    mining: Mining
+    margin_end: float | None = None
+
+
+@dataclass(frozen=True)
+class TripletLoss:
+    """The partner nearer than the negative by a margin, as distances (triplet) or as their squares (squared-triplet);
+    see `losses.triplet`, `losses.squared_triplet`. margin_end: as of `ContrastiveLoss`.
+    """
+
+    kind: Literal["triplet", "squared-triplet"]
+    margin: float
+    mining: Mining
+    margin_end: float | None = None
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss:
+    """Cross-entropy of the decision about each pair; see `losses.bce`."""
+
+    kind: Literal["bce"]
+    mining: Mining
+
+
+@dataclass(frozen=True)
+class HingeLoss:
+    """Scores of pairs at least 1 on the right side of 0; see `losses.hinge`."""
+
+    kind: Literal["hinge"]
+    mining: Mining
+
+
+@dataclass(frozen=True)
+class NWayLoss:
+    """A choice among all images of the batch, no decision about a pair: the scores get no common zero. See
+    `losses.n_way`.
+    """
+
+    kind: Literal["n-way"]
 
 
 @dataclass(frozen=True)
@@ -148,24 +186,26 @@ class TrainConfig:
     model: SimilarityConfig
     data: DataConfig
     batch: BatchConfig
-    loss: LossConfig
+    loss: ContrastiveLoss | TripletLoss | CrossEntropyLoss | HingeLoss | NWayLoss
     optim: OptimConfig
     validation: ValidationConfig
     precision: Literal["fp32", "bf16"] | None = None
 
     def __post_init__(self) -> None:
         model, batch, loss, optim, data = self.model, self.batch, self.loss, self.optim, self.data
-        if loss.kind == "n-way":
-            if loss.mining != "all":
-                raise ConfigError(f"loss.kind n-way compares with the whole batch: mining all, not {loss.mining}")
-        elif (loss.kind in ("contrastive", "triplet", "squared-triplet")) != model.bare_distance:
+        if isinstance(loss, NWayLoss):
+            if model.pairing == "two-channel":
+                raise ConfigError("loss.kind n-way compares embeddings; a two-channel network has none")
+        elif isinstance(loss, ContrastiveLoss | TripletLoss) != model.bare_distance:
             raise ConfigError(
                 f"loss.kind {loss.kind} does not fit model.reader {model.reader} with link {model.link}: contrastive"
                 f" and the triplets take a distance ({', '.join(DISTANCES)}) without link, bce and hinge take logistic,"
                 " network, or a distance with link sigmoid or exp"
             )
-        if model.pairing == "two-channel" and (loss.kind == "n-way" or loss.mining in ("semi-hard", "hard")):
-            raise ConfigError("loss.kind n-way and hard mining compare embeddings; a two-channel network has none")
+        elif model.pairing == "two-channel" and loss.mining in ("semi-hard", "hard"):
+            raise ConfigError(f"loss.mining {loss.mining} compares embeddings; a two-channel network has none")
+        if isinstance(loss, ContrastiveLoss | TripletLoss) and min(loss.margin, loss.margin_end or 0) < 0:
+            raise ConfigError("loss.margin and margin_end must be >= 0")
         if batch.classes < 2 or batch.per_class < 2:
             raise ConfigError("batch.classes and batch.per_class must be >= 2: pairs are formed within a batch")
         if not batch.sizes or (not model.pyramid and batch.sizes != (model.size,)):
@@ -178,8 +218,8 @@ class TrainConfig:
             raise ConfigError("data.margin, jitter, backgrounds and batch.backgrounds must be >= 0, photos in [0, 1]")
         if (batch.backgrounds and not data.backgrounds) or (batch.photos and not data.photos):
             raise ConfigError("batch.backgrounds and batch.photos draw from data.backgrounds and data.photos")
-        if min(loss.margin, loss.margin_end) < 0 or min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
-            raise ConfigError("loss margins must be >= 0, optim lr, lr_end and clip > 0, steps >= 0")
+        if min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
+            raise ConfigError("optim lr, lr_end and clip must be > 0, steps >= 0")
         if optim.micro_batches is not None and optim.micro_batches < 1:
             raise ConfigError(f"optim.micro_batches must be >= 1, got {optim.micro_batches}")
         stages, trunk_lr = optim.frozen_stages, optim.trunk_lr

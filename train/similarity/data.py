@@ -40,7 +40,8 @@ class ImageSet:
     images: (H, W) grey or (H, W, 3) BGR uint8 each. labels: (N,) class of each image. names: of the classes.
     groups: (classes,) group of each class. group_names: of the groups. margin: px on each side of every image that are
     there for shifts and turns only. beside: for each image, the same number K of backgrounds: patches of the same frame
-    that show no target. Background k of image i has the number N + K i + k.
+    that show no target. Background k of image i has the number N + K i + k. sources: (N,) what each image was taken
+    from (a clip, a session), where that is known; images of one source are too alike to be on two sides of a split.
     """
 
     images: Sequence[Image]
@@ -50,6 +51,7 @@ class ImageSet:
     group_names: tuple[str, ...]
     margin: int = 0
     beside: Sequence[Sequence[Image]] = ()
+    sources: NDArray[np.int64] | None = None
 
     @cached_property
     def by_class(self) -> list[NDArray[np.int64]]:
@@ -88,6 +90,7 @@ class ImageSet:
             names=names,
             groups=self.groups[classes],
             beside=[self.beside[i] for i in index.tolist()] if self.beside else (),
+            sources=None if self.sources is None else self.sources[index],
         )
 
     def without_groups(self, names: Sequence[str]) -> ImageSet:
@@ -281,6 +284,7 @@ def words(per_class: int, count: int = VOCABULARY) -> ImageSet:
 def folder(path: Path, per_class: int, size: int) -> ImageSet:
     """A folder of class folders. Each class is a group of its own; what cannot be read is left out, with a warning.
 
+    Where a class folder holds several folders, each is a source, the same one in every class that has it.
     size: what the images will be scaled to, px; large ones are not kept whole. Raises DataError: an image outside of
     the class folders.
     """
@@ -290,14 +294,20 @@ def folder(path: Path, per_class: int, size: int) -> ImageSet:
         if len(parts) < 2:
             raise DataError(f"{file} lies in no class folder; wanted: {path}/CLASS/IMAGE")
         kept[parts[0]].append(file)
-    items = []
+    items, sources = [], []
     for name, own in kept.items():
+        several = len({file.parent for file in own}) > 1
         for file in _spread(own, per_class):
             try:
                 items.append((name, name, read_image(file, least=2 * size)))
+                within = file.parent.relative_to(path / name)
+                sources.append(str(within if several and within.parts else file))
             except SourceError as error:
                 warnings.warn(f"{error}, left out", SourceWarning, stacklevel=2)
-    return collect(items)
+    found = collect(items)
+    if len(set(sources)) == len(sources):
+        return found
+    return dataclasses.replace(found, sources=np.unique(sources, return_inverse=True)[1])
 
 
 def targets(path: Path, cfg: DataConfig, model: SimilarityConfig) -> ImageSet:
@@ -399,7 +409,9 @@ def split(images: ImageSet, cfg: DataConfig, seed: int) -> tuple[ImageSet, Image
         out[order[: share[0]]], out[order[share[0] : share[1]]] = 2, 1
         return out
 
-    if cfg.hold_out == "images":
+    if cfg.hold_out == "images" and images.sources is not None:
+        part = parts(int(images.sources.max()) + 1)[images.sources]
+    elif cfg.hold_out == "images":
         for own in images.by_class:
             part[own] = parts(len(own))
     elif cfg.hold_out == "classes":

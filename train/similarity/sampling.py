@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 import torch
@@ -13,11 +11,10 @@ from torch import Tensor
 from tracker.errors import DataError
 from tracker.similarity import WORDS, SimilarityConfig, to_input
 from train import augment
-from train.similarity.config import BatchConfig
+from train.similarity.config import BatchConfig, Mining
 from train.similarity.data import ImageSet, trim
 
 Index = NDArray[np.int64]
-Mining = Literal["random", "all", "semi-hard", "hard"]
 
 
 def draw(images: ImageSet, cfg: BatchConfig, rng: np.random.Generator) -> Index:

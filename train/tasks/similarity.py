@@ -19,7 +19,15 @@ from train.checkpoint import read_imagenet
 from train.logistic import fit
 from train.run import Batch, Validation
 from train.similarity import losses
-from train.similarity.config import LayerwiseConfig, OptimConfig, TrainConfig
+from train.similarity.config import (
+    ContrastiveLoss,
+    CrossEntropyLoss,
+    LayerwiseConfig,
+    NWayLoss,
+    OptimConfig,
+    TrainConfig,
+    TripletLoss,
+)
 from train.similarity.data import ImageSet, fingerprint, seen_groups
 from train.similarity.evaluate import auc, best_threshold, draw_pairs, far_thresholds, one_shot, roc, score_pairs
 from train.similarity.sampling import make_batch, pairs, triplets
@@ -136,6 +144,11 @@ def every_score(net: SimilarityNet, a: Tensor, b: Tensor) -> Tensor:
     return net.join(a[row], b[column]).float().view(len(a), len(b))
 
 
+def margin_of(loss: ContrastiveLoss | TripletLoss, progress: float) -> float:
+    """The margin after a share `progress` in [0, 1] of the run."""
+    return loss.margin if loss.margin_end is None else losses.growing(loss.margin, loss.margin_end, progress)
+
+
 def batch_loss(net: SimilarityNet, batch: Batch, cfg: TrainConfig, progress: float, rng: np.random.Generator) -> Tensor:
     """Every image is embedded once (twice by a pseudo-siamese network); pairs or triplets are formed of the features.
 
@@ -145,22 +158,22 @@ def batch_loss(net: SimilarityNet, batch: Batch, cfg: TrainConfig, progress: flo
     a = b = net.embed(batch["images"]).float()
     if cfg.model.pairing == "pseudo-siamese":
         b = net.embed(batch.get("second", batch["images"]), second=True).float()
-    if loss.kind == "n-way":
+    if isinstance(loss, NWayLoss):
         return losses.n_way(every_score(net, a, b), batch["labels"]).mean()
     distances = None
     if loss.mining in ("semi-hard", "hard"):
         with torch.no_grad():
             distances = -every_score(net, a, b).cpu().numpy()
-    margin = losses.growing(loss.margin, loss.margin_end, progress)
-    if loss.kind in ("triplet", "squared-triplet"):
+    if isinstance(loss, TripletLoss):
         x, p, n = (torch.from_numpy(index).to(device) for index in triplets(labels, loss.mining, rng, distances))
         of_triplets = losses.triplet if loss.kind == "triplet" else losses.squared_triplet
+        margin = margin_of(loss, progress)
         return of_triplets(-net.join(a[x], b[p]).float(), -net.join(a[x], b[n]).float(), margin).mean()
     i, j, y = (torch.from_numpy(index).to(device) for index in pairs(labels, loss.mining, rng, distances))
     scores = net.join(a[i], b[j]).float()
-    if loss.kind == "contrastive":
-        values = losses.contrastive(-scores, y, margin)
-    elif loss.kind == "bce":
+    if isinstance(loss, ContrastiveLoss):
+        values = losses.contrastive(-scores, y, margin_of(loss, progress))
+    elif isinstance(loss, CrossEntropyLoss):
         values = losses.bce(scores, y)
     else:
         values = losses.hinge(scores, 2 * y - 1)

@@ -331,6 +331,18 @@ def test_a_skeleton_is_one_pixel_wide_and_whole():
     assert counts == [3, 3]  # two strokes and the paper
 
 
+def test_a_skeleton_keeps_both_diagonals():
+    stairs = np.zeros((40, 40), bool)
+    for i in range(2, 38):  # as wide as a skeleton whose pixels share sides
+        stairs[i, i] = stairs[i, min(i + 1, 37)] = True
+    for ink in (stairs | stairs[:, ::-1], drawing([(4, 4), (43, 43)], [(43, 4), (4, 43)], side=48) == 0):
+        bones = thin(ink)
+        for mask, one in ((ink, bones), (ink[:, ::-1], bones[:, ::-1])):  # every point of a diagonal lies near a bone
+            near = cv2.dilate(one.astype(np.uint8), np.ones((3, 3), np.uint8))
+            assert all(near[i, i] for i in range(5, 36) if mask[i, i])
+        np.testing.assert_array_equal(thin(bones), bones)
+
+
 def test_strokes_are_walked_from_end_to_end():
     cross = strokes(drawing([(10, 50), (95, 50)], [(52, 10), (52, 95)]), 60)
     assert cross.shape == (60, 3) and cross.dtype == np.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import cv2
@@ -38,19 +39,24 @@ def strokes(image: NDArray[np.uint8], steps: int) -> NDArray[np.float32]:
 
 
 def thin(ink: Mask) -> Mask:
-    """The skeleton of a mask, one pixel wide (Zhang & Suen 1984). (H, W) bool, not mutated."""
+    """The skeleton of a mask, one pixel wide; a skeleton stays as it is (Guo & Hall 1989, algorithm A1).
+
+    (H, W) bool, not mutated.
+    """
     here = np.pad(ink, 1)
     while True:
         before = here.copy()
-        for first in (True, False):
+        for below in (True, False):
             ring = [here[1 + dy : here.shape[0] - 1 + dy, 1 + dx : here.shape[1] - 1 + dx] for dy, dx in RING]
-            count = np.sum(ring, 0)
-            rises = sum((~a & b).astype(int) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))
-            up, _, right, _, down, _, left, _ = ring
-            free = (
-                ~(up & right & down) & ~(right & down & left) if first else ~(up & right & left) & ~(up & down & left)
-            )
-            here[1:-1, 1:-1] &= ~((count >= 2) & (count <= 6) & (rises == 1) & free)
+            sides, corners = ring[::2], ring[1::2]
+            turn = list(zip(sides, corners, [*sides[1:], sides[0]], strict=True))  # a side, a corner, the next side
+            parts = sum((~side & (corner | after)).astype(int) for side, corner, after in turn)
+            clockwise = sum((side | corner).astype(int) for side, corner, _ in turn)
+            other_way = sum((corner | after).astype(int) for _, corner, after in turn)
+            near = np.minimum(clockwise, other_way)
+            up, up_right, right, down_right, down, down_left, left, up_left = ring
+            kept = (down | down_left | ~up_left) & left if below else (up | up_right | ~down_right) & right
+            here[1:-1, 1:-1] &= ~((parts == 1) & (near >= 2) & (near <= 3) & ~kept)
         if np.array_equal(before, here):
             return here[1:-1, 1:-1]
 
@@ -58,10 +64,10 @@ def thin(ink: Mask) -> Mask:
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))  # neighbours, clockwise from above
 
 
-def _straight(here: Point, way: Point, there: Point) -> tuple[int, int, Point]:
-    """How much a step goes on in the direction `way`; then, how short it is."""
+def _straight(here: Point, way: Point, there: Point) -> tuple[float, int, Point]:
+    """How well a step keeps the direction `way` (its cosine, times the length of `way`); then, how short it is."""
     dy, dx = there[0] - here[0], there[1] - here[1]
-    return dy * way[0] + dx * way[1], -abs(dy) - abs(dx), there
+    return (dy * way[0] + dx * way[1]) / math.hypot(dy, dx), -abs(dy) - abs(dx), there
 
 
 def walk(skeleton: Mask) -> list[list[Point]]:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -401,6 +403,18 @@ def compare(*words):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return compare_command(parser.parse_args([str(w) for w in words]))
+
+
+def test_weights_load_without_a_compiler():
+    """Operations on the meta device may import torch._dynamo and sympy: a second for nothing."""
+    code = "import sys; from tracker.similarity import SHIPPED, load_similarity as load; [load(n) for n in SHIPPED]"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print([m for m in ('sympy', 'torch._dynamo') if m in sys.modules])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_compare_prints_similarity_threshold_and_decision(shots, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
 
 def _channels(values: tuple[float, ...]) -> Tensor:
     """(1, 3, 1, 1) a value for each channel of pixels in [0, 255]."""
-    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) * 255
+    pixels = np.array(values, np.float32) * np.float32(255)  # a product of PyTorch's on "meta" imports a compiler
+    return torch.tensor(pixels).view(1, 3, 1, 1)
 
 
 # RGB in [0, 255]: what trunks that were trained on ImageNet expect

@@ -279,6 +279,26 @@ def centre_surround(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., top : top + height, left : left + width], F.avg_pool2d(x, 2)
 
 
+def trunk_features(config: SimilarityConfig) -> int:
+    """How many numbers the trunks of a branch make of an image (of `config.size`, where that matters)."""
+    if config.trunk in IMAGENET:
+        return IMAGENET[config.trunk].CHANNELS
+    width = config.widths[-1]
+    if config.trunk == "mlp":
+        return width
+    if config.trunk in SEQUENCES:
+        return 2 * width  # forward and back
+    side = config.size // 2 if config.two_stream else config.size
+    if config.trunk == "koch":
+        for kernel in KOCH_KERNELS[:-1]:
+            side = (side - kernel + 1) // 2
+        side -= KOCH_KERNELS[-1] - 1
+    else:
+        side //= 2 ** len(config.widths)
+    cells = sum(level**2 for level in config.pyramid) or side**2
+    return (2 if config.two_stream else 1) * width * cells
+
+
 class Branch(nn.Module):
     """From images to features: one trunk, or one for each stream, then a fully-connected layer."""
 
@@ -301,20 +321,14 @@ class Branch(nn.Module):
             if config.trunk not in IMAGENET and config.trunk not in SEQUENCES:
                 trunk.append(Pyramid(config.pyramid) if config.pyramid else nn.Flatten())
             self.streams.append(trunk)
-        with torch.no_grad():
-            shape = config.shape if config.trunk in SEQUENCES else (channels, config.size, config.size)
-            sample = self.eval()._flat(torch.zeros(1, *shape))
-        self.train()
-        self.neck = nn.Linear(sample.shape[1], config.embedding)
+        self.neck = nn.Linear(trunk_features(config), config.embedding)
         self.end = nn.Sigmoid() if config.trunk == "koch" else nn.Identity()
-
-    def _flat(self, x: Tensor) -> Tensor:
-        parts = centre_surround(x) if self.two_stream else (x,)
-        return torch.cat([stream(part) for stream, part in zip(self.streams, parts, strict=True)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> (N, embedding)."""
-        return self.end(self.neck(self._flat(x)))
+        parts = centre_surround(x) if self.two_stream else (x,)
+        features = torch.cat([stream(part) for stream, part in zip(self.streams, parts, strict=True)], 1)
+        return self.end(self.neck(features))
 
 
 def distance(a: Tensor, b: Tensor, kind: Literal["euclidean", "manhattan", "cosine"]) -> Tensor:

@@ -141,9 +141,10 @@ def test_what_was_tracked_becomes_a_data_set(clip, tmp_path, loaded, capsys):
     rows = read_rows(table)
     assert read_rows(listed) == rows and mot.read_text() == as_mot(rows)
     wanted = {(row.frame, *np.round(row.box, 2)) for row in rows if row.state != "lost"}
-    for layout, given in itertools.product(WRITTEN, (log, table, listed)):
+    assert [row[:7] for row in read_rows(mot)] == [(row[0], 0, *row[2:7]) for row in rows if row.state != "lost"]
+    for layout, given in itertools.product(WRITTEN, (log, table, listed, mot)):
         out = tmp_path / f"{given.suffix[1:]} set"
-        options = ["--source", str(clip)] if given == table else []
+        options = ["--source", str(clip)] if given in (table, mot) else []
         command = ["dataset", str(given), "--layout", layout, "--out", str(out), "--names", "dog,cat", *options]
         assert main(command) == 0
         assert f"wrote {out / layout}" in capsys.readouterr().out

@@ -198,6 +198,12 @@ def test_tracking_needs_no_more_than_the_lean_list(tmp_path, scene):
     assert "torch" not in taken and "numba" in taken
     found = run("-S", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     assert found["missing"] and "without PyTorch only what `siamtrack export` wrote runs" in found["siamfc"]
+    for words in (["train", "inspect", "."], ["similarity", "compare", "a", "b"], ["export", "swift", "--out", "x"]):
+        command = [sys.executable, "-S", "-m", "siamtrack", *words]
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 2 and line.startswith("siamtrack: error: this needs PyTorch: ")
     same(found, scene)
 
 

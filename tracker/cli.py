@@ -380,7 +380,8 @@ def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int
         try:
             if train and first in ("train", "similarity"):
                 at = argv.index(first)
-                return train([*argv[:at], *argv[at + (first == "train") :]])
+                words = [*argv[:at], *argv[at + (first == "train") :]]
+                return reported("siamtrack", argv, lambda _: train(words))  # a missing PyTorch; all else it reports
             return reported("siamtrack", argv, lambda words: _run(words, train is not None))
         except SystemExit as stop:  # --help, --version, a wrong option
             return int(stop.code or 0)
@@ -416,6 +417,8 @@ def explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, SiamtrackError):
         return BAD_INPUT, f"error: {said}"
     if isinstance(error, ImportError):
+        if error.name in ("torch", "safetensors"):  # as configs/lean.txt leaves them out
+            said = f"this needs PyTorch: {sys.executable} -m pip install torch safetensors"
         if any(name in said for name in ("libGL", "libgthread", "libxcb")):
             said += "; OpenCV wants it for windows: install libgl1 and libglib2.0-0, or opencv-python-headless"
         return BAD_INPUT, f"error: {said}"

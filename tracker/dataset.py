@@ -86,9 +86,9 @@ def read_run(path: Path) -> Run:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamtrack dataset`."""
     parser.description = "Write boxes and frames as a data set. Boxes of lost targets, which are guesses, are left out."
-    parser.add_argument("boxes", metavar="BOXES", help="a .csv or .json of `track --boxes` or the page, or a .siamlog")
+    parser.add_argument("boxes", metavar="BOXES", help="of `track` or the page: .csv, .json, .mot.txt; or a .siamlog")
     parser.add_argument("--layout", choices=WRITTEN, required=True, help="what it looks like")
-    parser.add_argument("--source", metavar="CLIP", help="the video or images tracked [what BOXES says, not a .csv]")
+    parser.add_argument("--source", metavar="CLIP", help="the video or images tracked [what a .json or .siamlog says]")
     parser.add_argument("--out", metavar="DIR", help="it becomes DIR/LAYOUT [BOXES-dataset]")
     parser.add_argument("--names", metavar="NAME,..", help="class of each target, by id, or one for all [target]")
     parser.add_argument("--sure", action="store_true", help="leave out boxes of uncertain targets, too")

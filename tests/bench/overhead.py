@@ -1,4 +1,5 @@
-"""What the benchmark's runner costs over the bare loop of decode and update: python tests/bench/overhead.py
+"""What is not tracking: python tests/bench/overhead.py measures what the benchmark's runner costs over the bare loop of
+decode and update, and with --recorder what a frame in a flight log costs.
 
 The same sequence, rendered by tracker/scene.py and read from JPEG files, is run in turn by the bare loop, by the runner
 in this process and by the runner's worker process, with the tracker loaded and warm in both. Printed is the median of
@@ -17,11 +18,15 @@ import cv2
 import numpy as np
 import torch
 
+from tracker import Result, Tracker
 from tracker.benchmark.peers.peers import load_tracker
 from tracker.benchmark.protocols import plan
 from tracker.benchmark.run.runner import run_part, warm_up
 from tracker.benchmark.run.workers import Job, Worker, pause
 from tracker.footage.layouts import load_folder
+from tracker.footage.video import Frame
+from tracker.geometry import Box
+from tracker.recorder import Recorder
 from tracker.scene import Scene
 
 
@@ -39,11 +44,30 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--passes", type=int, default=7)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
+    parser.add_argument("--recorder", action="store_true", help="milliseconds and bytes of a frame in a flight log")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), args)
+        (record if args.recorder else measure)(Path(folder), args)
+
+
+def record(folder: Path, args: argparse.Namespace) -> None:
+    """The median of 200 writes of a frame with one target, for two sizes; bytes of a line."""
+    for size in ((640, 360), (1920, 1080)):
+        rng = np.random.default_rng(0)
+        frame = Frame(rng.integers(0, 255, (*size[::-1], 3), np.uint8), 1, 0.04)
+        path, times = folder / f"{size[0]}.siamlog", []
+        with Recorder(path, Tracker.load(args.weights)) as recorder:
+            head = path.stat().st_size
+            for _ in range(200):
+                x, y, w, h, *rest = rng.uniform(0, 100, 8).tolist()
+                result = Result(Box(x, y, w, h), *rest)
+                begin = time.perf_counter()
+                recorder.write(frame, {0: result})
+                times.append(1e3 * (time.perf_counter() - begin))
+            line = (path.stat().st_size - head) / len(times)
+        print(f"recorder, {size[0]} x {size[1]}: {np.median(times):.2f} ms and {line:.0f} bytes a frame")
 
 
 def measure(folder: Path, args: argparse.Namespace) -> None:

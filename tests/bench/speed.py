@@ -1,10 +1,11 @@
-"""What an update costs and why: python tests/bench/speed.py [--peers DIR] [--json FILE]
+"""What an update costs and why: python tests/bench/speed.py [--peers DIR] [--json FILE], or [--updates N]
 
 All in one run on one machine, in turns, so that other jobs weigh on all alike: what is quoted are ratios. One thread,
 but where threads are the question. Frames are rendered by tracker/scene.py; decoding is not in it. Printed are
 percentiles of an update and its stages beside the bare passes of the network, and of peers (--peers: a folder with the
 ONNX files of FEAR-XS and NanoTrack v1 to v3); frames in which the target is lost; how an update grows with frame,
 target, number of targets and threads; memory and the processor's time to the first box, in processes of their own.
+--updates: only how even so many updates of swift are, p99 beside p50.
 """
 
 import argparse
@@ -201,10 +202,18 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, metavar="DIR", help="folder with the ONNX files of peers")
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--updates", type=int, metavar="N", help="measure only how even N updates of swift are")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     scene = Scene((640, 480), 40, seed=1)
     frames, box = [scene.render(t) for t in range(40)], scene.box(0)
+    if args.updates:
+        tracker = Tracker.load("swift", device="cpu", threads=1)
+        found = percentiles(in_turns({"swift": followed(tracker, frames, box)}, args.updates)["swift"])
+        print(
+            f"{machine()}\n{args.updates} updates of swift: {found}, p99 is {found['p99'] / found['p50']:.2f} times p50"
+        )
+        return
     swift, nano = (Tracker.load(name, device="cpu", threads=1) for name in ("swift", "swift-nano"))
     bare, closer = passes(Tracker.load("swift", device="cpu", threads=1), frames[0])
     runs: dict[str, Run] = {"search pass": bare, "search pass and closer look": closer}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracker.errors import DataError, InputError
-from tracker.footage.files import read_json, read_text
+from tracker.footage.files import read_json, read_numbers, read_text
 from tracker.footage.output import Appended, Unfinished, partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
@@ -58,18 +58,24 @@ def of_one_target(path: Path) -> bool:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read what `as_csv`, `as_json` and `RowWriter` wrote (.csv or .json), by frame and id.
+    """Read what `as_csv`, `as_json`, `as_mot` and `RowWriter` wrote (.csv, .json, .mot.txt), by frame and id.
 
     Of a .csv only the columns frame, x, y, w, h must be there. Raises DataError: what is no row, with its place;
     InputError: another suffix.
     """
     kind = path.suffix.lower()
-    if kind == ".json":
+    found: Any
+    if path.name.lower().endswith(MOT_SUFFIX):
+        names = ("frame", "id", *"xywh", "score")
+        found = [dict(zip(names, values, strict=False)) for values in read_numbers(path)[:, :7].tolist()]
+        for one in found:
+            one |= {name: one.get(name, 0) - 1 for name in ("frame", "id", "x", "y")}  # which count from 1
+    elif kind == ".json":
         found = read_json(path).get("boxes")
     elif kind == ".csv":
         found = list(csv.DictReader(read_text(path).splitlines()))
     else:
-        raise InputError(f"{path}: suffix {path.suffix or 'missing'}; boxes are read from .csv and .json")
+        raise InputError(f"{path}: suffix {path.suffix or 'missing'}; boxes are read from .csv, .json and .mot.txt")
     if not isinstance(found, list):
         raise DataError(f"{path}: no list of boxes in it")
     rows: dict[tuple[int, int], Row] = {}

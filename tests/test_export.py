@@ -77,8 +77,12 @@ def test_an_export_tracks_as_its_weights_do(tmp_path, scene, capsys):
     assert main(["export", str(weights), "--out", str(tmp_path / "mine")]) == 2
     assert "is there already; --force overwrites it" in capsys.readouterr().err
     (tmp_path / "mine" / "note.txt").write_text("of the user")
+    (tmp_path / "mine" / "other.onnx").write_text("of the user")
+    (tmp_path / "mine" / "search.onnx").write_text("old")
     assert export(weights, tmp_path / "mine", force=True).off < MOST_OFF
-    assert (tmp_path / "mine" / "note.txt").is_file() and not list(tmp_path.glob(".mine*"))
+    others = [tmp_path / "mine" / name for name in ("note.txt", "other.onnx")]
+    assert [file.read_text() for file in others] == ["of the user"] * 2 and not list(tmp_path.glob(".mine*"))
+    assert boxes(Tracker.load(tmp_path / "mine"), scene) == pytest.approx(ours, abs=1e-4)
     with pytest.raises(ValueError, match=r"graphs run on the cpu by onnxruntime, openvino, openvino-bf16; got 'torch'"):
         Tracker.load(tmp_path / "mine", engine="torch")
 
@@ -276,6 +280,29 @@ def test_a_path_is_no_name(monkeypatch, tmp_path):
     shutil.copytree(FOLDERS["swift-nano"], "swift")
     assert Tracker.load(Path("swift"), device="cpu").config.network == "swift-nano"
     assert Tracker.load("swift", device="cpu").config.network == "swift"
+
+
+def test_a_network_that_was_opened_runs_as_it_was_opened(scene):
+    opened = open_network(FOLDERS["swift-nano"], 2)
+    assert Tracker(opened).threads == Tracker(opened, "cpu", 2, engine="onnxruntime").threads == 2
+    for asked in ({"device": "cuda"}, {"threads": 1}, {"engine": "openvino"}):
+        ((name, value),) = asked.items()
+        with pytest.raises(ValueError, match=f"^{name} is .* of the network that was opened; got {value!r}"):
+            Tracker(opened, **asked)
+    with pytest.raises(ValueError, match=r"graphs run on the cpu by onnxruntime, .*; got 'torch'"):
+        open_network(FOLDERS["swift-nano"], 1, "torch")
+    with pytest.raises(ValueError, match="graphs run on the cpu; got 'cuda'"):
+        Tracker.load(FOLDERS["swift-nano"], device="cuda")
+
+
+def test_without_an_engine_for_graphs_the_extra_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    with pytest.raises(ValueError, match=r'graphs want onnxruntime: .* pip install ".*\[fast\]"'):
+        Tracker.load(FOLDERS["swift"])
+    monkeypatch.setitem(sys.modules, "tracker.network", None)  # as where PyTorch is missing, too
+    with pytest.raises(ImportError, match=r'what `siamtrack export` wrote runs, by onnxruntime: .* pip install "'):
+        Tracker.load("swift")
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch):

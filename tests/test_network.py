@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
-from tracker.backends import make_runner
+from tracker.backends import make_runner, parts_of
 from tracker.config import NANO, SIAMFC, SWIFT, BoxCrops
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
@@ -205,6 +205,24 @@ def test_without_onnxruntime_auto_takes_torch_and_asking_for_it_is_an_error(monk
     assert make_runner(net, "cpu").engine == "torch"
     with pytest.raises(ValueError, match=r"pip install \"siamtrack\[fast\]\""):
         make_runner(net, "cpu", "onnxruntime")
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_a_network_that_is_run_stays_as_it_is(engine):
+    net = build_network(NANO).double().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    runner = make_runner(net, "cpu", engine)
+    assert runner.embed(np.zeros((1, 127, 127, 3), np.uint8), np.full((1, 2), 0.5, np.float32))[0][0].shape[0] == 1
+    after = net.state_dict()
+    assert all(value.dtype == after[name].dtype and torch.equal(value, after[name]) for name, value in before.items())
+    assert all(module.training for module in net.modules()) and all(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize("config", [SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])
+def test_the_parts_of_a_network_are_where_it_is(config):
+    """On "meta", which any machine has, and which like a GPU does not mix with the CPU."""
+    for part in parts_of(build_network(config).eval().to("meta")).values():
+        assert {one.device.type for one in part.inputs} == {"meta"}
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])

@@ -1,13 +1,16 @@
 """Files and folders that one run writes at a time; real processes hold the locks."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tracker.footage.output import OutputWarning, Unfinished, only_run
+from tracker.footage import output
+from tracker.footage.output import OutputWarning, Unfinished, only_run, swap_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,3 +64,52 @@ def test_what_a_killed_run_left_gets_a_name_and_is_told(tmp_path, holder):
         assert (tmp_path / wanted).read_text() == "rows" and path.read_text() == "mine"
     Unfinished(path).drop()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "a.unfinished-1.csv", "a.unfinished.csv"]
+
+
+def made(folder, text):
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_text(text)
+    return folder
+
+
+SWAPPING = """
+from itertools import count
+from pathlib import Path
+from tracker.footage.output import swap_folder
+for turn in count(1):
+    new = Path(f"new{turn}")
+    new.mkdir()
+    for name in "abc":
+        (new / name).write_text(str(turn))
+    swap_folder(new, Path("out"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a folder is missing for a moment")
+def test_a_folder_is_swapped_at_once(tmp_path):
+    made(tmp_path / "out", "0")
+    with subprocess.Popen(
+        [sys.executable, "-c", SWAPPING], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as other:
+        last, changes, end = 0, 0, time.monotonic() + 60
+        while changes < 300 and time.monotonic() < end:
+            now = (tmp_path / "out").stat().st_ino  # never missing
+            changes, last = changes + (now != last), now
+        other.kill()
+    assert changes == 300
+    assert len({(tmp_path / "out" / name).read_text() for name in "abc"}) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_stood_there_goes_when_the_new_one_is_there(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(output, "_exchanged", lambda *_: False)  # as where the system cannot
+    for text in ("first", "second"):
+        swap_folder(made(tmp_path / "new", text), tmp_path / "out")
+        assert [file.name for file in tmp_path.iterdir()] == ["out"]
+        assert {file.read_text() for file in (tmp_path / "out").iterdir()} == {text}
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        swap_folder(made(tmp_path / "new", "third"), tmp_path / "file")
+    assert (tmp_path / "file").is_file()

@@ -96,11 +96,9 @@ def make_runner(
     installed (`pip install "siamtrack[fast]"`: a third less time for swift), or OpenVINO where that was measured to be
     faster (`fastest.fastest`), else PyTorch; "openvino" runs the search by OpenVINO, "openvino-bf16" in bfloat16.
     threads: of the CPU. None: one for graphs; those of PyTorch, which are those of the process, stay as they are.
-    May be called from several threads.
+    May be called from several threads. `net` stays as it is: what runs is a copy.
     Raises ValueError: a device or engine that is not there, or an engine that cannot run this network.
     """
-    if engine not in ("auto", "torch", *ENGINES):
-        raise InputError(f"no engine {engine!r}; there is auto, torch, {', '.join(ENGINES)}")
     where = pick_device(device)
     wanted = [*missing("onnxruntime" if engine == "auto" else engine), *([] if find_spec("onnx") else ["onnx"])]
     if engine in ENGINES:
@@ -113,7 +111,7 @@ def make_runner(
             return _graphs(net, threads or 1, engine)
         if threads is not None:
             torch.set_num_threads(threads)
-        return _torch(net.to(where, torch.float32), where)
+        return _torch(net, where)
 
 
 def pick_device(name: str) -> torch.device:
@@ -131,7 +129,7 @@ def pick_device(name: str) -> torch.device:
 
 def _torch(net: SiameseNet, device: torch.device) -> Runner:
     on_cpu = device.type == "cpu"
-    net = folded(net) if on_cpu else net.eval()
+    net = folded(net) if on_cpu else _copied(net, device)
     # The groups of siamfc's correlation would be fixed by a trace; a few large convolutions have no overhead to save.
     traced = on_cpu and not isinstance(net, SiamFC)
     modules = {name: _frozen(part) if traced else part.module for name, part in parts_of(net).items()}
@@ -172,9 +170,13 @@ def _torch(net: SiameseNet, device: torch.device) -> Runner:
     return runner._replace(patches=patches, refine=lambda *arrays: np.asarray(run("refine", *arrays).cpu().numpy()))
 
 
+def _copied(net: SiameseNet, device: torch.device | str) -> SiameseNet:
+    return copy.deepcopy(net).to(device, torch.float32).eval().requires_grad_(False)
+
+
 def folded(net: SiameseNet) -> SiameseNet:
-    """Batch-norm folded into convolutions, channels-last."""
-    net = copy.deepcopy(net).eval().requires_grad_(False)
+    """A copy on the CPU: batch-norm folded into convolutions, channels-last."""
+    net = _copied(net, "cpu")
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
@@ -209,19 +211,24 @@ def parts_of(net: SiameseNet) -> dict[str, Part]:
     """What a `Runner` runs, by the names of `graphs.GRAPHS`."""
     side, size, rows = net.config.exemplar_size, net.config.search_size, rows_of(net)
     exemplar, search = Exemplar(net), Compare(net)
-    given = torch.zeros(2, side, side, 3, dtype=torch.uint8), torch.full((2, 2), 0.5, dtype=torch.float32)
+    device = next(net.parameters()).device
+    given = _black(2, side, device), torch.full((2, 2), 0.5, dtype=torch.float32, device=device)
     with torch.no_grad():
         features, *patches = exemplar(*given)
-        asked = features[:rows], torch.zeros(rows, size, size, 3, dtype=torch.uint8)
+        asked = features[:rows], _black(rows, size, device)
         levels = search(*asked)[2:]
     parts = {"exemplar": Part(exemplar, given, _vary("exemplar")), "search": Part(search, asked, _vary("search", rows))}
     if isinstance(net, Swift):
-        boxes = torch.full((2, 2, 4), size / 4, dtype=torch.float32)
+        boxes = torch.full((2, 2, 4), size / 4, dtype=torch.float32, device=device)
         axes = _vary("look")
         axes["boxes"][1] = "boxes of a row"
         parts["look"] = Part(Look(net), (*levels, boxes), axes)
         parts["refine"] = Part(Refine(net), (patches[0], patches[0], boxes[:, 0]), _vary("refine"))
     return parts
+
+
+def _black(rows: int, side: int, device: torch.device) -> Tensor:
+    return torch.zeros(rows, side, side, 3, dtype=torch.uint8, device=device)
 
 
 def _vary(graph: str, rows: int = 2) -> dict[str, dict[int, str]]:

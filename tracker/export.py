@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from tracker.backends import Part, exported, folded, parts_of
 from tracker.config import to_dict
 from tracker.errors import InputError
 from tracker.extras import how_to_get
-from tracker.graphs import GRAPHS, KEY, About, digest, is_network, open_network
+from tracker.footage.output import only_run, swap_folder
+from tracker.graphs import GRAPHS, KEY, About, digest, open_network
 from tracker.network import SiameseNet, Swift, load_network
 from tracker.tracker import weight_file
 
@@ -42,12 +43,16 @@ class Written(NamedTuple):
 def export(weights: Path, folder: Path, licence: str | None = None, force: bool = False) -> Written:
     """Write the graphs of a tracker's network to a folder: whole, or not at all.
 
-    weights: as for `load_network`. licence: of the weights; None: that of what the network began from.
+    weights: as for `load_network`. licence: of the weights; None: that of what the network began from. force: graphs
+    that are there go, other files stay.
     Raises FileExistsError: there is something in the folder, without force; ValueError: an output
     that is off from PyTorch's by more than `MOST_OFF`, ONNX Runtime or onnx is not installed.
     """
+    folder = folder.resolve()
     if not all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx")):
         raise InputError(f"an export wants onnxruntime and onnx: {how_to_get('fast')}")
+    if folder == Path.cwd() or folder.is_mount():
+        raise InputError(f"{folder} cannot be replaced as a whole; name a folder in it")
     net = load_network(weights)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
         raise FileExistsError(f"{folder} is there already; --force overwrites it")
@@ -55,20 +60,41 @@ def export(weights: Path, folder: Path, licence: str | None = None, force: bool 
         package.__version__, licence or LICENCES[net.config.network], digest(weights), net.config, net.grid.cells,
         net.grid.stride, net.grid.first,
     )  # fmt: skip
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        made = Path(place)
-        _write(made, parts_of(folded(net)), about)
-        off = _compare(net, made)
-        if off > MOST_OFF:
-            raise InputError(f"{weights}: a graph is off from PyTorch by {off:.1e} of its largest output; not written")
-        if is_network(folder):  # what an export wrote before, and nothing else
-            for file in folder.glob("*.onnx"):
-                file.unlink()
-        folder.mkdir(exist_ok=True)
-        for file in sorted(made.iterdir()):
-            shutil.move(str(file), folder / file.name)
-    return Written(folder, sum(file.stat().st_size for file in folder.glob("*.onnx")), off)
+    part = folder.with_name(f".{folder.name}.part")
+    made, parts = part / folder.name, parts_of(folded(net))
+    with only_run(part):
+        shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
+        try:
+            _keep_others(folder, made)
+            _write(made, parts, about)
+            off = _compare(net, made)
+            if off > MOST_OFF:
+                raise InputError(
+                    f"{weights}: a graph is off from PyTorch by {off:.1e} of its largest output; not written"
+                )
+            swap_folder(made, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return Written(folder, sum((folder / f"{name}.onnx").stat().st_size for name in parts), off)
+
+
+def _keep_others(folder: Path, made: Path) -> None:
+    """What is no graph of ours in a folder, to that which takes its place: linked where the disk can, not copied."""
+    ours = [f"{name}.onnx" for name in GRAPHS]
+
+    def link(source: str, to: str) -> None:
+        try:
+            os.link(source, to)
+        except OSError:
+            shutil.copy2(source, to)
+
+    def graphs(at: str, _: list[str]) -> list[str]:
+        return ours if Path(at) == folder else []
+
+    if folder.is_dir():
+        shutil.copytree(folder, made, symlinks=True, ignore=graphs, copy_function=link)
+    else:
+        made.mkdir()
 
 
 def _write(folder: Path, parts: dict[str, Part], about: About) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from tracker.config import ModelConfig, Range, check_ranges, from_dict, parse_js
 from tracker.errors import GraphError, InputError
 from tracker.extras import how_to_get
 from tracker.geometry import Grid
-from tracker.runner import Answer, Bytes, Features, Floats, Levels, Runner
+from tracker.runner import Answer, Bytes, EngineName, Features, Floats, Levels, Runner
 
 GRAPHS = {  # what a graph is called -> its inputs; see `Runner` for what goes in and out
     "exemplar": ("crops", "extents"),
@@ -61,12 +61,21 @@ class About:
 class Opened(NamedTuple):
     """A network that was opened from its graphs, and how it tracks.
 
-    weights: SHA-256 of the weight file that the graphs were made of.
+    weights: SHA-256 of the weight file that the graphs were made of. threads: of the CPU; None: all.
     """
 
     config: ModelConfig
     runner: Runner
     weights: str
+    threads: int | None
+
+    def check(self, device: str, threads: int | None, engine: str) -> None:
+        """Raise InputError: it was opened in another way than is asked for. "auto", None: in any way."""
+        asked = {"device": device, "threads": threads, "engine": engine}
+        is_so = {"device": "cpu", "threads": self.threads, "engine": self.runner.engine}
+        for name, value in asked.items():
+            if value not in ("auto", None, is_so[name]):
+                raise InputError(f"{name} is {is_so[name]!r} of the network that was opened; got {value!r}")
 
 
 def check_threads(threads: int | None) -> None:
@@ -92,7 +101,9 @@ def can_run(device: str, engine: str) -> bool:
 
 
 def missing(engine: str) -> list[str]:
-    """The packages that an engine wants and that are not installed."""
+    """The packages that an engine wants and that are not installed. Raises InputError: no such engine."""
+    if engine not in get_args(EngineName):
+        raise InputError(f"no engine {engine!r}; there is {', '.join(get_args(EngineName))}")
     wanted = ["onnxruntime", *(["openvino"] if engine.startswith("openvino") else [])]
     return [name for name in wanted if not importlib.util.find_spec(name)]
 
@@ -113,10 +124,12 @@ def is_network(folder: Path) -> bool:
 def open_network(folder: Path, threads: int | None, engine: str = "onnxruntime") -> Opened:
     """A network of graphs. threads: of the CPU; None: all. engine: one of `ENGINES`; openvino-bf16 rounds to bfloat16.
 
-    Raises GraphError: a graph is missing, broken, not one of ours or of another export. ValueError: the engine is not
-    installed.
+    Raises GraphError: a graph is missing, broken, not one of ours or of another export. ValueError: no such engine, or
+    it is not installed.
     """
     check_threads(threads)
+    if engine not in ENGINES:
+        raise InputError(f"{folder}: graphs run on the cpu by {', '.join(ENGINES)}; got {engine!r}")
     if missing(engine):
         raise InputError(f"{folder}: graphs want {' and '.join(missing(engine))}: {how_to_get(ENGINES[engine])}")
     search, about = _open(folder, "search", threads, engine)
@@ -126,7 +139,7 @@ def open_network(folder: Path, threads: int | None, engine: str = "onnxruntime")
         if other != about:
             raise GraphError(f"{folder}: {name}.onnx and search.onnx are of two exports; write them again")
     runner = runner_of(Grid(about.cells, about.stride, about.first), graphs, engine)
-    return Opened(about.config, runner, about.weights)
+    return Opened(about.config, runner, about.weights, threads)
 
 
 def _open(folder: Path, name: str, threads: int | None, engine: str) -> tuple[Graph, About]:

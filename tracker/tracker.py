@@ -9,7 +9,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from tracker.errors import (
     MissingError,
     OrderError,
 )
+from tracker.extras import how_to_get
 from tracker.fastest import FIRST, fastest
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.plain import PeakPolicy, PyramidPolicy
@@ -67,9 +68,10 @@ class Tracker:
     last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
     `siamtrack train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
 
-    net: in evaluation mode, or as `graphs.open_network` opens it. device: "auto" (cuda, then mps, then cpu), or any of
-    them. threads: of the CPU; by default one for graphs, and PyTorch, whose threads are those of the whole process, is
-    left as it is. tracking: other constants than those that came with the net. engine: see `backends.make_runner`.
+    net: it stays as it is; or as `graphs.open_network` opens it, which fixes engine and threads. device: "auto" (cuda,
+    then mps, then cpu), or any of them. threads: of the CPU; by default one for graphs, and PyTorch, whose threads are
+    those of the whole process, is left as it is. tracking: other constants than those that came with the net. engine:
+    see `backends.make_runner`.
     budget_ms: the time that an update may take while targets are lost; at first the tracker measures how much it can do
     in it. What it cannot do goes on in the next frame. None: a lost target costs four passes of the network, about four
     times as much as one that is tracked. Each target gets one pass whatever the budget is, and a lost one no less than
@@ -93,7 +95,8 @@ class Tracker:
             raise InputTypeError(f"Tracker takes a network, got {net!r:.80}; Tracker.load takes a name or a file")
         self.config = replace(net.config, tracking=tracking) if tracking else net.config
         if isinstance(net, graphs.Opened):
-            runner = net.runner
+            net.check(device, threads, engine)
+            runner, threads = net.runner, net.threads
         else:
             from tracker.backends import make_runner
 
@@ -125,26 +128,25 @@ class Tracker:
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
-        if engine not in get_args(EngineName):
-            raise InputError(f"no engine {engine!r}; there is {', '.join(get_args(EngineName))}")
         graphs.check_threads(threads)
         path = Path(weights)
         opened: graphs.Opened | None
         if graphs.is_network(path) and weights not in weight_names():  # a name is a str; a path is a path
-            ways = ", ".join(graphs.ENGINES)
-            if not graphs.can_run("cpu" if device == "auto" else device, engine):
-                raise InputError(f"{path}: graphs run on the cpu by {ways}; got {engine!r} on {device!r}")
+            if device not in ("auto", "cpu"):
+                raise InputError(f"{path}: graphs run on the cpu; got {device!r}")
             opened = _open_graphs(path, threads, engine)
         else:
             path = weight_file(weights)
             opened = _graphs_of(path, threads, engine) if graphs.can_run(device, engine) else None
         if opened:
-            tracker = cls(opened, "cpu", threads, tracking, engine, budget_ms)
+            tracker = cls(opened, tracking=tracking, budget_ms=budget_ms)
         else:
             try:
                 from tracker.network import load_network
             except ImportError as error:
                 text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
+                if graphs.missing(FIRST):
+                    text += f", by {FIRST}: {how_to_get(graphs.ENGINES[FIRST])}"
                 raise MissingError(text) from None
             try:
                 tracker = cls(load_network(path), device, threads, tracking, engine, budget_ms)

@@ -24,6 +24,7 @@ from tracker.footage.boxes import (
     image_name,
     write_whole,
 )
+from tracker.footage.output import swap_folder
 
 WRITTEN = ("boxes", "otb", "coco", "yolo", "mot", "cvat")
 QUALITY = 95  # of the JPEG frames
@@ -64,8 +65,7 @@ def write_dataset(root: Path, layout: str, labels: Labels, read: Callable[[int],
     part.mkdir(parents=True)
     try:
         _WRITERS[layout](part, labels, rows, read)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        swap_folder(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +133,41 @@ class Appended:
             os.fsync(self._file.fileno())
         finally:
             self._file.close()
+
+
+def swap_folder(made: Path, folder: Path) -> None:
+    """Give the whole folder `made`, which lies beside it, the name of `folder`; what stood there goes.
+
+    On Linux a run that is killed leaves the one or the other, at any moment. Elsewhere there is one without either;
+    what stood there is then called .NAME.before. Raises OSError: a file stands there, or what cannot be moved.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file")
+    before = folder.with_name(f".{folder.name}.before")
+    if not folder.exists():
+        os.rename(made, folder)
+        return
+    shutil.copymode(folder, made)
+    if _exchanged(made, folder):
+        shutil.rmtree(made, ignore_errors=True)
+    else:
+        shutil.rmtree(before, ignore_errors=True)
+        os.rename(folder, before)
+        try:
+            os.rename(made, folder)
+        except BaseException:
+            os.rename(before, folder)
+            raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Give two paths each other's names at once; False: this system cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if swap is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of the kernel
+    return swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 @contextlib.contextmanager

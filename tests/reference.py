@@ -45,6 +45,24 @@ def xcorr(template, search):
     return np.array([[(template * search[:, r : r + h, c : c + w]).sum() for c in range(cols)] for r in range(rows)])
 
 
+def block_mean(image, wide, high):
+    """image: (R high, C wide, 3)."""
+    rows, columns = image.shape[0] // high, image.shape[1] // wide
+    return image.reshape(rows, high, columns, wide, 3).astype(np.float64).mean(axis=(1, 3))
+
+
+def colour_shares(pixels, inside):
+    colours = [tuple(pixel // 32) for pixel in pixels[inside]]
+    return np.array([colours.count((b, g, r)) for b in range(8) for g in range(8) for r in range(8)]) / len(colours)
+
+
+def stretched(box_map, factors):
+    """Each box as centre and size, the size stretched, and back to distances."""
+    near, far = box_map[:, :2].astype(np.float64), box_map[:, 2:].astype(np.float64)
+    centre, half = (far - near) / 2, (near + far) / 2 * factors[:, :, None, None]
+    return np.concatenate([half - centre, half + centre], axis=1)
+
+
 def decode_peaks(logits, box_map, window, first, stride, width, height, penalty_k, window_influence, count):
     """Scores of all cells at once, then the arg max, again and again without the cells that it explains."""
     left, top, right, bottom = box_map.astype(np.float64)

@@ -15,9 +15,9 @@ DRAWING = runpy.run_path(str(ROOT / "docs" / "draw_imports.py"))
 imported = DRAWING["imported"]
 LAYERS = [  # a module may import from earlier lines only
     {"errors", "extras", "machine"},
-    {"geometry"},
+    {"geometry", "kernels"},
     {"config", "runner"},
-    {"crop", "correlation", "backbones", "kernels", "graphs"},
+    {"crop", "correlation", "backbones", "graphs"},
     {"heads", "footage", "fastest"},
     {"network"},
     {"backends"},

@@ -11,8 +11,9 @@ import torch
 from tracker import Result, Target, Tracker
 from tracker.backends import pick_device
 from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
-from tracker.engine import Refined, View, stretched
+from tracker.engine import Refined, View
 from tracker.geometry import Box, CropWindow, iou
+from tracker.kernels import stretched
 from tracker.network import build_network, load_network, save_network
 from tracker.scene import Scene
 from tracker.tracker import check_frame, weight_names

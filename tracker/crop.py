@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.geometry import CropWindow, check_box, context_side
+from tracker.kernels import block_mean
 
 Image = NDArray[np.uint8]
 
@@ -91,9 +92,10 @@ def _block_mean(
     if inside.shape[:2] != (y1 - y0, x1 - x0):
         borders = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
         inside = np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=fill), np.uint8)
-    # between two pixels linear interpolation is their mean, too, and three times as fast where a block is 1 x 2
-    way = cv2.INTER_LINEAR if max(block) == 2 else cv2.INTER_AREA
-    shown = cv2.resize(inside, (right - left, bottom - top), interpolation=way)
+    if wide == 2 and high <= 2:  # between two pixels linear interpolation is their mean, and here it is the fastest
+        shown = cv2.resize(inside, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    else:
+        shown = block_mean(inside.reshape(len(inside), -1), wide, high)
     borders = top, rows - bottom, left, columns - right
     if any(borders):
         shown = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=np.round(fill).tolist())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tracker.config import BoxTracking, ModelConfig
 from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, hann_window
-from tracker.kernels import decode_peaks, warm_up
+from tracker.kernels import decode_peaks, stretched, warm_up
 from tracker.runner import Features, Levels, Runner
 
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
@@ -194,13 +194,6 @@ class Engine:
         boxes = np.zeros((count, 4), np.float32)
         answers = self.runner.refine(np.concatenate(known), np.repeat(seen, count, 0), boxes)
         return [float(answer) for answer in answers[:, 4]]
-
-
-def stretched(box_map: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes with other sizes about their centres. box_map: (N, 4, H, W), see `decode_peaks`. factors: (N, 2)."""
-    sides = box_map.reshape(len(box_map), 2, 2, *box_map.shape[2:])  # near and far, along x and along y
-    more = sides.sum(axis=1, keepdims=True) * ((factors - 1) / 2)[:, None, :, None, None]
-    return (sides + more).reshape(box_map.shape)
 
 
 def keep_inside(box: Box, frame: Image) -> Box:

@@ -19,12 +19,12 @@ from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.errors import ConfigError
 from tracker.geometry import Box, bounded
+from tracker.kernels import colour_shares
 from tracker.target import EVIDENCE, VERIFIED, Found, Reference, Target
 
 _PATCH = 24  # px, side of the patch whose colours are counted
 _Y, _X = np.mgrid[:_PATCH, :_PATCH] - (_PATCH - 1) / 2
 _INSIDE = (_X**2 + _Y**2) <= 0.8 * (_PATCH / 2) ** 2  # the corners of a box show what is behind the target
-_BIN = np.array([64, 8, 1])
 
 
 class Judge:
@@ -115,9 +115,7 @@ def colours(frame: Image, box: Box) -> NDArray[np.float64]:
     # cv2 puts pixel i at i, we put its centre at i + 0.5
     matrix = np.array([[scale_x, 0, scale_x * (0.5 - box.x) - 0.5], [0, scale_y, scale_y * (0.5 - box.y) - 0.5]])
     patch = cv2.warpAffine(frame, matrix, (_PATCH, _PATCH), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    bins = (patch[_INSIDE] >> 5).astype(np.int64) @ _BIN
-    counts = np.bincount(bins, minlength=512)
-    return np.sqrt(counts / counts.sum())
+    return np.sqrt(colour_shares(patch, _INSIDE))
 
 
 def log_odds(p: float) -> float:

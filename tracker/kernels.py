@@ -1,4 +1,4 @@
-"""Post-processing of one target's maps, one pass each. numba only; the float64 twins are in tests/reference.py.
+"""What is counted pixel by pixel or cell by cell, one pass each; tests/reference.py has the float64 twins. numba only.
 
 Compiled ahead of the first frame by `warm_up` and cached on disk, so that no frame waits for a compiler.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -26,6 +27,58 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
         return njit(nogil=True)(function)
+
+
+@compiled
+def block_mean(rows: U8, wide: int, high: int) -> U8:
+    """Means of blocks of (wide, high) px of an image, rounded.
+
+    rows: (R high, C wide 3) whole rows of it, three channels side by side. Returns (R, C, 3).
+    """
+    height, width = rows.shape[0] // high, rows.shape[1] // (3 * wide)
+    out = np.empty((height, 3 * width), np.uint8)
+    sums = np.empty(3 * width * wide, np.uint32)
+    share, half = np.float32(1.0 / (wide * high)), np.float32(0.5)
+    for v in range(height):
+        sums[:] = 0
+        for r in range(v * high, (v + 1) * high):
+            row = rows[r]
+            for x in range(sums.size):  # down first: neighbours in memory, many at once
+                sums[x] += row[x]
+        for u in range(width):
+            for c in range(3):
+                total = sums[3 * u * wide + c]
+                for k in range(1, wide):
+                    total += sums[3 * (u * wide + k) + c]
+                out[v, 3 * u + c] = np.uint8(np.float32(total) * share + half)
+    return out.reshape(height, width, 3)
+
+
+@compiled
+def colour_shares(pixels: U8, inside: NDArray[np.bool_]) -> F64:
+    """(512,) shares of 8 x 8 x 8 colours in the part `inside` (H, W) of an image (H, W, 3)."""
+    counts, total = np.zeros(512), 0
+    for v in range(pixels.shape[0]):
+        for u in range(pixels.shape[1]):
+            if inside[v, u]:
+                counts[(pixels[v, u, 0] >> 5) * 64 + (pixels[v, u, 1] >> 5) * 8 + (pixels[v, u, 2] >> 5)] += 1
+                total += 1
+    return counts / total
+
+
+@compiled
+def stretched(box_map: F32, factors: F32) -> F32:
+    """Boxes with other sizes about their centres. box_map: (N, 4, H, W), see `decode_peaks`. factors: (N, 2)."""
+    out = np.empty(box_map.shape, np.float32)
+    for n in range(box_map.shape[0]):
+        for axis in range(2):
+            more = (factors[n, axis] - np.float32(1)) / np.float32(2)
+            for r in range(box_map.shape[2]):
+                for c in range(box_map.shape[3]):
+                    near, far = box_map[n, axis, r, c], box_map[n, axis + 2, r, c]
+                    out[n, axis, r, c] = near + more * (near + far)
+                    out[n, axis + 2, r, c] = far + more * (near + far)
+    return out
 
 
 @compiled
@@ -229,6 +282,10 @@ def parabola(before: float, peak: float, after: float) -> float:
 def warm_up() -> None:
     """Compile (or load from the cache) every kernel for the types that the loop uses."""
     maps = np.ones((1, 2, 2), np.float32)
+    pixels = np.zeros((2, 4, 3), np.uint8)
+    colour_shares(pixels, np.ones((2, 4), np.bool_))
+    block_mean(pixels[:, 1:].reshape(2, 9), 3, 2)
+    stretched(np.ones((1, 4, 2, 2), np.float32), np.ones((1, 2), np.float32))
     decode_peaks(maps[0], np.ones((4, 2, 2), np.float32), np.ones((2, 2)), 0.5, 16.0, 8.0, 8.0, 0.1, 0.3, 2)
     index, weight = cubic_weights(2, 2)
     pyramid_peak(maps, np.ones((4, 4)), index, weight, 8.0, 2, 0.97, 0.2)

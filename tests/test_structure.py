@@ -18,7 +18,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"geometry", "kernels"},
     {"config", "runner"},
     {"crop", "correlation", "backbones", "graphs"},
-    {"heads", "footage", "fastest"},
+    {"heads", "footage", "fastest", "copies"},
     {"network"},
     {"backends"},
     {"similarity"},

@@ -9,7 +9,7 @@ import pytest
 
 from tracker import Tracker
 from tracker.config import Logistic, LongTerm
-from tracker.crop import Copies
+from tracker.copies import Copies
 from tracker.evidence import log_odds
 from tracker.exclusion import TAKEN
 from tracker.geometry import Box, CropWindow, iou, overlap

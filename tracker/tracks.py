@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tracker.config import Confidence, LongTerm
-from tracker.crop import Copies, Image
+from tracker.copies import Copies
+from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.exclusion import is_taken, share_out

@@ -45,12 +45,19 @@ def block_mean(rows: U8, wide: int, high: int) -> U8:
             row = rows[r]
             for x in range(sums.size):  # down first: neighbours in memory, many at once
                 sums[x] += row[x]
+        if wide == 1:
+            for x in range(3 * width):
+                out[v, x] = np.uint8(np.float32(sums[x]) * share + half)
+            continue
         for u in range(width):
-            for c in range(3):
-                total = sums[3 * u * wide + c]
-                for k in range(1, wide):
-                    total += sums[3 * (u * wide + k) + c]
-                out[v, 3 * u + c] = np.uint8(np.float32(total) * share + half)
+            blue = green = red = np.uint32(0)
+            for x in range(3 * wide * u, 3 * wide * (u + 1), 3):
+                blue += sums[x]
+                green += sums[x + 1]
+                red += sums[x + 2]
+            out[v, 3 * u] = np.uint8(np.float32(blue) * share + half)
+            out[v, 3 * u + 1] = np.uint8(np.float32(green) * share + half)
+            out[v, 3 * u + 2] = np.uint8(np.float32(red) * share + half)
     return out.reshape(height, width, 3)
 
 

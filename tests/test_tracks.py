@@ -105,20 +105,15 @@ def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch,
 @pytest.mark.parametrize("passes", [LEAST, 9])
 def test_a_lost_target_costs_no_more_than_it_may_and_what_is_left_goes_on(tracker, monkeypatch, passes):
     engine, spent = tracker.engine, []
-    look, exemplar = engine.look, engine.exemplar
+    look = engine.look
 
     def counted(frame, asked):
         spent[-1] += sum(len(windows) for _, windows in asked)
         return look(frame, asked)
 
-    def embed(*args):
-        spent[-1] += 1
-        return exemplar(*args)
-
     target = tracker.init(*twins(0, True))
     tracker.update(twins(1, True)[0], target)
     monkeypatch.setattr(engine, "look", counted)
-    monkeypatch.setattr(engine, "exemplar", embed)
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 0.0)  # all may be it, none is
     monkeypatch.setattr(tracker.policy.judge, "rules", replace(tracker.policy.rules, candidate=-99.0, adopt=99.0))
     target.state, target.followed = "lost", Track(target.box, belief=tracker.policy.rules.lost)
@@ -148,7 +143,7 @@ def test_what_is_likely_the_target_is_asked_frame_by_frame_until_it_is_believed(
     tracker.update(scene.render(1), target)
     rules = tracker.policy.rules
     monkeypatch.setattr(tracker.policy.search, "like_others", lambda *args: 0.0)
-    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 0.5)
+    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 1.0)
     target.state, target.followed = "lost", Track(target.box, belief=rules.lost)
     states = [tracker.update(scene.render(t), target).state for t in range(2, 12)]
     assert states.index("tracking") <= 6 and rules.adopt > 1  # though one such frame says little
@@ -354,30 +349,6 @@ def test_who_stood_beside_the_target_is_not_taken_for_it(tracker, monkeypatch):
 
     results = [tracker.update(twins(t, True)[0], target) for t in range(36, 44)]
     assert results[-1].state == "tracking" and overlap(results[-1].box, twins(43, True)[1]) > 0.5
-
-
-def test_a_candidate_is_looked_for_in_the_kept_frame_and_is_a_distractor_unless_the_target_was_there(
-    tracker, monkeypatch
-):
-    target = tracker.init(*twins(0, True))
-    tracker.update(twins(1, True)[0], target)
-    width, height = target.box.w, target.box.h
-    other = Box(401 - width / 2, 270 - height / 2, width, height)
-    tracker.policy.search.look_back(target, replace(target.seen, box=twins(1, True)[1]), twins(1, True)[0])
-    assert not target.distractors  # there, it was the target
-    rules = tracker.policy.rules
-    monkeypatch.setattr(tracker.policy.judge, "rules", replace(rules, candidate=99.0))
-    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    assert not target.distractors  # nothing was like it enough
-    monkeypatch.setattr(tracker.policy.judge, "rules", rules)
-    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    (met,) = (track.patch for track in target.distractors)
-    looks = [found.patch for box in (other, target.box) for found in [look_at(tracker, twins(0, True)[0], target, box)]]
-    own, foreign = (tracker.engine.likenesses([met], look)[0] for look in looks)
-    assert own > foreign + 2  # it is the patch of the other one
-    target.kept = None
-    tracker.policy.search.look_back(target, replace(target.seen, box=other), twins(8, False)[0])
-    assert len(target.distractors) == 1
 
 
 def look_at(tracker, frame, target, box):

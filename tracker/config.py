@@ -117,13 +117,13 @@ class LongTerm:
     doubt: LogOdds = 3.0  # the most that one frame takes from the belief
     uncertain: LogOdds = -1.0  # belief at which the target is uncertain, and from which a candidate is followed
     lost: LogOdds = -4.0  # belief at which it is lost
-    adopt: LogOdds = 2.5  # belief at which a candidate, seen at least twice, is the target
+    adopt: LogOdds = 3.5  # belief at which a candidate, seen at least twice, is the target
     sure: Share = 0.9  # score below which what is followed is verified
     likely: Strength = 0.3  # score from which what is followed forms its reference, and a frame is kept; above 1: never
     every: Period = 5  # frames between frames that are kept, in which distractors are searched once the target is lost
     stay: LogOdds = 2.0  # log-odds that a peak gains, by its IoU with the last box, where several may be the target
     candidate: LogOdds = -2.0  # least logit of what gets a closer look beside the best
-    closer: Count = 2  # candidates that get one
+    closer: Count = 3  # candidates that get one
     others: LogOdds = 2.0  # log-odds that a candidate loses for each logit by which it is more like a distractor
 
     def __post_init__(self) -> None:

@@ -168,10 +168,6 @@ class Engine:
             expected.w, expected.h, penalty_k, influence, count,
         )  # fmt: skip
 
-    def patch(self, view: View, peak: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(1, 64, 16, 16) what is in and around the box of a peak, see `network.Swift.patches`."""
-        return self.runner.patches(view.levels, [view.row], peak[None, :4].astype(np.float32))
-
     def refine(self, sought: Appearance, places: Sequence[tuple[View, NDArray[np.float64]]]) -> list[Refined]:
         """The boxes of peaks after a closer look, all at once.
 

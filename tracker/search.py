@@ -13,15 +13,14 @@ from tracker.crop import Image
 from tracker.engine import View
 from tracker.evidence import Judge
 from tracker.geometry import Box, CropWindow, bounded, overlap
-from tracker.target import Found, Kept, Target, Track
+from tracker.target import Found, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
 DISTRACTORS = 40  # that are known at most
 PEAKS = 4  # of a score map, and things beside the target, that are looked at
 SAME = 0.3  # IoU from which two boxes are of the same thing
 MOST_ALONG = 60  # windows along a side of the frame
-LOOK_BACK = 2  # passes of the network that it takes to look back
-LEAST = 2 + LOOK_BACK  # passes that a lost target needs: what is followed, a closer look at a candidate, a look back
+LEAST = 4  # passes of the network that a lost target costs, if no budget allows more: what is followed, and a search
 
 
 class Search:
@@ -53,9 +52,9 @@ class Search:
         around = [CropWindow.around(centre, wide.w, wide.h, wide.size) for centre in tiles]
         return [self.engine.config.search_window(box), *around]
 
-    def candidates(self, target: Target, views: Sequence[View], known: Sequence[Box]) -> list[Box]:
+    def candidates(self, target: Target, views: Sequence[View], known: Sequence[Box]) -> tuple[Box, ...]:
         """The boxes with the highest logits in all views, but those that are `known`."""
-        return [view.box(peak) for view, peak in self._strongest(target, views, self.judge.rules.closer, known)]
+        return tuple(view.box(peak) for view, peak in self._strongest(target, views, self.judge.rules.closer, known))
 
     def look_closer(self, target: Target, frame: Image, boxes: Sequence[Box]) -> list[Found]:
         """What is found in the windows of candidates, each of one's own size, verified; mutates `passes`."""
@@ -92,29 +91,10 @@ class Search:
         target.passes -= len(windows)
         met = self._strongest(target, views, PEAKS, [kept.box])
         for found in self.engine.refine(target.appearance, met) if met else []:
-            self._know(target, kept, found.box, found.patch)
+            if overlap(found.box, kept.box) < SAME:
+                target.distractors = [*target.distractors, Track(found.box, found.patch)][-DISTRACTORS:]
         scan = kept.scan + len(windows)
         target.kept = replace(kept, scan=scan, searched=scan >= len(places))
-
-    def look_back(self, target: Target, found: Found, frame: Image) -> None:
-        """See what looks like a candidate around its place in the frame in which the target was last sure; mutates it.
-
-        Where the camera stays, this is what the candidate was then. It is searched with the candidate as the exemplar.
-        """
-        kept, fill = target.kept, target.appearance.fill
-        target.passes -= LOOK_BACK
-        if kept is None:
-            return
-        asked = self.engine.exemplar(frame, found.box, fill)
-        view = self.engine.look_once(kept.frame, asked, self.engine.config.search_window(found.box))
-        peak = self.engine.peaks(view, found.box, 1, 0.0, 0.0)[0]
-        if peak[4] > self.judge.rules.candidate:
-            self._know(target, kept, view.box(peak), self.engine.patch(view, peak))
-
-    def _know(self, target: Target, kept: Kept, box: Box, patch: NDArray[np.float32]) -> None:
-        """What is in `box` of the kept frame is a distractor, unless it is the target; mutates the target."""
-        if overlap(box, kept.box) < SAME:
-            target.distractors = [*target.distractors, Track(box, patch)][-DISTRACTORS:]
 
     def like_others(self, target: Target, found: Found) -> float:
         """By how much more (logit, >= 0) a box is like a distractor than like the target, lately or when kept."""

@@ -152,8 +152,8 @@ class Target:
     calibrated weights only. reference: how it usually looks, which the evidence is compared with. followed: the track
     that is taken for it; until it is believed again its box is another than that of the target. distractors: what
     the kept frame shows beside it. state, seen: of the last frame, and what was found in it, convincing or not.
-    kept: see `Kept`. scan: where the search of the whole frame goes on. waiting: boxes that a closer look or a look
-    back is due for, next; passes: of the network, that the target may still cost in this frame.
+    kept: see `Kept`. scan: where the search of the whole frame goes on. waiting: boxes that a closer look
+    is due for, next; passes: of the network, that the target may still cost in this frame.
     served: grows whenever it gets passes to be searched, so that the targets that are lost take turns. frame_size:
     width and height of the frames that its boxes lie in. offered: another one, that the last frame had and that is
     believed when it comes again.

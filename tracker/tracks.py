@@ -20,7 +20,7 @@ from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.exclusion import is_taken, share_out
 from tracker.geometry import Box, CropWindow, overlap
-from tracker.search import LEAST, LOOK_BACK, PEAKS, Search, is_none_of
+from tracker.search import LEAST, PEAKS, Search, is_none_of
 from tracker.target import Found, Kept, Result, Target, Track
 
 
@@ -148,50 +148,29 @@ class TrackPolicy:
         from elsewhere takes its place when there is more belief in it from the start.
         taken: boxes of other targets, which it cannot be.
         """
-        rules, before, frame = self.rules, target.followed, views[0].frame
+        rules, before = self.rules, target.followed
         seen = self.judge.verify(target, self._options(target, views[0])[0][1])
         known, candidates = [seen.box, *taken], list[Found]()
         if len(views) > 1:
-            waiting = self.search.candidates(target, views[1:], known)
+            target.waiting = self.search.candidates(target, views[1:], known)
         else:
-            waiting = [box for box in target.waiting if is_none_of(box, known)]
-            now = target.passes // (LEAST - 1)
-            looks = self.search.look_closer(target, frame, waiting[:now])
-            candidates, waiting = [found for found in looks if is_none_of(found.box, known)], waiting[now:]
-        own, *odds = self._odds(target, [seen, *candidates], frame, taken)
-        belief = before.belief if own is None else self._believe(before, own)
+            now, target.waiting = target.waiting[: target.passes], target.waiting[target.passes :]
+            looks = self.search.look_closer(target, views[0].frame, now)
+            candidates = [found for found in looks if is_none_of(found.box, known)]
+        own, *odds = (self._odds(target, found, taken) for found in (seen, *candidates))
+        belief = self._believe(before, own)
         target.seen, target.followed = seen, before.again(seen.smoothed(before.box), seen.patch, belief)
         for found, said in zip(candidates, odds, strict=True):
-            if said is not None and said > max(target.followed.belief, rules.uncertain):
-                target.seen, own = found, said
-                target.followed = Track(found.box, found.patch, min(said, rules.strongest))
-        asked_again = own is None or own > 0  # belief in it grows, so this ends soon
-        target.waiting = (target.followed.box, *waiting) if asked_again else tuple(waiting)
+            if said > max(target.followed.belief, rules.uncertain):
+                target.seen, target.followed = found, Track(found.box, found.patch, min(said, rules.strongest))
         if target.followed.seen > 1 and target.followed.belief >= rules.adopt:
             target.put(target.followed)
         self.search.meet(target)
         return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
 
-    def _odds(self, target: Target, found: Sequence[Found], frame: Image, taken: Sequence[Box]) -> list[float | None]:
-        """The log-odds that each candidate is the lost target: what speaks for it, less what it has of others.
-
-        The best look back as long as there are passes left for it; None: one for which there were none left.
-        """
-
-        def less_others(one: Found) -> float:
-            odds = -self.rules.doubt if is_taken(one.box, taken) else self.judge.odds(one)
-            if odds > self.rules.uncertain:
-                odds -= self.rules.others * self.search.like_others(target, one)
-            return max(odds, -self.rules.doubt)
-
-        first = [less_others(one) for one in found]
-        odds: list[float | None] = [*first]
-        for k in sorted(range(len(found)), key=lambda k: -first[k]):
-            if first[k] <= self.rules.uncertain:
-                break
-            if target.passes < LOOK_BACK:
-                odds[k] = None
-            else:
-                self.search.look_back(target, found[k], frame)
-                odds[k] = less_others(found[k])
-        return odds
+    def _odds(self, target: Target, found: Found, taken: Sequence[Box]) -> float:
+        """The log-odds that something is the lost target: what speaks for it, less what it has of others."""
+        odds = -self.rules.doubt if is_taken(found.box, taken) else self.judge.odds(found)
+        if odds > self.rules.uncertain:
+            odds -= self.rules.others * self.search.like_others(target, found)
+        return max(odds, -self.rules.doubt)

@@ -61,7 +61,7 @@ class Search:
         if not boxes:
             return []
         target.passes -= len(boxes)
-        group = [self.engine.config.search_window(_between(box, target.box)) for box in boxes]
+        group = [self.engine.config.search_window(box) for box in boxes]
         (looks,) = self.engine.look(frame, [(target.appearance, group)])
         asked = [(view, self.engine.peaks(view, target.box, PEAKS, penalty_k=0.0), 0, 0.0) for view in looks]
         return [self.judge.verify(target, one) for one in self.judge.examine(target, target.box, asked)]
@@ -108,12 +108,6 @@ class Search:
 def is_none_of(box: Box, others: Sequence[Box]) -> bool:
     """Whether a box shows another thing than all the others."""
     return all(overlap(box, other) < SAME for other in others)
-
-
-def _between(box: Box, last: Box) -> Box:
-    """`box` with a size half-way (geometrically) to that of `last`."""
-    w, h = math.sqrt(box.w * last.w), math.sqrt(box.h * last.h)
-    return Box.from_centre(*box.centre, w, h)
 
 
 def whole_frame(first: CropWindow, width: int, height: int) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ from tracker.detections import (
     inside,
 )
 from tracker.geometry import Box, iou
-from tracker.tracker import weight_file
+from tracker.loading import weight_file
 
 DOUBLE = torch.float64
 CORNERS = [[10.0, 20, 40, 60], [100, 80, 150, 120]]

@@ -22,9 +22,9 @@ from tracker.errors import GraphError
 from tracker.export import MOST_OFF, _compare, export
 from tracker.fastest import WORTH, memory
 from tracker.graphs import GRAPHS, KEY, can_run, digest, open_network
+from tracker.loading import weight_file
 from tracker.network import build_network, load_network, save_network
 from tracker.scene import Scene
-from tracker.tracker import weight_file
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {name: ROOT / "tracker" / "weights" / name for name in ("swift", "swift-nano")}

@@ -19,6 +19,7 @@ from tracker.crop import patch
 from tracker.errors import CheckpointError, ConfigError, SourceError
 from tracker.footage.files import read_image
 from tracker.footage.video import SourceWarning
+from tracker.loading import weight_names
 from tracker.network import build_network, save_network
 from tracker.similarity import (
     DISTANCES,
@@ -40,7 +41,6 @@ from tracker.similarity.letters import letters
 from tracker.similarity.likeness import KEY
 from tracker.similarity.network import SHARPNESS, DistanceReader, centre_mean, centre_surround, distance
 from tracker.similarity.strokes import strokes, thin
-from tracker.tracker import weight_names
 
 CONV = SimilarityConfig("siamese", "conv", (4, 8), False, (), 32, 1, True, 16, False, "network")
 KOCH = SimilarityConfig("siamese", "koch", (64, 128, 128, 256), False, (), 105, 1, False, 4096, False, "logistic")

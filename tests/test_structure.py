@@ -23,7 +23,7 @@ LAYERS = [  # a module may import from earlier lines only
     {"backends"},
     {"similarity"},
     {"engine", "draw", "scene", "progress", "emit"},
-    {"target"},
+    {"target", "loading"},
     {"evidence", "plain"},
     {"search", "exclusion"},
     {"tracks", "samples"},

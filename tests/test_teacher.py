@@ -8,11 +8,11 @@ from test_benchmark_peers import fear
 
 from tracker.benchmark.peers.peers import load_tracker
 from tracker.geometry import Box, CropWindow, Grid, iou
+from tracker.loading import weight_file
 from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.tracker import Tracker
 from train.teacher import Mirrored, PeerMember, Said, Teacher, load_member, load_teacher, soft_targets, vote
-from train.tune import weight_file
 
 
 @pytest.fixture(scope="module")

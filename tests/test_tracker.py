@@ -14,9 +14,10 @@ from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
 from tracker.engine import Refined, View
 from tracker.geometry import Box, CropWindow, iou
 from tracker.kernels import stretched
+from tracker.loading import weight_names
 from tracker.network import build_network, load_network, save_network
 from tracker.scene import Scene
-from tracker.tracker import check_frame, weight_names
+from tracker.tracker import check_frame
 from train.labels import ellipse_labels
 
 

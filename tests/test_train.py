@@ -23,6 +23,7 @@ from tracker.config import SIAMFC, SWIFT, to_dict
 from tracker.errors import DataError
 from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.kernels import decode_peaks
+from tracker.loading import weight_file
 from tracker.network import load_network
 from train import augment
 from train.__main__ import main
@@ -32,7 +33,6 @@ from train.pairs import PairSampler, Place, _part
 from train.run import Run, Validation
 from train.store import Store, StoreError, prepare
 from train.tasks.tracker import TrackerTask, learning_rate
-from train.tune import weight_file
 
 # --- store
 

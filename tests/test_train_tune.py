@@ -13,8 +13,9 @@ import torch
 from footage import tiny
 
 from tracker import Tracker
-from tracker.errors import ConfigError, DataError
+from tracker.errors import ConfigError, DataError, InputError
 from tracker.footage.layouts import load_folder
+from tracker.loading import weight_file
 from tracker.network import load_network, save_network
 from train.__main__ import main
 from train.log import Log
@@ -22,7 +23,7 @@ from train.render import render
 from train.run import Run
 from train.store import Store, prepare
 from train.tasks.tracker import TrackerTask
-from train.tune import KEPT, tune_config, weight_file
+from train.tune import KEPT, tune_config
 
 MINUTES = ["--minutes", "0.02"]  # a step or two
 
@@ -108,11 +109,11 @@ def test_footage_that_has_changed_is_not_trained_on_as_it_was(footage, tmp_path,
 def test_wrong_input_is_named(footage, tmp_path, capsys):
     data = ["--data", str(footage / "clips")]
     assert main(["--from", "swft", *data, "--out", str(tmp_path / "run")]) == 2
-    assert "--from swft: neither a file nor one of siamfc, swift" in capsys.readouterr().err
+    assert "no weights 'swft': neither a file nor one of siamfc, swift" in capsys.readouterr().err
     assert main(["--from", "swift", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "run")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
     assert not (tmp_path / "run" / "store").exists()
-    with pytest.raises(ConfigError, match="neither a file"):
+    with pytest.raises(InputError, match="neither a file"):
         weight_file("nothing.safetensors")
 
 

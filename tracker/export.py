@@ -21,8 +21,8 @@ from tracker.errors import InputError
 from tracker.extras import how_to_get
 from tracker.footage.output import only_run, swap_folder
 from tracker.graphs import GRAPHS, KEY, About, digest, open_network
+from tracker.loading import weight_file
 from tracker.network import SiameseNet, Swift, load_network
-from tracker.tracker import weight_file
 
 MOST_OFF = 1e-3  # of the largest value of an output: what a graph may be off from PyTorch
 LICENCES = {"siamfc": "MIT", "swift": "MIT", "swift-nano": "Apache-2.0"}  # of what each began from, see NOTICE

@@ -33,9 +33,10 @@ from tracker.footage.output import Appended, check_output, locked_file
 from tracker.footage.video import Frame, Source, masked
 from tracker.geometry import Box
 from tracker.graphs import MOST_THREADS
+from tracker.loading import weight_file, weight_names
 from tracker.machine import describe_machine
 from tracker.target import Result, State
-from tracker.tracker import Tracker, weight_file, weight_names
+from tracker.tracker import Tracker
 
 VERSION = 1  # of the format
 SUFFIX = ".siamlog"

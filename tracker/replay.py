@@ -21,10 +21,11 @@ from tracker.footage.output import check_output, partial_path
 from tracker.footage.video import frames
 from tracker.geometry import iou
 from tracker.graphs import is_network
+from tracker.loading import weight_file
 from tracker.progress import Progress
 from tracker.recorder import Log, Step, checksum, describe_run, fingerprint, read_log
 from tracker.target import Target
-from tracker.tracker import Tracker, weight_file
+from tracker.tracker import Tracker
 
 MARKS = {"tracking": "=", "uncertain": "?", "lost": "."}  # of a stretch, the worst state in it
 TIMELINE = 72  # characters

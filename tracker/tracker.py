@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.resources import files
-from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -21,15 +19,12 @@ from tracker.engine import MIN_SIZE, Engine, View, keep_inside
 from tracker.errors import (
     CheckpointError,
     ConfigError,
-    GraphError,
     InputError,
     InputTypeError,
-    MissingError,
     OrderError,
 )
-from tracker.extras import how_to_get
-from tracker.fastest import FIRST, fastest
 from tracker.geometry import Box, CropWindow, check_box
+from tracker.loading import open_weights
 from tracker.plain import PeakPolicy, PyramidPolicy
 from tracker.runner import EngineName
 from tracker.search import LEAST
@@ -42,7 +37,7 @@ if TYPE_CHECKING:  # PyTorch is imported where it is used, which is not where gr
 LEAP = 4  # how many times larger or smaller a picture may get at once
 MOST_MS = 1e6  # of a budget for an update
 
-__all__ = ["Result", "Target", "Tracker", "check_frame", "weight_file", "weight_names"]
+__all__ = ["Result", "Target", "Tracker", "check_frame"]
 
 
 class Policy(Protocol):
@@ -121,37 +116,18 @@ class Tracker:
         engine: EngineName = "auto",
         budget_ms: float | None = None,
     ) -> Self:
-        """A tracker from shipped weights (a name, see `weight_names`), a file, or a folder of `siamtrack export`.
+        """A tracker from shipped weights (see `loading.weight_names`), a file, or a folder of `siamtrack export`.
 
         What is exported (the shipped swift and swift-nano are) runs in ONNX Runtime where that is installed, or in
         OpenVINO, see `fastest.fastest`, and PyTorch is not imported; it may be missing.
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
-        graphs.check_threads(threads)
-        path = Path(weights)
-        opened: graphs.Opened | None
-        if graphs.is_network(path) and weights not in weight_names():  # a name is a str; a path is a path
-            if device not in ("auto", "cpu"):
-                raise InputError(f"{path}: graphs run on the cpu; got {device!r}")
-            opened = _open_graphs(path, threads, engine)
-        else:
-            path = weight_file(weights)
-            opened = _graphs_of(path, threads, engine) if graphs.can_run(device, engine) else None
-        if opened:
-            tracker = cls(opened, tracking=tracking, budget_ms=budget_ms)
-        else:
-            try:
-                from tracker.network import load_network
-            except ImportError as error:
-                text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
-                if graphs.missing(FIRST):
-                    text += f", by {FIRST}: {how_to_get(graphs.ENGINES[FIRST])}"
-                raise MissingError(text) from None
-            try:
-                tracker = cls(load_network(path), device, threads, tracking, engine, budget_ms)
-            except ConfigError as error:
-                raise CheckpointError(f"{path}: {error}") from None
+        path, net = open_weights(weights, device, threads, engine)
+        try:
+            tracker = cls(net, device, threads, tracking, engine, budget_ms)
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         tracker.weights = path
         return tracker
 
@@ -320,42 +296,3 @@ def check_frame(frame: object) -> Image:
     if frame.shape[2] == 1:
         frame = np.repeat(frame, 3, axis=2)
     return np.ascontiguousarray(frame[:, :, :3])
-
-
-def _open_graphs(folder: Path, threads: int | None, engine: str, made_of: str = "") -> graphs.Opened | None:
-    """A network from its graphs. made_of: digest of the weights that it must have been made of; None: it was not."""
-    opened = graphs.open_network(folder, threads or 1, FIRST if engine == "auto" else engine)
-    if made_of and opened.weights != made_of:
-        return None
-    if engine == "auto" and (chosen := fastest((folder / "search.onnx").read_bytes(), threads or 1)) != FIRST:
-        opened = graphs.open_network(folder, threads or 1, chosen)
-    return opened
-
-
-def _graphs_of(weights: Path, threads: int | None, engine: str) -> graphs.Opened | None:
-    """The network from the graphs beside its weights, unless they are broken or were made of others."""
-    folder = weights.with_suffix("")
-    if not (weights.name.endswith(".safetensors") and graphs.is_network(folder)):
-        return None
-    try:
-        return _open_graphs(folder, threads, engine, graphs.digest(weights))
-    except GraphError:
-        if not find_spec("torch"):
-            raise
-        return None
-
-
-def weight_file(name: str | Path) -> Path:
-    """The file of shipped weights (a name) or `name` itself. Raises ValueError: neither."""
-    if name in weight_names():
-        return Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
-    if not Path(name).is_file():
-        raise InputError(f"no weights {str(name)!r}: neither a file nor one of {', '.join(weight_names())}")
-    return Path(name)
-
-
-def weight_names() -> list[str]:
-    """Names of the trackers' weights that come with the package."""
-    folder = files("tracker") / "weights"
-    names = {f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")}
-    return sorted(names)

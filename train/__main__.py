@@ -21,6 +21,7 @@ from tracker.errors import DataError, InputError
 from tracker.footage.clip import Tally
 from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
+from tracker.loading import weight_file
 from tracker.network import SiameseNet, Swift, average, load_network, save_network
 from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train
 from train.calibrate import calibrate, footage
@@ -34,7 +35,7 @@ from train.sheet import inspect, preview, write_sheet
 from train.store import Store, prepare
 from train.tasks.tracker import TrackerTask
 from train.teacher import load_teacher
-from train.tune import KEPT, footage_name, prepare_tune, tune_config, weight_file
+from train.tune import KEPT, footage_name, prepare_tune, tune_config
 
 SHEETS = (".png", ".jpg")
 

@@ -22,10 +22,10 @@ from tracker.crop import Image
 from tracker.engine import Appearance, Engine, keep_inside
 from tracker.errors import InputError
 from tracker.geometry import Box, CropWindow, Grid, check_box, iou
+from tracker.loading import weight_file
 from tracker.network import load_network
 from tracker.plain import PeakPolicy
 from tracker.target import Target, Track
-from train.tune import weight_file
 
 Float = NDArray[np.float64]
 F32 = NDArray[np.float32]

@@ -5,29 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from tracker.config import BoxCrops, BoxTracking, ModelConfig
-from tracker.errors import ConfigError, DataError
+from tracker.errors import DataError
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
-from tracker.tracker import weight_names
 from train.config import BoxLoss, OptimConfig, PairConfig, ScoreLoss, TrainConfig
 from train.store import Store, prepare
 
 KEPT = "kept:"  # prefix of the sources of the store that is trained on against forgetting
-
-
-def weight_file(name: str) -> Path:
-    """The file of shipped weights (a name) or `name` itself. Raises ConfigError: neither."""
-    if name in weight_names():
-        return Path(str(files("tracker") / "weights" / f"{name}.safetensors"))
-    if not Path(name).is_file():
-        raise ConfigError(f"--from {name}: neither a file nor one of {', '.join(weight_names())}")
-    return Path(name)
 
 
 def footage_name(path: Path) -> str:

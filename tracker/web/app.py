@@ -26,8 +26,8 @@ from tracker.footage import boxes as formats
 from tracker.footage.dataset import WRITTEN
 from tracker.footage.files import VIDEO_SUFFIXES
 from tracker.footage.output import partial_path
+from tracker.loading import weight_names
 from tracker.samples import sample
-from tracker.tracker import weight_names
 from tracker.web.access import Folders, Guard, check_address, receive_upload
 from tracker.web.overlay import Overlay
 from tracker.web.session import SPEEDS, Moment, Session

@@ -83,7 +83,8 @@ def run(args: argparse.Namespace, labels: Path | None = None) -> int:
     """Serve until Ctrl-C; returns the exit code. Raises ValueError, OSError: bad arguments, a port that is taken."""
     check_extra()
     from tracker.detections import YoloDetector
-    from tracker.tracker import Tracker, weight_file
+    from tracker.loading import weight_file
+    from tracker.tracker import Tracker
     from tracker.web.access import Folders
     from tracker.web.app import open_house
     from tracker.web.session import Session

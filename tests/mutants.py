@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("tracks", "search", "evidence", "engine", "target", "tracker")
+MODULES = ("tracks", "search", "exclusion", "evidence", "engine", "target", "tracker")
 TESTS = ("test_evidence.py", "test_tracks.py", "test_tracker.py", "test_refiner.py")
 MOST_SECONDS = 400  # of the processor, for the tests of one mutant
 TURNED = {

@@ -84,7 +84,8 @@ def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
     assert states[60:].count("tracking") >= 15
 
 
-def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch, scene):
+@pytest.mark.parametrize("again", [True, False])
+def test_one_strong_look_does_not_bring_a_lost_target_back_and_two_do(tracker, monkeypatch, scene, again):
     target = tracker.init(scene.render(0), scene.box(0))
     monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: -14.0)
     monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 0.0)
@@ -98,8 +99,12 @@ def test_one_strong_look_does_not_bring_a_lost_target_back(tracker, monkeypatch,
         patch.setattr(tracker.policy.judge, "odds", lambda found: 14.0 if found is strong else -14.0)
         assert tracker.update(scene.render(10), target).state == "lost"
     assert (target.followed.box, target.followed.belief) == (strong.box, tracker.policy.rules.strongest)
-    for t in range(11, 16):
-        assert tracker.update(scene.render(t), target).state == "lost"
+    if again:
+        monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: 14.0)
+        assert tracker.update(scene.render(11), target).state == "tracking"
+    else:
+        for t in range(11, 16):
+            assert tracker.update(scene.render(t), target).state == "lost"
 
 
 @pytest.mark.parametrize("passes", [LEAST, 9])

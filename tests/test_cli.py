@@ -481,6 +481,11 @@ def test_help_and_version_do_not_wait_for_torch():
         assert ("track" in done.stdout) if option == "--help" else done.stdout == f"siamtrack {__version__}\n"
 
 
+def test_what_reads_footage_does_not_wait_for_numba():
+    code = "import sys, tracker.footage.video; assert 'numba' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_on_a_terminal_it_keeps_whole_files(stop, images, tmp_path):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")

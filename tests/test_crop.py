@@ -72,5 +72,14 @@ def test_the_frame_is_not_mutated(photo):
     assert np.array_equal(before, photo)
 
 
+@pytest.mark.parametrize("w, h", [(60, 200), (130, 70), (200, 200)])  # blocks of 1 x 3, 2 x 1 and 3 x 3 px
+def test_a_part_of_a_frame_and_one_that_nobody_may_write_to_are_cropped_alike(photo, w, h):
+    part = photo[10:-10, 20:-5]
+    still = part.copy()
+    still.flags.writeable = False
+    for window in (CropWindow(-9, -7, w, h, 60), CropWindow(3, 4, w, h, 60)):
+        assert np.array_equal(crop(part, window, FILL), crop(still, window, FILL))
+
+
 def test_mean_colour(photo):
     assert mean_colour(photo) == pytest.approx(photo.mean((0, 1)))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.geometry import CropWindow, check_box, context_side
-from tracker.kernels import block_mean
 
 Image = NDArray[np.uint8]
 
@@ -94,6 +93,8 @@ def _block_mean(
     if wide == 2 and high <= 2:  # between two pixels linear interpolation is their mean, and here it is the fastest
         shown = cv2.resize(inside, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     else:
+        from tracker.kernels import block_mean  # not above: Numba takes half a second, and many a command crops nothing
+
         shown = block_mean(inside.reshape(len(inside), -1), wide, high)
     borders = top, rows - bottom, left, columns - right
     if any(borders):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -18,19 +18,19 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], types_taken: Any = None) -> Any:
     """Compile, and keep the machine code on disk where there is a place for it: a container may have none.
 
-    A temporary folder is none: who else may write there could plant code.
+    A temporary folder is none: who else may write there could plant code. types_taken: the only signature;
+    None: a version for each that is met.
     """
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(types_taken, cache=True, nogil=True)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
-        return njit(nogil=True)(function)
+        return njit(types_taken, nogil=True)(function)
 
 
-@compiled
-def block_mean(rows: U8, wide: int, high: int) -> U8:
+def _block_mean(rows: U8, wide: int, high: int) -> U8:
     """Means of blocks of (wide, high) px of an image, rounded.
 
     rows: (R high, C wide 3) whole rows of it, three channels side by side. Returns (R, C, 3).
@@ -50,15 +50,17 @@ def block_mean(rows: U8, wide: int, high: int) -> U8:
                 out[v, x] = np.uint8(np.float32(sums[x]) * share + half)
             continue
         for u in range(width):
-            blue = green = red = np.uint32(0)
-            for x in range(3 * wide * u, 3 * wide * (u + 1), 3):
-                blue += sums[x]
-                green += sums[x + 1]
-                red += sums[x + 2]
-            out[v, 3 * u] = np.uint8(np.float32(blue) * share + half)
-            out[v, 3 * u + 1] = np.uint8(np.float32(green) * share + half)
-            out[v, 3 * u + 2] = np.uint8(np.float32(red) * share + half)
+            for c in range(3):
+                total = sums[3 * u * wide + c]
+                for k in range(1, wide):
+                    total += sums[3 * (u * wide + k) + c]
+                out[v, 3 * u + c] = np.uint8(np.float32(total) * share + half)
     return out.reshape(height, width, 3)
+
+
+# Frames of users may be parts of others, and read-only: one version for all.
+_ROWS = types.Array(types.uint8, 2, "A", readonly=True)
+block_mean = compiled(_block_mean, types.uint8[:, :, ::1](_ROWS, types.int64, types.int64))
 
 
 @compiled
@@ -68,7 +70,8 @@ def colour_shares(pixels: U8, inside: NDArray[np.bool_]) -> F64:
     for v in range(pixels.shape[0]):
         for u in range(pixels.shape[1]):
             if inside[v, u]:
-                counts[(pixels[v, u, 0] >> 5) * 64 + (pixels[v, u, 1] >> 5) * 8 + (pixels[v, u, 2] >> 5)] += 1
+                blue, green, red = int(pixels[v, u, 0]), int(pixels[v, u, 1]), int(pixels[v, u, 2])
+                counts[(blue >> 5) * 64 + (green >> 5) * 8 + (red >> 5)] += 1
                 total += 1
     return counts / total
 
@@ -291,7 +294,6 @@ def warm_up() -> None:
     maps = np.ones((1, 2, 2), np.float32)
     pixels = np.zeros((2, 4, 3), np.uint8)
     colour_shares(pixels, np.ones((2, 4), np.bool_))
-    block_mean(pixels[:, 1:].reshape(2, 9), 3, 2)
     stretched(np.ones((1, 4, 2, 2), np.float32), np.ones((1, 2), np.float32))
     decode_peaks(maps[0], np.ones((4, 2, 2), np.float32), np.ones((2, 2)), 0.5, 16.0, 8.0, 8.0, 0.1, 0.3, 2)
     index, weight = cubic_weights(2, 2)

@@ -101,8 +101,9 @@ class Search:
         others = [track.patch for track in target.distractors if track.patch is not None]
         if not (others and target.kept and target.reference):
             return 0.0
-        likeness = self.engine.likenesses([target.reference.patch, target.kept.patch, *others], found.patch)
-        return max(max(likeness[2:]) - max(likeness[:2]), 0.0)
+        known = [target.reference.patch, target.kept.patch, *others]
+        lately, kept, *theirs = self.engine.likenesses(known, found.patch)
+        return max(max(theirs) - max(lately, kept), 0.0)
 
 
 def is_none_of(box: Box, others: Sequence[Box]) -> bool:

@@ -10,15 +10,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code. See `tracker.cli.main`."""
     if sys.path[0] != str(HOME):
         sys.path.insert(0, str(HOME))  # for good: processes that a command starts look there first, too
-    from tracker.cli import main as run
-
+    try:
+        from tracker.cli import main as run
+    except KeyboardInterrupt:
+        return 130
     return run(argv, train)
 
 
 def train(argv: Sequence[str]) -> int:
     """`siamtrack train ...`: training and all that belongs to it."""
+    from tracker.cli import stopped_at_once
+
     own("train")
-    from train.__main__ import main as run
+    with stopped_at_once():  # PyTorch takes its time
+        from train.__main__ import main as run
 
     return run(list(argv))
 

@@ -376,6 +376,20 @@ def test_ctrl_c_keeps_boxes_and_video(clip, tmp_path, loaded, capsys, monkeypatc
     assert names(tmp_path) == ["b.json", "out.mp4"]
 
 
+@pytest.mark.parametrize("words", [["track", "none.mp4", "--init", "1,1,9,9"], ["train", "inspect", "."]])
+def test_ctrl_c_in_an_import_that_eats_it(words, tmp_path):
+    """NumPy, OpenCV and numba make another error of it, or none, and the run went on to its end."""
+    module = "numba" if words[0] == "track" else "torch"
+    (tmp_path / f"{module}.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [i for i in range(9)]\n"
+        "except BaseException:\n    pass\nraise ImportError('as numba says it')\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "siamtrack", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "siamtrack: interrupted\n", "")
+
+
 def test_ctrl_c_before_the_first_frame(clip, tmp_path, capsys, monkeypatch):
     def load(*args, **kwargs):
         raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from tracker import Tracker, frames
 from tracker.cli import main
 from tracker.detections import Detection
-from tracker.errors import LogError
+from tracker.errors import DataError, LogError
 from tracker.geometry import Box, iou
 from tracker.recorder import Recorder, read_log
 from tracker.scene import Scene
@@ -162,7 +162,9 @@ def test_draw_watch_go_back_correct_download(page, client, tmp_path):
     lines = client.get("/api/boxes/csv").text.splitlines()
     assert lines[0].startswith("frame,time,id,x,y,w,h") and len(lines) == 1 + 4
     assert client.get("/api/boxes/json").json()["meta"]["source"] == "scene.mp4"
-    assert client.get("/api/boxes/mot").text.startswith("13,2,11.0,11.0,40.0,40.0,1.0,")
+    mot = client.get("/api/boxes/mot")
+    assert mot.text.startswith("13,2,11.0,11.0,40.0,40.0,1.0,")
+    assert "boxes.mot.txt" in mot.headers["content-disposition"]  # a name that `siamtrack dataset` knows
     assert client.get("/api/boxes/otb").headers["content-disposition"] == 'attachment; filename="otb.zip"'
     assert len(client.get("/api/boxes/coco").json()["annotations"]) == 4
     assert client.get("/api/boxes/exe").status_code == 404
@@ -202,6 +204,7 @@ def test_other_weights_go_on_from_the_boxes_that_are_known(page):
         ({"do": "open", "kind": "file", "root": 0, "name": "notes.txt"}, "not a video"),
         ({"do": "open", "kind": "file", "root": 0, "name": "../x.mp4"}, "is not in the folder"),
         ({"do": "open", "kind": "stream", "address": "file:///etc/passwd"}, "is no stream"),
+        ({"do": "open", "kind": "stream", "address": "http://[::1"}, "'http://[::1' is no stream"),
         ({"do": "open", "kind": "camera", "camera": 99}, "camera 99 cannot be opened"),
     ],
 )
@@ -496,6 +499,28 @@ def test_uploads_never_fill_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(access, "SPARE", 10**18)
     with pytest.raises(ValueError, match="no room"):
         asyncio.run(access.receive_upload(chunks(), 1, tmp_path, "a.mp4", 10**9))
+
+
+def test_what_cannot_be_opened_leaves_what_is_open(clip, tracker, tmp_path):
+    loaded = {"swift": tracker}
+    session = Session(loaded.__getitem__, "none")
+    with pytest.raises(ValueError, match="no weights are loaded"):
+        session.do("open", source=str(clip)).result()
+    assert not session.moment.facts["open"]
+    session.do("weights", name="swift").result()
+    session.do("open", source=str(clip)).result()
+    session.do("add", box=list(TRUTH[0])).result()
+    session.close()
+
+    session = Session(lambda name: tracker, labels=tmp_path / "labels")
+    session.do("open", source=str(clip)).result()
+    session.do("add", box=list(TRUTH[0])).result()
+    other = write_film(tmp_path / "other.mp4", [SCENE.render(0)] * 3, 25, SCENE.size)
+    with pytest.raises(DataError, match=r"labels\.json is of scene\.mp4"):
+        session.do("open", source=str(other)).result()
+    session.do("seek", frame=3).result()
+    assert session.moment.facts["title"] == "scene.mp4" and session.moment.facts["ids"] == [0]
+    session.close()
 
 
 # --- labels

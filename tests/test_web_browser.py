@@ -134,6 +134,12 @@ def test_from_the_sample_to_its_boxes_and_on_a_phone(address, browser, tmp_path)
     )
     phone.wait_for_selector(".target")  # the same session
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for width, height in ((320, 568), (844, 390), (390, 780)):
+        phone.set_viewport_size({"width": width, "height": height})
+        places = {name: phone.locator(name).bounding_box() for name in ("#link", "#open", "#speed", "#view", "#play")}
+        assert all(place["x"] >= 0 and place["x"] + place["width"] <= width for place in places.values())
+        assert places["#play"]["y"] + places["#play"]["height"] <= height  # with no scrolling
+        assert height < width or places["#view"]["height"] < places["#view"]["width"] / 2  # of the shape of the video
     touch = phone.context.new_cdp_session(phone)
     for kind, places in (
         ("touchStart", [(20, 150)]),

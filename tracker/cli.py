@@ -39,6 +39,7 @@ TRAIL = 30  # centres drawn behind the box
 STILL = 10.0  # seconds that one picture is repeated at most, where the time stamps of a source leap
 BAD_INPUT = 2  # exit code of what is asked for and cannot be done, as of a wrong option
 INTERNAL = 70  # of a fault of ours, EX_SOFTWARE
+ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 LONGEST = 1000  # characters of an error that are shown
 
 
@@ -388,7 +389,9 @@ def main(argv: Sequence[str] | None = None, train: Callable[[Sequence[str]], int
 
 
 def _run(argv: Sequence[str], trains: bool) -> int:
-    args = _parser(argv, trains).parse_args(argv)
+    with stopped_at_once():
+        args = _parser(argv, trains).parse_args(argv)
+        importlib.import_module("tracker.tracker")  # which needs NumPy, OpenCV and numba
     return COMMANDS[args.command](args)
 
 
@@ -443,11 +446,32 @@ def _stopped_as_by_ctrl_c() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    with _handled(stop, ENDING[1:]):
+        yield
+
+
+@contextlib.contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """While modules are imported, and nothing was begun yet, let Ctrl-C, SIGTERM and SIGHUP end the process at once.
+
+    Raised in the middle of an import, KeyboardInterrupt is lost, or becomes another error: extension modules eat it.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        os.write(2, b"siamtrack: interrupted\n")
+        os._exit(130)
+
+    with _handled(stop, ENDING):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(stop: Callable[[int, object], None], numbers: Sequence[int]) -> Iterator[None]:
+    """Signals go to `stop`; those that are ignored stay so."""
     if threading.current_thread() is not threading.main_thread():  # which alone may have handlers
         yield
         return
-    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.getsignal(number) for number in ending}
+    before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, stop)

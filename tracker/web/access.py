@@ -190,7 +190,11 @@ def _videos(base: Path, folder: Path, deep: int) -> list[str]:
 
 def check_address(address: str) -> str:
     """A stream's address, which may not be a file's. Raises ValueError: another scheme."""
-    if urlsplit(address).scheme.lower() not in SCHEMES or not urlsplit(address).netloc:
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise InputError(f"{address!r} is no stream: {error}") from None
+    if parts.scheme.lower() not in SCHEMES or not parts.netloc:
         raise InputError(f"{address!r} is no stream; allowed: {', '.join(f'{s}://' for s in SCHEMES)}")
     return address
 

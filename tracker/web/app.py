@@ -334,7 +334,7 @@ def download(kind: str, rows: list[formats.Row], meta: dict[str, Any]) -> tuple[
     if kind == "json":
         return "boxes.json", formats.as_json(rows, meta).encode()
     if kind == "mot":
-        return "mot.txt", formats.as_mot(rows).encode()
+        return "boxes.mot.txt", formats.as_mot(rows).encode()
     if kind == "coco":
         return "coco.json", formats.as_coco(rows, meta["size"]).encode()
     if kind == "otb":

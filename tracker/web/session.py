@@ -118,23 +118,26 @@ class Session:
                 title = title or Path(str(source)).name
                 source, start, stop = played.source, played.start, played.stop
             reel = open_reel(source, start, stop)
-            frame = reel.next() if isinstance(reel, Live) else reel.frame(reel.start)
+            try:
+                frame = reel.next() if isinstance(reel, Live) else reel.frame(reel.start)
+                following = played or self._make_follower(reel, Path(str(source)))
+            except BaseException:
+                reel.close()
+                raise
         finally:
             self._say_work("")
         self.on_close()
-        self._reel, self._frame, self._title = reel, frame, title or Path(str(source)).name
-        self._opened = {"source": source}
-        if played:
-            self._following = played
-            self._write_log_anew()
-        elif self._labels is None:
-            self._following = Following(self._need_tracker(), reel.live)
-        elif isinstance(reel, Live):
-            raise InputError("only a recording can be labelled, no camera or stream")
-        else:
-            self._following = Labelling(self._need_tracker(), reel, Path(str(source)), self._labels)
-            self._write_log_anew()
+        self._reel, self._frame, self._following = reel, frame, following
+        self._title, self._opened = title or Path(str(source)).name, {"source": source}
+        self._write_log_anew()
         self._set_playing(reel.live)
+
+    def _make_follower(self, reel: Recording | Live, path: Path) -> Follower:
+        if self._labels is None:
+            return Following(self._need_tracker(), reel.live)
+        if isinstance(reel, Live):
+            raise InputError("only a recording can be labelled, no camera or stream")
+        return Labelling(self._need_tracker(), reel, path, self._labels)
 
     def on_close(self) -> None:
         """Close the source and forget its targets."""
@@ -319,7 +322,7 @@ class Session:
         warnings.simplefilter("ignore")  # of damaged frames: what is skipped is seen on the time line
         try:
             self.on_weights(self._weights)
-        except (ValueError, OSError, ImportError) as error:
+        except Exception as error:  # told, and other weights may be chosen
             self._problem = str(error)
         self._publish()
         while True:

@@ -25,6 +25,7 @@ export class Stage {
     if (this.picture && this.picture !== picture) this.picture.close();
     this.facts = facts;
     this.picture = picture;
+    if (facts.size) this.canvas.parentElement.style.setProperty("--aspect", facts.size[0] / facts.size[1]);
     this.redraw();
   }
 

@@ -32,6 +32,15 @@ def test_colours_are_shares_and_move_with_the_picture(frame):
     assert seen @ colours(mirrored, Box(160 - 60, 30, 40, 60)) == pytest.approx(1, abs=1e-2)
 
 
+@pytest.mark.parametrize("x, y", [(0, 0), (31, 17)])
+def test_colours_are_those_of_the_pixels_in_the_box(frame, x, y):
+    pixels = frame[y : y + 24, x : x + 24]  # as many as are looked at
+    away = np.mgrid[:24, :24] - 11.5
+    counted = pixels[(away**2).sum(0) <= 0.8 * 12**2] // 32 @ np.array([64, 8, 1])
+    expected = np.bincount(counted, minlength=512) / len(counted)
+    assert np.allclose(colours(frame, Box(x, y, 24, 24)) ** 2, expected)
+
+
 def test_the_corners_of_a_box_do_not_count():
     frame = np.full((100, 100, 3), 10, np.uint8)
     frame[20:80, 20:80] = 200

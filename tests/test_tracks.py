@@ -431,12 +431,30 @@ def test_no_two_targets_claim_one_box(tracker):
         assert left.state == "tracking" and overlap(left.box, boxes[0]) > 0.6
         if t < 8:
             assert right.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
-        assert not (right.state == "tracking" and overlap(left.box, right.box) >= TAKEN), t
+        if overlap(left.box, right.box) >= TAKEN:  # a guess that is the other one
+            assert right.state == "lost" and right.score < 0.1, t
     assert right.state == "lost"
     for t in range(30, 50):
         frame, boxes = pair(t, True)
         left, right = tracker.update_all(frame, targets)
     assert right.state == left.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
+
+
+def test_what_is_found_to_be_another_target_is_not_believed_and_does_not_move(tracker, monkeypatch):
+    """The left one vanishes, and in its window there is but the right one, which is sure of itself."""
+    peaks = tracker.engine.peaks
+    monkeypatch.setattr(tracker.engine, "peaks", lambda view, last, count, *args, **more: peaks(view, last, 1, *args))
+    empty, (frame, boxes) = Scene((480, 360), 2, seed=50).render(0), pair(0, True)
+    targets = [tracker.init(frame, box) for box in boxes]
+    for t in range(1, 10):
+        frame, boxes = pair(t, True)
+        if t >= 8:
+            x, y, w, h = boxes[0]
+            frame[y : y + h, x : x + w] = empty[y : y + h, x : x + w]
+        left, right = tracker.update_all(frame, targets)
+        assert right.state == "tracking" and overlap(right.box, boxes[1]) > 0.6
+        assert left.state == ("tracking" if t < 8 else "uncertain") and overlap(left.box, boxes[0]) > 0.6
+        assert (left.score < 0.1) == (t >= 8)
 
 
 def test_two_targets_that_began_in_one_place_may_stay_there(tracker, scene):

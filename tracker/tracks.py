@@ -166,7 +166,8 @@ class TrackPolicy:
         if target.followed.seen > 1 and target.followed.belief >= rules.adopt:
             target.put(target.followed)
         self.search.meet(target)
-        return Result(target.followed.box, self.judge.score(target.seen), state=target.state)
+        p = 0.0 if is_taken(target.followed.box, taken) else self.judge.score(target.seen)
+        return Result(target.followed.box, p, state=target.state)
 
     def _odds(self, target: Target, found: Found, taken: Sequence[Box]) -> float:
         """The log-odds that something is the lost target: what speaks for it, less what it has of others."""

@@ -299,6 +299,8 @@ def test_windows_cover_the_whole_frame_the_nearest_first(side):
     points = rng.uniform((0, 0), (640, 480), (200, 2))
     distance = (np.abs(points[:, None] - centres[None]) / (w, h)).max(2).min(1)
     assert distance.max() <= 1 / 2
+    for centre, length, window in zip(centres.T, (640, 480), (w, h), strict=True):
+        assert len(set(centre)) <= max(2 * length / window, 1)  # they overlap by half, not by more
     away = np.hypot(*(centres - (40, 50)).T)
     assert (np.diff(away) >= 0).all()
 

@@ -365,6 +365,17 @@ def look_at(tracker, frame, target, box):
     return found
 
 
+def test_the_size_follows_the_more_the_better_the_score(tracker, scene):
+    target, frame = tracker.init(scene.render(0), scene.box(0)), scene.render(1)
+    view = tracker.engine.look_once(frame, target.appearance, tracker.config.search_window(target.box))
+    peaks = tracker.engine.peaks(view, target.box, 1)
+    peaks[0, 5] = 0.8  # of another shape
+    for logit, share in ((-9, 0), (0, 0.5), (9, 1)):
+        peaks[0, 4] = logit
+        (found,) = tracker.policy.judge.examine(target, target.box, [(view, peaks, 0, 0.0)])
+        assert found.rate == pytest.approx(0.8 * share * tracker.config.tracking.size_lr, abs=1e-3)
+
+
 def test_a_frame_is_kept_every_few_sure_frames_one_copy_for_all(tracker, monkeypatch, scene):
     every, buffer = tracker.policy.rules.every, scene.render(0).copy()
     targets = [tracker.init(buffer, scene.box(0)) for _ in range(2)]

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import yaml
 
 from tracker.errors import ConfigError
-from tracker.geometry import Box, CropWindow, bounded, context_side
+from tracker.geometry import Box, CropWindow, bounded, context_side, sigmoid
 
 NetworkName = Literal["siamfc", "swift", "swift-nano"]
 
@@ -89,7 +89,7 @@ class Logistic:
     def probability(self, evidence: Iterable[float]) -> float:
         """Probability in [0, 1]."""
         z = sum(w * e for w, e in zip(self.weights, evidence, strict=True)) + self.bias
-        return (1 + math.tanh(z / 2)) / 2
+        return sigmoid(z)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tracker.config import BoxTracking, Confidence, LongTerm
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, Refined, View, keep_inside
 from tracker.errors import ConfigError
-from tracker.geometry import Box, bounded
+from tracker.geometry import Box, bounded, sigmoid
 from tracker.kernels import colour_shares
 from tracker.target import EVIDENCE, VERIFIED, Found, Reference, Target
 
@@ -54,7 +54,7 @@ class Judge:
         looks = self.engine.refine(target.appearance, [(view, peaks[k]) for view, peaks, k, _ in asked])
         found = []
         for (view, peaks, k, step), look in zip(asked, looks, strict=True):
-            rate = tracking.size_lr * (1 + math.tanh(peaks[k, 4] / 2)) / 2 * float(peaks[k, 5])
+            rate = tracking.size_lr * sigmoid(peaks[k, 4]) * float(peaks[k, 5])
             inside = look._replace(box=keep_inside(look.box, view.frame))
             found.append(examine(peaks, k, inside, view.frame, last, step, rate, reference))
         return found

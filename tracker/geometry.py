@@ -6,6 +6,7 @@ Suffixes name the frame of reference: `_frame` (frame px), `_search` / `_crop` (
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def check_box(box: Sequence[float] | Float, frame_w: int, frame_h: int) -> Box:
 def bounded(value: float, most: float) -> float:
     """`value` within +- `most`."""
     return min(max(value, -most), most)
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), in [0, 1], of any number."""
+    return (1 + math.tanh(logit / 2)) / 2
 
 
 def iou(a: ArrayLike, b: ArrayLike) -> Float:

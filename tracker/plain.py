@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from tracker.config import BoxTracking, PyramidTracking
 from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
-from tracker.geometry import Box, CropWindow, hann_window
+from tracker.geometry import Box, CropWindow, hann_window, sigmoid
 from tracker.kernels import cubic_weights, pyramid_peak
 from tracker.target import Result, Target
 
@@ -51,7 +50,7 @@ class PyramidPolicy:
         target.put(
             target.followed.again(keep_inside(Box.from_centre(cx, cy, box.w * grow, box.h * grow), views[0].frame))
         )
-        return Result(target.box, (1 + math.tanh(peak / 2)) / 2)
+        return Result(target.box, sigmoid(peak))
 
 
 class PeakPolicy:
@@ -74,7 +73,7 @@ class PeakPolicy:
     def _update(self, target: Target, view: View) -> Result:
         last, peak = target.box, self.engine.peaks(view, target.box, 1)[0]
         found = self.engine.refine(target.appearance, [(view, peak)])[0].box if self.tracking.refine else view.box(peak)
-        score = (1 + math.tanh(peak[4] / 2)) / 2
+        score = sigmoid(peak[4])
         rate = self.tracking.size_lr * score * float(peak[5])
         w, h = last.w + rate * (found.w - last.w), last.h + rate * (found.h - last.h)
         target.put(target.followed.again(keep_inside(Box.from_centre(*found.centre, w, h), view.frame)))

@@ -19,7 +19,7 @@ from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
 from tracker.exclusion import is_taken, share_out
-from tracker.geometry import Box, CropWindow, overlap
+from tracker.geometry import Box, CropWindow, overlap, sigmoid
 from tracker.search import LEAST, PEAKS, Search, is_none_of
 from tracker.target import Found, Kept, Result, Target, Track
 
@@ -99,7 +99,7 @@ class TrackPolicy:
 
         A Bayes filter of two states, there and gone: the target may have left or come back, then the frame is heard.
         """
-        before = (1 + math.tanh(track.belief / 2)) / 2
+        before = sigmoid(track.belief)
         there = before * (1 - self.rules.leave) + (1 - before) * self.rules.back
         return log_odds(there) + odds
 

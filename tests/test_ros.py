@@ -137,6 +137,15 @@ def test_several_targets_and_an_end(started):
     assert graph.sent["/siamtrack/state"][-1].data == "idle"
 
 
+def test_boxes_before_the_first_image_wait_for_it(started):
+    graph = started(init="1,1,20,20")
+    ask(graph, "init", SCENE.box(0))  # in place of the parameter's
+    ask(graph, "add", (5, 5, 30, 30))
+    see(graph, 0)
+    see(graph, 1)
+    assert [one.id for one in graph.sent["/siamtrack/detections"][-1].detections] == ["0", "1"]
+
+
 def test_nonsense_is_told_and_what_is_followed_is_followed_on(started):
     graph = started(init=",".join(map(str, SCENE.box(0))))
     see(graph, 0)
@@ -146,6 +155,7 @@ def test_nonsense_is_told_and_what_is_followed_is_followed_on(started):
     for changed, said in (
         ({"encoding": "32FC1"}, "encoding '32FC1'; allowed: bgr8"),
         ({"data": b"123"}, "161 x 120 bgr8 with 3 bytes"),
+        ({"encoding": "yuv422"}, "an image of 161 x 120 yuv422 is none"),  # two pixels share a colour: an even width
         ({"width": 0}, "an image of 0 x 120"),
     ):
         see(graph, 1, **changed)

@@ -37,7 +37,10 @@ def to_frame(image):
     if wide:
         pixels = pixels[:, :, 0 if image.is_bigendian else 1]  # the upper byte
     pixels = np.ascontiguousarray(pixels)
-    return pixels if code is None else cv2.cvtColor(pixels, code)
+    try:
+        return pixels if code is None else cv2.cvtColor(pixels, code)
+    except cv2.error as error:  # of 4:2:2 in an odd width
+        raise ValueError(f"an image of {width} x {height} {image.encoding} is none: {error.err}") from None
 
 
 def decoded(image):

@@ -33,7 +33,7 @@ class Follow(Node):
     def __init__(self):
         super().__init__("siamtrack")
         self._class_id = self.declare_parameter("class_id", "target").value
-        self._given = self._box_of(self.declare_parameter("init", "").value)
+        self._given = self._boxes_of(self.declare_parameter("init", "").value)  # for the first image
         compressed = self.declare_parameter("compressed", False).value
         weights, device, threads = (
             self.declare_parameter(name, value).value
@@ -66,9 +66,9 @@ class Follow(Node):
             return
         self._frame, self._problem = frame, ""
         if self._given:
-            box, self._given = self._given, None
-            self._begin(box, alone=True)
-            self._results = {}
+            for box in self._given:
+                self._begin(box, alone=False)
+            self._given, self._results = [], {}
         else:
             results = self._tracker.update_all(frame, self._targets.values())
             self._results = dict(zip(self._targets, results, strict=True))
@@ -80,7 +80,7 @@ class Follow(Node):
         """A box of the newest image; of the first one, where none has come yet."""
         box = tuple(map(float, (region.x_offset, region.y_offset, region.width, region.height)))
         if self._frame is None:
-            self._given = box
+            self._given = [box] if alone else [*self._given, box]
         else:
             self._begin(box, alone)
 
@@ -97,7 +97,7 @@ class Follow(Node):
 
     def _stop(self, request, response):
         response.success, response.message = True, f"{len(self._targets)} targets forgotten"
-        self._targets, self._results, self._given = {}, {}, None
+        self._targets, self._results, self._given = {}, {}, []
         return response
 
     def _publish(self, header):
@@ -145,15 +145,15 @@ class Follow(Node):
         self._diagnostics.publish(message)
 
     @staticmethod
-    def _box_of(text):
+    def _boxes_of(text):
         """The parameter init. Raises ValueError: not four numbers."""
         if not text:
-            return None
+            return []
         try:
             x, y, w, h = map(float, text.split(","))
         except ValueError:
             raise ValueError(f"parameter init: {text!r} is not four numbers x,y,w,h") from None
-        return x, y, w, h
+        return [(x, y, w, h)]
 
 
 def main(args=None):

@@ -158,27 +158,60 @@ def test_display_that_answers_is_accepted(monkeypatch):
 
 
 class Screen:
-    """Stands in for the windows of cv2."""
+    """Stands in for the windows of cv2. drawn: corners between which the mouse is drawn, then Enter is pressed."""
 
-    def __init__(self, monkeypatch, roi=(0, 0, 0, 0), key=-1):
-        self.open, self.shown, self.roi, self.key = set(), [], roi, key
+    def __init__(self, monkeypatch, drawn=(), key=-1):
+        self.open, self.shown, self.drawn, self.key = set(), [], list(drawn), key
         monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: self.open.add(title))
         monkeypatch.setattr(cv2, "resizeWindow", lambda title, w, h: self.shown.append((w, h)))
         monkeypatch.setattr(cv2, "destroyWindow", self.open.discard)
-        monkeypatch.setattr(cv2, "selectROI", lambda title, image, **kwargs: self.roi)
+        monkeypatch.setattr(cv2, "setMouseCallback", lambda title, call: setattr(self, "mouse", call))
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
-        monkeypatch.setattr(cv2, "waitKey", lambda ms: self.key)
+        monkeypatch.setattr(cv2, "waitKey", lambda ms: self.press())
         monkeypatch.setattr(cv2, "getWindowProperty", lambda title, prop: 1.0 if title in self.open else -1.0)
+
+    def press(self):
+        if not self.drawn:
+            return self.key
+        events = [cv2.EVENT_LBUTTONDOWN, *[cv2.EVENT_MOUSEMOVE] * len(self.drawn)]
+        for event, (x, y) in zip(events, [self.drawn[0], *self.drawn], strict=True):
+            self.mouse(event, x, y, 0, None)
+        self.mouse(cv2.EVENT_LBUTTONUP, *self.drawn[-1], 0, None)
+        self.mouse(cv2.EVENT_MOUSEMOVE, 1, 1, 0, None)  # no longer drawn
+        self.drawn = []
+        return self.key
 
 
 def test_select_box(monkeypatch):
     big = np.zeros((2160, 3840, 3), np.uint8)
-    screen = Screen(monkeypatch, roi=(3, 4, 50, 60))
-    assert select_box(big) == (3.0, 4.0, 50.0, 60.0)
-    assert screen.shown == [(1280, 720)] and not screen.open
-    Screen(monkeypatch)
+    for corners, box in (
+        ([(3, 4), (30, 9), (53, 64)], (3, 4, 50, 60)),
+        ([(53, 64), (3, 4)], (3, 4, 50, 60)),
+        ([(3700, 2000), (9000, 9000)], (3700, 2000, 140, 160)),  # over the edge
+    ):
+        screen = Screen(monkeypatch, corners, key=13)
+        assert select_box(big) == box
+        assert screen.shown[0] == (1280, 720) and not screen.open
+    for key in (27, ord("c")):
+        Screen(monkeypatch, key=key)
+        with pytest.raises(ValueError, match="no box was drawn"):
+            select_box(big)
+    screen = Screen(monkeypatch, [(9, 9), (9, 30)], key=13)  # no area: Enter waits, until the window is closed
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, prop: -1.0 if len(screen.shown) > 1 else 1.0)
     with pytest.raises(ValueError, match="no box was drawn"):
         select_box(big)
+
+
+def test_ctrl_c_is_heard_while_a_box_is_drawn(monkeypatch, photo):
+    screen = Screen(monkeypatch)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    screen.press = stop
+    with pytest.raises(KeyboardInterrupt):
+        select_box(photo)
+    assert not screen.open
 
 
 def test_window_goes_on_until_the_user_ends_it(monkeypatch, photo):

@@ -36,11 +36,11 @@ class Screen:
         monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: None)
         monkeypatch.setattr(cv2, "resizeWindow", lambda title, w, h: None)
         monkeypatch.setattr(cv2, "destroyWindow", lambda title: None)
-        monkeypatch.setattr(cv2, "selectROI", lambda title, image, **kwargs: self.drawn.pop(0))
+        monkeypatch.setattr(cv2, "setMouseCallback", self.draw)
         monkeypatch.setattr(cv2, "imshow", lambda title, image: self.show(image))
         monkeypatch.setattr(cv2, "waitKey", self.wait)
         monkeypatch.setattr(cv2, "getWindowProperty", lambda title, prop: 1.0)
-        self.pressed, self.after = None, {}
+        self.pressed, self.after, self.answer = None, {}, None
         self.frame, self.engine = 0, Tracker.load("swift", device="cpu")
         update = self.engine.update_all
 
@@ -56,7 +56,16 @@ class Screen:
         if self.pressed:
             self.after[self.pressed], self.pressed = image, None
 
+    def draw(self, title, mouse):
+        x, y, w, h = map(int, self.drawn.pop(0))
+        for event, at in ((cv2.EVENT_LBUTTONDOWN, (x, y)), (cv2.EVENT_LBUTTONUP, (x + w, y + h))):
+            mouse(event, *at, 0, None)
+        self.answer = 13 if w else ord("c")
+
     def wait(self, ms):
+        if self.answer:
+            answer, self.answer = self.answer, None
+            return answer
         waiting = self.keys.get(self.frame)
         if waiting:
             self.pressed = self.frame, waiting.pop(0)

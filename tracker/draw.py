@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -294,13 +295,39 @@ def check_display() -> None:
 
 
 def select_box(image: Image, title: str = "draw a box, press Enter (c: give up)") -> tuple[float, float, float, float]:
-    """Let the user draw a box with the mouse; raises ValueError when none was drawn. Needs check_display first."""
+    """Let the user draw a box with the mouse. Needs check_display first.
+
+    Raises ValueError: given up, by c, Esc, or closing the window. Ctrl-C is heard, which cv2.selectROI does not do.
+    """
+    corners: list[tuple[float, float]] = []  # where the button went down, and where the pointer is or was let go
+    pressed = False
+
+    def point(event: int, x: int, y: int, *_: object) -> None:
+        nonlocal pressed
+        at = float(min(max(x, 0), image.shape[1])), float(min(max(y, 0), image.shape[0]))
+        if event == cv2.EVENT_LBUTTONDOWN:
+            pressed, corners[:] = True, [at, at]
+        elif pressed:
+            pressed, corners[1] = event != cv2.EVENT_LBUTTONUP, at
+
     _open_window(title, image)
-    x, y, w, h = cv2.selectROI(title, image, showCrosshair=False, fromCenter=False, printNotice=False)
-    cv2.destroyWindow(title)
-    if w <= 0 or h <= 0:
-        raise InputError("no box was drawn")
-    return float(x), float(y), float(w), float(h)
+    cv2.setMouseCallback(title, point)
+    try:
+        shown: list[tuple[float, float]] | None = None
+        while True:
+            box = (*np.min(corners, 0), *np.ptp(corners, 0)) if corners else (0.0, 0.0, 0.0, 0.0)
+            whole = min(box[2:]) > 0
+            if shown != corners:
+                cv2.imshow(title, draw(image, box) if whole else image)
+                shown = corners.copy()
+            key = cv2.waitKey(20) & 0xFF
+            if whole and key in (10, 13, ord(" ")):
+                return float(box[0]), float(box[1]), float(box[2]), float(box[3])
+            if key in (27, ord("c")) or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) <= 0:
+                raise InputError("no box was drawn")
+    finally:
+        with contextlib.suppress(cv2.error):  # closed by the user
+            cv2.destroyWindow(title)
 
 
 class Window:

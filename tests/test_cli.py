@@ -276,6 +276,9 @@ def test_quiet_says_nothing(clip, tmp_path, loaded, capfd):
         (["--init", "10,10,30,30", "--boxes", "{tmp}/out.xml"], "suffix .xml; allowed: .csv, .json, .txt"),
         (["--init", "10,10,30,30", "--boxes", "{tmp}/none/out.csv"], "there is no folder"),
         (["--init", "10,10,30,30", "--save", "{clip}", "--force"], "is the source"),
+        (["--init", "10,10,30,30", "--emit", "jsonl:{clip}", "--force"], "is the source"),
+        (["--init", "10,10,30,30", "--boxes", ""], "--boxes is followed by nothing"),
+        (["--init", "10,10,30,30", "--record", ""], "--record is followed by nothing"),
         (
             ["--init", "1,1,9,9", "--init", "9,9,9,9", "--boxes", "{tmp}/o.txt"],
             "several targets need .csv, .json or .mot",

@@ -29,7 +29,10 @@ def check(objects, begun):
 
 
 def test_lines_are_in_the_file_before_it_is_closed(tmp_path):
-    with Emitter(f"jsonl:{tmp_path / 'out.jsonl'}") as emitter:
+    (tmp_path / "out.jsonl").write_text("of another run")
+    with pytest.raises(FileExistsError, match="exists; remove it"):
+        Emitter(f"jsonl:{tmp_path / 'out.jsonl'}")
+    with Emitter(f"jsonl:{tmp_path / 'out.jsonl'}", force=True) as emitter:
         for frame in rows():
             emitter.send(frame)
         check([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()], None)

@@ -18,6 +18,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -58,8 +59,10 @@ def track(args: argparse.Namespace) -> int:
     record = check_output(args.record, (SUFFIX,), args.force) if args.record else None
     if args.thumbnails and not record:
         raise InputError("--thumbnails go into the log of --record")
-    if save and save.exists() and os.path.exists(args.source) and save.samefile(args.source):
-        raise InputError(f"{save} is the source; save to another file")
+    lines = Path(args.emit.removeprefix("jsonl:")) if args.emit else None
+    for out in (save, lines):
+        if out and out.exists() and os.path.exists(args.source) and out.samefile(args.source):
+            raise InputError(f"{out} is the source; save to another file")
     init = read_targets(args.targets) if args.targets else args.init or []
     if boxes and of_one_target(boxes) and max(args.select, len(init)) > 1:
         raise InputError(f"{boxes}: the boxes of several targets need .csv, .json or .mot.txt")
@@ -77,7 +80,7 @@ def track(args: argparse.Namespace) -> int:
         film = Film(save, source, args.force) if save else None
         begin, ended = time.perf_counter(), None
         try:
-            emitter = Emitter(args.emit, source.begun) if args.emit else None
+            emitter = Emitter(args.emit, source.begun, args.force) if args.emit else None
             recorder = Recorder(record, tracker, source, args.thumbnails, args.force) if record else None
             table = RowWriter(boxes) if boxes else None
         except BaseException:
@@ -392,6 +395,9 @@ def _run(argv: Sequence[str], trains: bool) -> int:
     with stopped_at_once():
         args = _parser(argv, trains).parse_args(argv)
         importlib.import_module("tracker.tracker")  # which needs NumPy, OpenCV and numba
+    for option, value in pairwise(argv):
+        if option.startswith("--") and not value:  # of a variable of the shell that is not set
+            raise InputError(f"{option} is followed by nothing")
     return COMMANDS[args.command](args)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import sys
@@ -60,14 +61,16 @@ class Emitter:
     An object has id, frame, time (s since the first frame), stamp (UNIX time of the capture, or null), box (x, y, w, h,
     px, 0-based), velocity (px/s, or null), score, state (tracking, uncertain, lost: then the box is a guess).
     Who listens too slowly or not at all loses objects (udp, zmq) and never slows the tracker.
-    Raises ValueError: another kind. OSError: the file, the port. ImportError: pyzmq is not installed.
+    force: write over a file that exists.
+    Raises ValueError: another kind. OSError: the file, the port; FileExistsError without force. ImportError: pyzmq is
+    not installed.
     """
 
-    def __init__(self, where: str, begun: float | None = None) -> None:
+    def __init__(self, where: str, begun: float | None = None, force: bool = False) -> None:
         self._begun, self._motion = begun, Motion()
         kind, _, rest = where.partition(":")
         if kind == "jsonl" and rest:
-            self._channel: Channel = _Lines(rest)
+            self._channel: Channel = _Lines(rest, force)
         elif kind == "udp" and rest:
             self._channel = _Udp(rest)
         elif kind == "zmq" and rest:
@@ -103,7 +106,9 @@ class Emitter:
 class _Lines:
     """A line each, flushed, so that a reader of the file or pipe has it at once."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, force: bool) -> None:
+        if os.path.isfile(path) and not force:  # pipes and devices are there to be written to
+            raise FileExistsError(f"{path} exists; remove it, or overwrite it by --force (in Python force=True)")
         self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")  # noqa: SIM115
 
     def send(self, line: str) -> None:

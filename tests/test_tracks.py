@@ -365,6 +365,14 @@ def look_at(tracker, frame, target, box):
     return found
 
 
+@pytest.mark.parametrize("said", [-30.0, 30.0])
+def test_one_answer_of_the_refiner_does_not_outweigh_all_else(tracker, monkeypatch, scene, said):
+    target = tracker.init(scene.render(0), scene.box(0))
+    found = look_at(tracker, scene.render(1), target, target.box)
+    monkeypatch.setattr(tracker.engine, "likenesses", lambda known, seen: [said] * len(known))
+    assert abs(tracker.policy.judge.verify(target, found).evidence[-1]) == 8
+
+
 def test_the_size_follows_the_more_the_better_the_score(tracker, scene):
     target, frame = tracker.init(scene.render(0), scene.box(0)), scene.render(1)
     view = tracker.engine.look_once(frame, target.appearance, tracker.config.search_window(target.box))

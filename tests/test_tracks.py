@@ -84,6 +84,19 @@ def test_a_blackout_is_noticed_and_the_target_found_again(tracker, scene):
     assert states[60:].count("tracking") >= 15
 
 
+def test_a_target_is_first_looked_for_where_it_was_lost(tracker, monkeypatch, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    monkeypatch.setattr(tracker.policy.judge, "odds", lambda found: -14.0)
+    monkeypatch.setattr(tracker.policy.judge, "score", lambda found: 0.0)
+    target.scan = 5  # where the search before ended
+    for t in range(1, 10):
+        tracker.update(scene.render(t), target)
+        if target.state == "lost":
+            break
+    windows = tracker.policy.windows(scene.render(t + 1), target, LEAST)
+    assert windows[1] == tracker.config.search_window(target.box) and windows[2] != windows[1]
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_one_strong_look_does_not_bring_a_lost_target_back_and_two_do(tracker, monkeypatch, scene, again):
     target = tracker.init(scene.render(0), scene.box(0))

@@ -329,6 +329,8 @@ def test_bad_messages_end_the_session_and_the_client_is_told(sequence):
         (load_tracker("ncc"), [trax.encode("initialize", ("20,20,18,14",))], "initialize with 1 arguments"),
         (load_tracker("ncc"), [start, trax.encode("dance")], "dance with 0 arguments"),
         (load_tracker("ncc"), [trax.encode("initialize", (picture, "0"))], "no target in the region"),
+        (load_tracker("ncc"), [trax.encode("initialize", (picture, ",".join(["1e308"] * 4)))], "lies wholly outside"),
+        (load_tracker("ncc"), [trax.encode("initialize", (picture, "1,2,1,2,1,2"))], "a positive width and height"),
         (load_tracker("ncc"), [start, trax.encode("frame", ("file:///no/file.png",))], "/no/file.png"),
         (Lost(), [start, trax.encode("frame", (picture,))], "not finite"),
     ]:

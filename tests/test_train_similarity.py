@@ -5,7 +5,8 @@ import json
 import os
 import resource
 import signal
-import threading
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tracker.geometry import Box, iou
 from tracker.network import save_network
 from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity, to_input
 from tracker.similarity.letters import letters as spelled
+from train.checkpoint import asked_to_stop
 from train.run import Run
 from train.similarity import losses
 from train.similarity.__main__ import main
@@ -1111,20 +1113,30 @@ def test_a_run_may_be_as_long_as_told(letters, tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
-    run = Run(SimilarityTask(replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000)), letters, None), tmp_path)
+    """In a process and a session of its own: a Ctrl-C that came late would end the tests."""
+    write_images(letters, tmp_path / "set")
+    cfg = replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000))
+    command = [sys.executable, "-m", "train.similarity", "fit", "--config", str(write_yaml(tmp_path / "a.yaml", cfg)),
+               "--data", str(tmp_path / "set"), "--out", str(tmp_path / "run")]  # fmt: skip
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True) as process:
+        for line in iter(lambda: process.stderr.read(1), b""):
+            if line == b"%":  # the progress bar is up
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert 1 <= Run(SimilarityTask(cfg, letters, None), tmp_path / "run").step < 100_000
+    assert load_similarity(tmp_path / "run" / "last.safetensors").config.threshold is None
 
-    def stop():
-        while run.step < 2:
-            threading.Event().wait(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=stop).start()
-    run.train()
-    assert 2 <= run.step < 100_000
-    again = Run(SimilarityTask(run.task.cfg, letters, None), tmp_path)
-    assert again.step == run.step
-    assert load_similarity(tmp_path / "last.safetensors").config.threshold is None
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_the_way_to_stop_is_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with asked_to_stop() as asked:
+        assert signal.getsignal(signal.SIGINT) is not before and not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_damaged_checkpoint_is_named(letters, tmp_path):
@@ -1288,10 +1300,15 @@ def write_yaml(path, cfg):
     return path
 
 
+def write_images(images, folder):
+    """An image set as a folder for each class."""
+    for i, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+        (folder / images.names[label]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / images.names[label] / f"{i}.png"), image)
+
+
 def test_fit_then_evaluate(tmp_path, letters, capsys):
-    for i, (image, label) in enumerate(zip(letters.images, letters.labels, strict=True)):
-        (tmp_path / "set" / letters.names[label]).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(tmp_path / "set" / letters.names[label] / f"{i}.png"), image)
+    write_images(letters, tmp_path / "set")
     recipe = write_yaml(tmp_path / "recipe.yaml", CONFIG)
     common = ["--config", str(recipe), "--data", str(tmp_path / "set")]
     assert main(["fit", *common, "--out", str(tmp_path / "run")]) == 0

@@ -22,7 +22,7 @@ Scores = NDArray[np.float64]
 Index = NDArray[np.int64]
 CHUNK = 64  # images or pairs a pass
 LEAST_ALARMS = 5
-ROC_FARS = np.geomspace(0.001, 1, 61)  # of the ROC curve of claims
+ROC_FARS = np.geomspace(0.001, 1, 61).round(9)  # of the ROC curve of claims; 0.1 is 0.1, whatever NumPy's powers are
 
 
 class PixelDistance(nn.Module):

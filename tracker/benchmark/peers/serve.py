@@ -16,7 +16,7 @@ from tracker.benchmark.peers.answer import read_answer
 from tracker.benchmark.peers.peers import load_tracker, tracker_name
 from tracker.benchmark.peers.trax import decode, encode, read_picture, read_region
 from tracker.errors import InputError
-from tracker.geometry import Box
+from tracker.geometry import Box, check_box
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +79,13 @@ def serve(tracker: Any, source: BinaryIO, sink: BinaryIO, name: str) -> None:
             if message.kind == "quit":
                 return
             if message.kind == "initialize" and len(message.arguments) == 2:
-                box, score = (
-                    read_region(message.arguments[1]),
-                    math.nan,
-                )  # on the frame given there is nothing to be sure of
+                box = read_region(message.arguments[1])
                 if not np.isfinite(box).all():
                     raise InputError(f"no target in the region {message.arguments[1][:60]!r}")
-                tracker.init(read_picture(message.arguments[0]), box)
+                picture = read_picture(message.arguments[0])
+                height, width = picture.shape[:2]
+                tracker.init(picture, check_box(box, width, height))
+                score = math.nan  # on the frame given there is nothing to be sure of
                 started = True
             elif message.kind == "frame" and message.arguments and started:
                 values, score, _ = read_answer(tracker.update(read_picture(message.arguments[0])))

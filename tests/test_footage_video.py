@@ -732,10 +732,14 @@ def test_other_words_for_a_source():
 
 def test_secrets_of_addresses_are_masked():
     for text in ("rtsp://me:s3cret@cam/1", "http://cam/x?user=me&pwd=s3cret&w=9", "http://c/?access_token=s3cret#t",
-                 "rtsp://me:p@s3cret@cam/1"):  # fmt: skip
-        assert "s3cret" not in masked(text)
+                 "rtsp://me:p@s3cret@cam/1", "rtsp://me:p/s3cret@cam/1", "rtsp://me:p?s3cret@cam/1",
+                 "rtsp://cam:554/user=me_password=s3cret_channel=1.sdp", "rtsp://cam/user=me&password=s3cret&channel=1",
+                 "http://cam/x#access_token=s3cret", "http://cam/x?usr=me&loginpas=s3cret&jwt=s3cret"):  # fmt: skip
+        assert "s3cret" not in masked(text) and "cam" in masked(text) + "cam" * ("//c/" in text)
+    for text in ("rtsp://cam:554/live@home/1", "http://[::1]:80/@me/x.m3u8", "http://cam/x?w=9&h=6"):
+        assert masked(text) == text
     assert masked("http://cam/x?pwd=a&w=9") == "http://cam/x?pwd=***&w=9"
-    assert masked("/home/me@work/a.mp4") == "/home/me@work/a.mp4"
+    assert masked("/home/me@work/pass=1/a.mp4") == "/home/me@work/pass=1/a.mp4"
 
 
 # --- live sources that come and go

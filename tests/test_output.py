@@ -1,6 +1,8 @@
 """Files and folders that one run writes at a time; real processes hold the locks."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tracker.benchmark.results import write_bytes
+from tracker.cli import explained
 from tracker.footage import output
+from tracker.footage.boxes import write_whole
 from tracker.footage.output import OutputWarning, Unfinished, only_run, swap_folder
 
 ROOT = Path(__file__).parents[1]
@@ -113,3 +118,23 @@ def test_what_stood_there_goes_when_the_new_one_is_there(tmp_path, monkeypatch, 
     with pytest.raises(NotADirectoryError, match="file is a file"):
         swap_folder(made(tmp_path / "new", "third"), tmp_path / "file")
     assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize(("write", "content"), [(write_bytes, b"x" * 9999), (write_whole, "x" * 9999)])
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, write, content):
+    """The limit on the size of a file fails a write as a full disk does."""
+    (tmp_path / "a.csv").write_text("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (999, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write(tmp_path / "a.csv", content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert explained(caught.value) == (2, f"error: {tmp_path / 'a.csv'}: File too large")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_disk_that_is_full_is_no_fault_of_ours():
+    code, said = explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))  # as a library raises it, with no name
+    assert code == 2 and "No space left on device" in said

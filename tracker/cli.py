@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import tracker as package
-from tracker.errors import InputError, SiamtrackError, plain
+from tracker.errors import DISK_FULL, InputError, SiamtrackError, plain
 
 # Torch and OpenCV are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -437,6 +437,8 @@ def explained(error: Exception) -> tuple[int, str]:
             if isinstance(error, FileExistsError | NotADirectoryError):
                 said = f"{error.filename}: there is a file where a folder is wanted"
         return BAD_INPUT, f"error: {said}"
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return BAD_INPUT, f"error: {error.strerror}; what was being written is not there"
     if isinstance(error, MemoryError) or re.search(r"(insufficient|out of|not enough|allocate) memory", said, re.I):
         return INTERNAL, f"error: not enough memory: {said[:200]}; smaller frames or fewer targets help"
     return INTERNAL, f"internal error: {type(error).__name__}: {said}; --debug shows where; please report it"

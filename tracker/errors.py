@@ -6,6 +6,10 @@ written is Python's own FileNotFoundError, FileExistsError, .., with the path in
 is a fault of ours.
 """
 
+import errno
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # numbers of an OSError
+
 
 def plain(text: object) -> str:
     """Text that others wrote, as a terminal may have it: line breaks and all that would steer it are spelt out."""

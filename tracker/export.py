@@ -19,7 +19,7 @@ from tracker.backends import Part, exported, folded, parts_of
 from tracker.config import to_dict
 from tracker.errors import InputError
 from tracker.extras import how_to_get
-from tracker.footage.output import only_run, swap_folder
+from tracker.footage.output import named, only_run, swap_folder
 from tracker.graphs import GRAPHS, KEY, About, digest, open_network
 from tracker.loading import weight_file
 from tracker.network import SiameseNet, Swift, load_network
@@ -99,7 +99,9 @@ def _keep_others(folder: Path, made: Path) -> None:
 
 def _write(folder: Path, parts: dict[str, Part], about: About) -> None:
     for name, part in parts.items():
-        (folder / f"{name}.onnx").write_bytes(_described(exported(GRAPHS[name], part), about))
+        file = folder / f"{name}.onnx"
+        with named(file):
+            file.write_bytes(_described(exported(GRAPHS[name], part), about))
 
 
 def _described(graph: bytes, about: About) -> bytes:

@@ -7,7 +7,6 @@ store without it is unfinished and refused.
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import zipfile
 import zlib
@@ -24,14 +23,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tracker.crop import mean_colour
-from tracker.errors import DataError, InputError
+from tracker.errors import DISK_FULL, DataError, InputError
 from tracker.footage.clip import MIN_SIDE, Clip, Mask, Tally, seen_frames
 from tracker.footage.layouts import detect, read
 from tracker.footage.output import only_run
 
 MAX_CUTOUT = 224  # px, longest side of a stored cut-out
 CUTOUT_EVERY = 4  # frames between the cut-outs kept of one track
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # Each array of index.npz: its type and its columns; None: one number a row.
 COLUMNS: dict[str, tuple[type[np.generic], int | None]] = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.protocols import Part
 from tracker.config import parse_json
 from tracker.errors import InputError
+from tracker.footage.output import named
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
 TRACKED, STARTED, FAILED, SKIPPED, LOST, CUT = 0, 1, 2, 3, 4, 5
@@ -87,7 +88,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(content)
+        with named(path):
+            temporary.write_bytes(content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

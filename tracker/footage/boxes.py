@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tracker.errors import DataError, InputError
 from tracker.footage.files import read_json, read_numbers, read_text
-from tracker.footage.output import Appended, Unfinished, partial_path
+from tracker.footage.output import Appended, Unfinished, named, partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
 
@@ -302,7 +302,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
     part = partial_path(path)
     try:
-        part.write_text(text, encoding="utf-8")
+        with named(path):
+            part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -53,6 +53,17 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], force: bool = Fals
     return path
 
 
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file that was being written, which those of a write do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def partial_path(path: Path) -> Path:
     """A temporary name in the folder of path, with its suffix; to be moved onto path by os.replace when whole."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")

@@ -37,7 +37,9 @@ ALLOWED = "a video file or pipe, a folder or glob of images, a camera index, or 
 PATIENCE = 30.0  # seconds for which a camera or stream that drops is opened again and again
 LONGEST_WAIT = 8.0  # seconds between two tries
 GREY_16 = int.from_bytes(b"Y1\x00\x10", "little")  # FFmpeg's tag of 16-bit grey
-SECRETS = r"(?i)([?&;][^=&;]*(?:pass|pwd|token|key|secret|auth|sig)[^=&;]*=)[^&;#]*"
+# of an address, each before what is hidden: a name and password (one with a slash, too, where no port is), and a value
+USER = r"//(?:(?!\[)[^/?#:@]*:(?!\d+(?:/|$)).*|[^/?#]*)@"
+SECRETS = r"(?i)([?&;#/_][^=&;#/]*(?:pas|pwd|token|key|secret|auth|sig|jwt)[^=&;#/]*=)[^&;#/]*"
 
 
 class SourceWarning(UserWarning):
@@ -509,7 +511,8 @@ def frames(
 
 def masked(text: str) -> str:
     """An address without the password and the other secrets in it, which have no place in messages and files."""
-    return re.sub(SECRETS, r"\1***", re.sub(r"//[^/?#]*@", "//", text))
+    scheme, mark, rest = text.partition("://")
+    return scheme + re.sub(SECRETS, r"\1***", re.sub(USER, "//", mark + rest)) if mark else text
 
 
 def _exists(path: Path) -> bool:

@@ -752,3 +752,34 @@ def test_lasot_leaves_out_a_surplus_image(tmp_path):
     assert collect(tmp_path)[0] == {"Walk": {"0": FRAMES}}
     write_images(tmp_path / "walk" / "Walk" / "img", ["00000006.jpg"])
     assert "6 frames but 4 boxes" in collect(tmp_path)[1].names["sequences that cannot be used"][0]
+
+
+def test_a_field_without_end_and_a_name_without_end(tmp_path):
+    for name, text in {"a": "x" * 200_000, "b": "i" * 5000, "c": "../../other", "d": "fine"}.items():
+        write_images(tmp_path / name, ["0.jpg"])
+        write_text(tmp_path / name / "boxes.csv", f"frame,x,y,w,h,id\n0,10,10,20,16,{text}\n")
+        (tmp_path / name / "masks" / "fine").mkdir(parents=True)
+    write_images(tmp_path / "other", ["0.png"])  # no masks of anything in c
+    tally = Tally()
+    clips = list(read(tmp_path, "boxes", tally))
+    assert [clip.name for clip in clips] == ["b", "c", "d"] and not any(t.masks for clip in clips for t in clip.targets)
+    assert "a/boxes.csv: not a table: field larger" in tally.names["sequences that cannot be used"][0]
+
+
+def test_a_link_to_itself_does_not_hide_the_layout(tmp_path):
+    write_images(tmp_path / "walk" / "img", ["0001.jpg"])
+    write_text(tmp_path / "walk" / "groundtruth_rect.txt", "11,11,20,16\n")
+    for folder in (tmp_path, tmp_path / "walk"):
+        (folder / "self").symlink_to(folder / "self")
+    assert detect(tmp_path) == "otb" and collect(tmp_path)[0] == {"walk": {"0": {0: FRAMES[0]}}}
+
+
+def test_numbers_without_end_in_coco(tmp_path):
+    write_images(tmp_path, ["0.jpg", "1.jpg"])
+    boxes = [[10**400, 1, 2, 3], [10, 10, 20, 16]]
+    annotations = [{"image_id": k, "bbox": box} for k, box in enumerate(boxes)]
+    images = [{"id": k, "file_name": f"{k}.jpg", "width": 10**400, "height": 1e999} for k in range(2)]
+    write_text(tmp_path / "a.json", json.dumps({"images": images, "annotations": annotations}))
+    boxes, tally, _ = collect(tmp_path)
+    assert [list(found.values()) for found in boxes.values()] == [[{0: FRAMES[0]}]]
+    assert tally.dropped["annotations without a box"] == 1

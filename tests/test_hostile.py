@@ -200,6 +200,7 @@ NAN = float("nan")
         ("siamfc", {"tracking__num_scales": 10**6}, "tracking.num_scales: 1000000 is not from 1 to 15"),
         ("siamfc", {"tracking__upsample": 0}, "tracking.upsample: 0 is not from 1 to 64"),
         ("siamfc", {"tracking__scale_step": 1e300}, "tracking.scale_step"),
+        ("siamfc", {"tracking__scale_penalty": 0.0}, "tracking.scale_penalty: 0.0 is not from 0.01 to 1"),
         ("siamfc", {"tracking__scale_penalty": NAN}, "tracking.scale_penalty: nan is not a finite number"),
         ("siamfc", {"search_size": 10**9}, "search_size: 1000000000 is not from 16 to 2000"),
         ("siamfc", {"search_size": 10**400}, "search_size: .* is not a finite number"),

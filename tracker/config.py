@@ -57,7 +57,7 @@ class PyramidTracking:
 
     num_scales: Annotated[int, Range(1, 15)] = 3
     scale_step: Annotated[float, Range(1, 2)] = 1.0375  # ratio of neighbouring scales
-    scale_penalty: Share = 0.9745  # factor on the score of every scale but the current one
+    scale_penalty: Annotated[float, Range(0.01, 1)] = 0.9745  # factor on the score of every scale but the current one
     size_lr: Share = 0.59  # size <- (1 - size_lr) size + size_lr new
     window_influence: Share = 0.176  # score <- (1 - w) score + w window
     upsample: Annotated[int, Range(1, 64)] = 16  # bicubic up-sampling of the response

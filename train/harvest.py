@@ -25,7 +25,7 @@ from tracker.crop import Image
 from tracker.draw import draw
 from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally
-from tracker.footage.files import VIDEO_SUFFIXES
+from tracker.footage.files import VIDEO_SUFFIXES, as_table
 from tracker.footage.layouts import read
 from tracker.footage.video import frames
 from tracker.geometry import Box, clip_box, iou
@@ -394,7 +394,7 @@ def read_log(out: Path) -> list[dict[str, str]]:
     """The lines of harvest.csv, a clip each."""
     if not (out / LOG).is_file():
         return []
-    with open(out / LOG, newline="", encoding="utf-8") as file:
+    with open(out / LOG, newline="", encoding="utf-8") as file, as_table(out / LOG):
         return [row for row in csv.DictReader(file) if row.get("seconds")]
 
 

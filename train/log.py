@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from tracker.errors import MissingError
 from tracker.extras import how_to_get
+from tracker.footage.files import as_table
 from tracker.network import write_whole
 
 COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "refine", "peak_iou", "refined_iou",
@@ -45,7 +46,7 @@ class Log:
         """All whole rows; a row that was cut off is left out."""
         if not self.path.is_file():
             return []
-        with open(self.path, newline="", encoding="utf-8") as file:
+        with open(self.path, newline="", encoding="utf-8") as file, as_table(self.path):
             rows = list(csv.DictReader(file))
         whole = [row for row in rows if None not in row.values() and row["step"].isdigit()]
         return [{k: row.get(k, "") for k in COLUMNS} for row in whole]

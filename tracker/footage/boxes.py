@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracker.errors import DataError, InputError
-from tracker.footage.files import read_json, read_numbers, read_text
+from tracker.footage.files import as_table, read_json, read_numbers, read_text
 from tracker.footage.output import Appended, Unfinished, named, partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
@@ -73,7 +73,8 @@ def read_rows(path: Path) -> list[Row]:
     elif kind == ".json":
         found = read_json(path).get("boxes")
     elif kind == ".csv":
-        found = list(csv.DictReader(read_text(path).splitlines()))
+        with as_table(path):
+            found = list(csv.DictReader(read_text(path).splitlines()))
     else:
         raise InputError(f"{path}: suffix {path.suffix or 'missing'}; boxes are read from .csv, .json and .mot.txt")
     if not isinstance(found, list):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import fnmatch
 import os
 import re
@@ -139,6 +141,15 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not a text file") from error
 
 
+@contextlib.contextmanager
+def as_table(path: Path) -> Iterator[None]:
+    """While the lines of a table are read: DataError names the file where csv finds none in it, or a huge field."""
+    try:
+        yield
+    except csv.Error as error:
+        raise DataError(f"{path}: not a table: {error}") from None
+
+
 def read_xml(path: Path) -> ElementTree.Element:
     """Read an XML file in the encoding that it declares; DataError names one that is missing or not XML."""
     try:
@@ -262,7 +273,14 @@ def frame_number(path: Path) -> int | None:
 
 def folders(root: Path) -> list[Path]:
     with os.scandir(root) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(Path(e.path) for e in entries if _is_folder(e) and not e.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def matches(root: Path, pattern: str) -> Iterator[Path]:
@@ -271,7 +289,7 @@ def matches(root: Path, pattern: str) -> Iterator[Path]:
     if not slash or not rest:
         with os.scandir(root) as entries:
             for e in entries:
-                if fnmatch.fnmatchcase(e.name, head) and not e.name.startswith(".") and e.is_dir() == bool(slash):
+                if fnmatch.fnmatchcase(e.name, head) and not e.name.startswith(".") and _is_folder(e) == bool(slash):
                     yield Path(e.path)
         return
     for folder in folders(root)[:LOOK] if head == "*" else [root / head]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tracker.errors import DataError
 from tracker.footage.clip import Clip, Tally
 from tracker.footage.decoder import ClipFrame
-from tracker.footage.files import VIDEO_SUFFIXES, read_text, visible
+from tracker.footage.files import VIDEO_SUFFIXES, as_table, read_text, visible
 from tracker.footage.sequence import Entry, Sequence
 from tracker.footage.video import frames
 
@@ -105,12 +105,14 @@ def _targets(boxes: Path) -> list[str]:
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
     lines = csv.DictReader(read_text(path).splitlines())
-    names = [name.strip() for name in lines.fieldnames or []]
+    with as_table(path):
+        names = [name.strip() for name in lines.fieldnames or []]
+        lines.fieldnames = names
+        rows = list(lines)
     missing = [name for name in ("frame", "x", "y", "w", "h") if name not in names]
     if missing:
         raise DataError(f"{path}: no column {', '.join(missing)}; expected frame,id,x,y,w,h")
-    lines.fieldnames = names
-    return list(lines)
+    return rows
 
 
 def read_target(folder: Path, target: str, first: int | None, name: str, one_based: bool = False) -> Sequence:

@@ -18,6 +18,8 @@ from tracker.footage.clip import Clip, Mask, Tally, Target
 from tracker.footage.files import IMAGE_SUFFIXES, folders, matches, posix, read_json, read_text, read_xml, visible
 from tracker.footage.masks import decode_runs, fill_polygons
 
+MOST_SIDE = 10**6  # px, of a photo
+
 
 def is_coco(path: Path) -> bool:
     with open(path, "rb") as file:
@@ -60,26 +62,35 @@ def _coco_file(file: Path, root: Path, tally: Tally) -> Iterator[Clip]:
         targets: list[Target] = []
         for one in by_image.pop(key, []):
             where = f"{source}/{name} annotation {one.get('id')}"
-            box = one.get("bbox")
+            box = _coco_box(one.get("bbox"))
             if one.get("iscrowd"):
                 tally.drop("crowds", where)
-            elif not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+            elif box is None:
                 tally.drop("annotations without a box", where)
             else:
                 label = f"{source}/{names.get(one.get('category_id'), '')}"
-                targets.append(Target(str(len(targets)), label, {0: tuple(box)}, _coco_mask(one.get("segmentation"))))
+                targets.append(Target(str(len(targets)), label, {0: box}, _coco_mask(one.get("segmentation"))))
         yield Clip(f"{source}/{name}", source, (place / name,), tuple(targets), size=size)
     for key, rest in by_image.items():
         tally.drop("boxes without a frame", f"{file.name} image {key}", len(rest))
+
+
+def _coco_box(box: Any) -> tuple[float, ...] | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+        return None
+    try:
+        return tuple(map(float, box))
+    except OverflowError:  # whole numbers have no end in JSON
+        return None
 
 
 def _size(width: Any, height: Any) -> tuple[int, int] | None:
     """The size of a photo as its annotation names it; None where it does not."""
     try:
         size = int(width), int(height)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return size if min(size) > 0 else None
+    return size if min(size) > 0 and max(size) < MOST_SIDE else None
 
 
 def _coco_mask(shape: Any) -> dict[int, Mask]:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from tracker.errors import DataError, InputError
-from tracker.footage.clip import Clip, Tally, Target
-from tracker.footage.files import VIDEO_SUFFIXES, folders, is_image, list_images, posix, read_text, visible
+from tracker.footage.clip import Clip, Mask, Tally, Target
+from tracker.footage.files import VIDEO_SUFFIXES, as_table, folders, is_image, list_images, posix, read_text, visible
 from tracker.footage.masks import mask_file
 
 CLIP_COLUMNS = "frame,x,y,w,h[,id]"
@@ -42,11 +42,13 @@ def read_plain(path: Path, tally: Tally) -> Iterator[Clip]:
 
 def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[float, ...]]]]:
     reader = csv.reader(read_text(file).splitlines())
-    columns = [name.strip().lower() for name in next(reader, [])]
+    with as_table(file):
+        lines = [(reader.line_num, line) for line in reader]
+    columns = [name.strip().lower() for name in lines[0][1]] if lines else []
     if not {"x", "y", "w", "h"} < set(columns) or ("frame" in columns) == ("image" in columns):
         raise DataError(f"{file}: columns are {','.join(columns)}; expected {CLIP_COLUMNS} or {PHOTO_COLUMNS}")
     rows = []
-    for line in reader:
+    for number, line in lines[1:]:
         row = dict(zip(columns, map(str.strip, line), strict=False))
         if not any(row.values()):
             continue
@@ -55,7 +57,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[dict[str, str], tuple[f
             if "frame" in row and not float(row["frame"]).is_integer():
                 raise InputError
         except (KeyError, ValueError):
-            raise DataError(f"{file}, line {reader.line_num}: not a box: {','.join(line)[:60]!r}") from None
+            raise DataError(f"{file}, line {number}: not a box: {','.join(line)[:60]!r}") from None
         rows.append((row, box))
     return columns, rows
 
@@ -75,12 +77,16 @@ def _plain_clip(
         else:
             boxes[target][number] = box
     targets = []
+    masks = {place.name: place for place in folders(folder / "masks")} if (folder / "masks").is_dir() else {}
     for target, observed in boxes.items():
-        masks = {
-            int(p.stem): partial(mask_file, p) for p in (folder / "masks" / target).glob("*.png") if p.stem.isdigit()
-        }
-        targets.append(Target(target, f"{name}/{target}", observed, masks))
+        targets.append(Target(target, f"{name}/{target}", observed, _masks(masks.get(target))))
     return Clip(name, source, video or frames_beside(folder), tuple(targets))
+
+
+def _masks(folder: Path | None) -> dict[int, Mask]:
+    """Masks by their frames, of a folder that is called as the target is."""
+    files = folder.glob("*.png") if folder else ()
+    return {int(p.stem): partial(mask_file, p) for p in files if p.stem.isdigit()}
 
 
 def frames_beside(folder: Path, labels: str = "boxes.csv") -> Path | tuple[Path, ...]:

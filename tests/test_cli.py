@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,8 @@ def test_what_was_tracked_becomes_a_data_set(clip, tmp_path, loaded, capsys):
     rows = read_rows(table)
     assert read_rows(listed) == rows and mot.read_text() == as_mot(rows)
     wanted = {(row.frame, *np.round(row.box, 2)) for row in rows if row.state != "lost"}
+    left = mot.rename(tmp_path / "b.mot.unfinished.txt")  # as a killed run leaves it
+    assert read_rows(left) == read_rows(shutil.copy(left, mot)) and mot.read_text()
     assert [row[:7] for row in read_rows(mot)] == [(row[0], 0, *row[2:7]) for row in rows if row.state != "lost"]
     for layout, given in itertools.product(WRITTEN, (log, table, listed, mot)):
         out = tmp_path / f"{given.suffix[1:]} set"

@@ -19,7 +19,6 @@ from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
 
 BOX_SUFFIXES = (".csv", ".json", ".txt")
-MOT_SUFFIX = ".mot.txt"
 STATES = ("tracking", "uncertain", "lost")
 GIVEN_UP = 200  # frames whose rows may make room for the end of a file on a full disk
 
@@ -54,7 +53,12 @@ class Row(NamedTuple):
 
 def of_one_target(path: Path) -> bool:
     """Whether a file of this name has room for the boxes of one target only."""
-    return path.suffix.lower() == ".txt" and not path.name.lower().endswith(MOT_SUFFIX)
+    return path.suffix.lower() == ".txt" and not _is_mot(path)
+
+
+def _is_mot(path: Path) -> bool:
+    """Whether a name ends in .mot.txt; also of what a killed run left, NAME.mot.unfinished.txt."""
+    return path.suffix.lower() == ".txt" and ".mot." in path.name.lower()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -65,7 +69,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     kind = path.suffix.lower()
     found: Any
-    if path.name.lower().endswith(MOT_SUFFIX):
+    if _is_mot(path):
         names = ("frame", "id", *"xywh", "score")
         found = [dict(zip(names, values, strict=False)) for values in read_numbers(path)[:, :7].tolist()]
         for one in found:
@@ -253,7 +257,7 @@ class RowWriter:
         self.path, self._kind = path, path.suffix.lower()
         if self._kind not in BOX_SUFFIXES:
             raise InputError(f"{path}: suffix {path.suffix or 'missing'}; allowed: {', '.join(BOX_SUFFIXES)}")
-        self._mot = self._kind == ".txt" and not of_one_target(path)
+        self._mot = _is_mot(path)
         self._unfinished = Unfinished(path)
         self._file = Appended(self._unfinished.part, path)
         self._ends: deque[int] = deque(maxlen=GIVEN_UP)  # of the last rows

@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("tracks", "search", "exclusion", "evidence", "engine", "target", "tracker")
-TESTS = ("test_evidence.py", "test_tracks.py", "test_tracker.py", "test_refiner.py")
+TESTS = ("test_evidence.py", "test_exclusion.py", "test_tracks.py", "test_tracker.py", "test_refiner.py")
 MOST_SECONDS = 400  # of the processor, for the tests of one mutant
 TURNED = {
     ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from tracker import SiamtrackError, Tracker, frames
 from tracker.config import SIAMFC, LongTerm, ModelConfig, load_yaml, to_dict
+from tracker.crop import MOST_SIDE
 from tracker.errors import CheckpointError
 from tracker.geometry import iou
 from tracker.network import build_network
@@ -35,6 +36,20 @@ def film():
     """Frames of a rendered scene (640 x 360) and the truth."""
     scene = Scene((640, 360), 30, seed=3, occlusion=False)
     return [scene.render(t) for t in range(30)], [scene.box(t) for t in range(30)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_frame_too_wide_for_opencv_is_refused_and_others_are_followed(swift, photo, turned):
+    wide = np.zeros((120, 2**15 + 300, 3), np.uint8)
+    wide[:, -200:] = photo[:120, :200]
+    frame, box = (wide.swapaxes(0, 1), (40, 2**15 + 160, 40, 40)) if turned else (wide, (2**15 + 160, 40, 40, 40))
+    if max(frame.shape) > MOST_SIDE:
+        with pytest.raises(ValueError, match="a side of more than 32766 px, which wants OpenCV 5"):
+            swift.init(frame, box)
+        frame, box = (frame[302:], (40, 2**15 - 142, 40, 40)) if turned else (frame[:, 302:], (2**15 - 142, 40, 40, 40))
+        assert max(frame.shape) <= MOST_SIDE
+    target = swift.init(frame, box)
+    assert iou(swift.update(frame, target).box, box) > 0.6
 
 
 # --- frames of another size

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tracker.geometry import CropWindow, check_box, context_side
 
 Image = NDArray[np.uint8]
+MOST_SIDE = 2**15 - 2 if int(cv2.__version__.split(".")[0]) < 5 else 2**31 - 1  # px, of what cv2.warpAffine takes
 
 
 def mean_colour(frame: Image) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tracker import graphs
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
-from tracker.crop import Image
+from tracker.crop import MOST_SIDE, Image
 from tracker.engine import MIN_SIZE, Engine, View, keep_inside
 from tracker.errors import (
     CheckpointError,
@@ -293,6 +293,8 @@ def check_frame(frame: object) -> Image:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4):
         raise InputError(f"frame must be (H, W, 3) BGR, (H, W) grey or (H, W, 4) BGRA; got shape {frame.shape}")
+    if max(frame.shape[:2]) > MOST_SIDE:
+        raise InputError(f"frame has a side of more than {MOST_SIDE} px, which wants OpenCV 5: shape {frame.shape}")
     if frame.shape[2] == 1:
         frame = np.repeat(frame, 3, axis=2)
     return np.ascontiguousarray(frame[:, :, :3])

@@ -1,6 +1,5 @@
 """Files and folders that one run writes at a time; real processes hold the locks."""
 
-import errno
 import os
 import resource
 import signal
@@ -133,8 +132,3 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, write, content)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert explained(caught.value) == (2, f"error: {tmp_path / 'a.csv'}: File too large")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
-
-
-def test_a_disk_that_is_full_is_no_fault_of_ours():
-    code, said = explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))  # as a library raises it, with no name
-    assert code == 2 and "No space left on device" in said

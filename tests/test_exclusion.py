@@ -18,18 +18,18 @@ def target(box):
     return Target(box, None, Track(box), (100, 100))
 
 
-def shared(befores, options):
+def shared(earlier, options):
     """The box of each target, and how probably it is another one's. options: (odds, box) of each, best first."""
     given = [[(odds, found(box)) for odds, box in one] for one in options]
-    return [(one.box, p) for one, p in share_out([target(box) for box in befores], given, lambda found: 0.8)]
+    return [(one.box, p) for one, p in share_out([target(box) for box in earlier], given, lambda found: 0.8)]
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_surest_goes_first_and_the_others_take_what_is_left(turned):
     options = [[(4.0, LEFT), (1.0, FAR)], [(5.0, LEFT)]]
-    befores, expected = [RIGHT, LEFT], [(FAR, 0.0), (LEFT, 0.0)]
+    earlier, expected = [RIGHT, LEFT], [(FAR, 0.0), (LEFT, 0.0)]
     way = slice(None, None, -1 if turned else 1)
-    assert shared(befores[way], options[way]) == expected[way]
+    assert shared(earlier[way], options[way]) == expected[way]
 
 
 def test_where_nothing_is_left_the_best_is_kept_and_contested():

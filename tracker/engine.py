@@ -181,7 +181,8 @@ class Engine:
         known = sought.patch if len(places) == 1 else np.repeat(sought.patch, len(places), 0)
         better = self.runner.refine(known, seen, given).astype(np.float64)
         moved = boxes + tracking.refine * (better[:, :4] - boxes)
-        patches = [one[None].copy() for one in seen]  # each for itself: one that is kept does not hold the others
+        # each for itself: one that is kept does not hold the others
+        patches = [seen] if len(places) == 1 else [one[None].copy() for one in seen]
         return [Refined(view.box(moved[k]), float(better[k, 4]), patches[k]) for k, (view, _) in enumerate(places)]
 
     def likenesses(self, known: Sequence[NDArray[np.float32]], seen: NDArray[np.float32]) -> list[float]:

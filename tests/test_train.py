@@ -17,6 +17,7 @@ import reference
 import torch
 import yaml
 from footage import ROOT, tiny, write_boxes
+from interrupt import interrupted
 
 from tracker.backbones import FBNet
 from tracker.config import SIAMFC, SWIFT, to_dict
@@ -519,13 +520,7 @@ def test_command_line_prepares_trains_and_saves_on_interrupt(footage, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(replace(cfg, optim=replace(cfg.optim, steps=100000)))))
     command = [sys.executable, "-m", "train", "fit", "--config", str(tmp_path / "tiny.yaml"), "--store",
                str(tmp_path / "store"), "--out", str(tmp_path / "run")]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    for line in iter(lambda: process.stderr.read(1), b""):
-        if line == b"%":  # the progress bar is up
-            break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert interrupted(command) == 0
     assert (tmp_path / "run" / "last.pt").is_file()
     assert load_network(tmp_path / "run" / "last.safetensors").config == cfg.model
 

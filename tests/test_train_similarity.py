@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import resource
 import signal
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from interrupt import interrupted
 
 from tracker.backbones import MobileNetV2
 from tracker.benchmark.judge.fates import calibration_error
@@ -1113,19 +1112,11 @@ def test_a_run_may_be_as_long_as_told(letters, tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_trained(letters, tmp_path):
-    """In a process and a session of its own: a Ctrl-C that came late would end the tests."""
     write_images(letters, tmp_path / "set")
     cfg = replace(CONFIG, optim=replace(CONFIG.optim, steps=100_000))
     command = [sys.executable, "-m", "train.similarity", "fit", "--config", str(write_yaml(tmp_path / "a.yaml", cfg)),
                "--data", str(tmp_path / "set"), "--out", str(tmp_path / "run")]  # fmt: skip
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True) as process:
-        for line in iter(lambda: process.stderr.read(1), b""):
-            if line == b"%":  # the progress bar is up
-                break
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert interrupted(command) == 0
     assert 1 <= Run(SimilarityTask(cfg, letters, None), tmp_path / "run").step < 100_000
     assert load_similarity(tmp_path / "run" / "last.safetensors").config.threshold is None
 

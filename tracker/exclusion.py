@@ -15,7 +15,7 @@ def is_taken(box: Box, others: Sequence[Box]) -> bool:
     return any(overlap(box, other) >= TAKEN for other in others)
 
 
-def share_out(
+def assign(
     targets: Sequence[Target], options: Sequence[Sequence[tuple[float, Found]]], score: Callable[[Found], float]
 ) -> list[tuple[Found, float]]:
     """What each target is found to be, and the probability that it is another target's.
@@ -24,12 +24,12 @@ def share_out(
     The surest target goes first; the others take what is left. Where that is nothing, the best is kept, and contested.
     Two that were in one place before may be so again: the boxes of both were drawn there.
     """
-    shares: dict[int, tuple[Found, float]] = {}
+    assigned: dict[int, tuple[Found, float]] = {}
 
     def theirs(k: int, found: Found) -> float:
-        others = (n for n in shares if not is_taken(targets[k].box, [targets[n].box]))
-        return max((score(shares[n][0]) for n in others if is_taken(found.box, [shares[n][0].box])), default=0.0)
+        others = (n for n in assigned if not is_taken(targets[k].box, [targets[n].box]))
+        return max((score(assigned[n][0]) for n in others if is_taken(found.box, [assigned[n][0].box])), default=0.0)
 
     for k in sorted(range(len(targets)), key=lambda k: -options[k][0][0]):
-        shares[k] = min(((found, theirs(k, found)) for _, found in options[k]), key=lambda share: share[1] > 0)
-    return [shares[k] for k in range(len(targets))]
+        assigned[k] = min(((found, theirs(k, found)) for _, found in options[k]), key=lambda one: one[1] > 0)
+    return [assigned[k] for k in range(len(targets))]

@@ -17,7 +17,7 @@ from tracker.target import Found, Target, Track
 
 WIDER = 1.5  # how much wider than usual the windows are that search the whole frame
 DISTRACTORS = 40  # that are known at most
-PEAKS = 4  # of a score map, and things beside the target, that are looked at
+PEAKS = 4  # the strongest ones, which are looked at, of a view and of one search of the kept frame
 SAME = 0.3  # IoU from which two boxes are of the same thing
 MOST_ALONG = 60  # windows along a side of the frame
 LEAST = 4  # passes of the network that a lost target costs, if no budget allows more: what is followed, and a search

@@ -18,7 +18,7 @@ from tracker.copies import Copies
 from tracker.crop import Image
 from tracker.engine import Engine, View, keep_inside
 from tracker.evidence import Judge, log_odds
-from tracker.exclusion import is_taken, share_out
+from tracker.exclusion import assign, is_taken
 from tracker.geometry import Box, CropWindow, overlap, sigmoid
 from tracker.search import LEAST, PEAKS, Search, is_none_of
 from tracker.target import Found, Kept, Result, Target, Track
@@ -55,8 +55,8 @@ class TrackPolicy:
         views = iter(seen)
         followed = [target for target in targets if target.state != "lost"]
         options = [self._options(target, view) for target, (view,) in zip(followed, views, strict=False)]
-        shares = share_out(followed, options, self.judge.score)
-        results = [self._follow(target, frame, *share) for target, share in zip(followed, shares, strict=True)]
+        assigned = assign(followed, options, self.judge.score)
+        results = [self._follow(target, frame, *one) for target, one in zip(followed, assigned, strict=True)]
         taken = [target.box for target in followed if target.state == "tracking"]
         for target, around in zip(targets[len(followed) :], views, strict=True):
             results.append(self._recover(target, around, taken))

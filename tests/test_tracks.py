@@ -99,6 +99,15 @@ def test_a_target_is_first_looked_for_where_it_was_lost(tracker, monkeypatch, sc
     assert windows[1] == tracker.config.search_window(target.box) and windows[2] != windows[1]
 
 
+def test_no_window_is_searched_twice_in_one_frame(tracker, scene):
+    target = tracker.init(scene.render(0), scene.box(0))
+    target.state, target.kept, target.box = "lost", None, Box(90, 60, 20, 20)  # so small that there are many windows
+    for passes in (LEAST, LEAST, 9, 400):  # more than there are windows
+        _, *windows = tracker.policy.windows(scene.render(1), target, passes)
+        assert len(set(windows)) == len(windows) > 1
+        assert target.passes == passes - 1 - len(windows)
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_one_strong_look_does_not_bring_a_lost_target_back_and_two_do(tracker, monkeypatch, scene, again):
     target = tracker.init(scene.render(0), scene.box(0))

@@ -41,9 +41,10 @@ class Search:
             return
         half = target.passes // 2 if target.kept and not target.kept.searched else 0
         last, *around = self._places(target.box, frame)
-        for _ in range(min(target.passes - half, 1 + len(around))):
-            yield around[target.scan // 2 % len(around)] if target.scan % 2 else last
-            target.scan, target.passes = target.scan + 1, target.passes - 1
+        turns = range(target.scan, target.scan + min(target.passes - half, 1 + len(around)))
+        windows = dict.fromkeys(around[n // 2 % len(around)] if n % 2 else last for n in turns)  # none twice in a frame
+        target.scan, target.passes = turns.stop, target.passes - len(windows)
+        yield from windows
 
     def _places(self, box: Box, frame: Image) -> list[CropWindow]:
         """Where a target is searched that was last in `box`: its place, then wider windows all over the frame."""

@@ -13,6 +13,7 @@ from tracker.footage.clip import Tally, seen_frames
 from tracker.footage.layouts import LAYOUTS, detect, load, read
 from train import sheet
 from train.__main__ import main
+from train.harvest import find_videos
 
 W, H = 80, 60
 
@@ -772,6 +773,20 @@ def test_a_link_to_itself_does_not_hide_the_layout(tmp_path):
     for folder in (tmp_path, tmp_path / "walk"):
         (folder / "self").symlink_to(folder / "self")
     assert detect(tmp_path) == "otb" and collect(tmp_path)[0] == {"walk": {"0": {0: FRAMES[0]}}}
+
+
+def test_clips_behind_links_are_read_once(tmp_path):
+    """A split that is made of links to the clips, and a link back to where it began."""
+    clip = tmp_path / "disk" / "walk"
+    clip.mkdir(parents=True)
+    write_video(clip / "a.mp4", 6)
+    write_text(clip / "boxes.csv", plain_rows())
+    split = tmp_path / "split"
+    split.mkdir()
+    for name, place in (("walk", clip), ("again", clip), ("round", split)):
+        (split / name).symlink_to(place)
+    assert collect(split)[0] == {"walk": {"0": FRAMES}}
+    assert list(find_videos([split]).values()) == [split / "again" / "a.mp4"]
 
 
 def test_numbers_without_end_in_coco(tmp_path):

@@ -524,6 +524,21 @@ def test_images_of_one_source_are_on_one_side(tmp_path, letters):
         assert sum(len(part.images) for part in parts) == 49
 
 
+def test_every_part_shows_every_class_however_few_its_sources(tmp_path, letters):
+    for number in range(86):
+        kind, name = ("many", number // 2) if number < 80 else ("few", number // 2)
+        kept = tmp_path / kind / f"clip {name}"
+        kept.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(kept / f"{number}.png"), letters.images[number])
+    (tmp_path / "one").mkdir()
+    cv2.imwrite(str(tmp_path / "one" / "86.png"), letters.images[86])
+    images, data = folder(tmp_path, 99, 24), replace(CONFIG.data, validation=0.2, test=0.2)
+    for seed in range(10):
+        parts = split(images, data, seed)
+        assert [p.names for p in parts] == [("few", "many", "one"), ("few", "many"), ("few", "many")]
+        assert [len(p.images) for p in parts] == [2 + 48 + 1, 2 + 16, 2 + 16]
+
+
 def test_a_folder_alone_in_a_class_is_no_source(tmp_path, letters):
     for i, image in enumerate(letters.images[:24]):
         kept = tmp_path / ("cup" if i < 12 else "dog") / "images"
@@ -687,7 +702,7 @@ def test_photos_serve_training_only(store):
         (got.group_names[got.groups[c]], got.names[c], image) for image, c in zip(got.images, got.labels, strict=True)
     ]
     more = collect([*items, *[(f"photos/{k}", f"thing {k}", items[0][2]) for k in range(9)]])
-    with pytest.raises(DataError, match="training part"):
+    with pytest.raises(DataError, match="validation part"):
         split(more.keep(more.labels < 4), data, 0)
     clips = collect(
         [

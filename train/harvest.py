@@ -25,7 +25,7 @@ from tracker.crop import Image
 from tracker.draw import draw
 from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally
-from tracker.footage.files import VIDEO_SUFFIXES, as_table
+from tracker.footage.files import VIDEO_SUFFIXES, as_table, files_below
 from tracker.footage.layouts import read
 from tracker.footage.video import frames
 from tracker.geometry import Box, clip_box, iou
@@ -152,7 +152,7 @@ def find_videos(clips: Sequence[Path]) -> dict[str, Path]:
     for path in clips:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        inside = files_below(path) if path.is_dir() else [path]
         videos = [p for p in inside if p.suffix.lower() in VIDEO_SUFFIXES]
         if not videos:
             raise DataError(f"{path}: no video in it ({', '.join(VIDEO_SUFFIXES)})")

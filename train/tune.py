@@ -11,6 +11,7 @@ import numpy as np
 
 from tracker.config import BoxCrops, BoxTracking, ModelConfig
 from tracker.errors import DataError
+from tracker.footage.files import files_below
 from tracker.footage.layouts import detect
 from tracker.network import write_whole
 from train.config import BoxLoss, OptimConfig, PairConfig, ScoreLoss, TrainConfig
@@ -48,7 +49,7 @@ def _origin(data: Sequence[Path], layout: str | None) -> list[list[str]]:
         form = layout or detect(path)
         root = path.parent if path.is_file() else path
         digest = hashlib.sha256()
-        for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        for file in files_below(root):
             digest.update(f"{file.relative_to(root)}:{file.stat().st_size}:{file.stat().st_mtime_ns};".encode())
         found.append([str(path.resolve()), form, digest.hexdigest()[:16]])
     return found

@@ -114,6 +114,22 @@ def list_files(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if _is_file(p) and not p.name.startswith(".")), key=natural_key)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and of all folders in it, those too that links lead to, in natural order, without hidden
+    ones. A folder to which several ways lead is entered once.
+    """
+    found: list[Path] = []
+    entered: set[str] = set()
+    for home, inside, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(home)) in entered:
+            inside.clear()
+            continue
+        entered.add(place)
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        found += [Path(home, name) for name in names if not name.startswith(".")]
+    return sorted((p for p in found if p.is_file()), key=natural_key)
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """Return the image files of a folder in natural order; DataError when there are none."""
     if not folder.is_dir():

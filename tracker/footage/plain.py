@@ -10,7 +10,17 @@ from pathlib import Path
 
 from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Mask, Tally, Target
-from tracker.footage.files import VIDEO_SUFFIXES, as_table, folders, is_image, list_images, posix, read_text, visible
+from tracker.footage.files import (
+    VIDEO_SUFFIXES,
+    as_table,
+    files_below,
+    folders,
+    is_image,
+    list_images,
+    posix,
+    read_text,
+    visible,
+)
 from tracker.footage.masks import mask_file
 
 CLIP_COLUMNS = "frame,x,y,w,h[,id]"
@@ -25,7 +35,7 @@ def read_plain(path: Path, tally: Tally) -> Iterator[Clip]:
     """
     video = path if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() else None
     root = path.parent if path.is_file() else path
-    files = [root / "boxes.csv"] if path.is_file() else sorted(root.rglob("boxes.csv"), key=lambda p: p.parent)
+    files = [root / "boxes.csv"] if path.is_file() else [p for p in files_below(root) if p.name == "boxes.csv"]
     if not files:
         raise DataError(f"{root}: no boxes.csv in it (columns {CLIP_COLUMNS} or {PHOTO_COLUMNS})")
     for file in files:

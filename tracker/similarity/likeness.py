@@ -23,7 +23,7 @@ from tracker.config import parse_json
 from tracker.crop import Image
 from tracker.errors import CheckpointError, InputError, SourceError
 from tracker.extras import how_to_get
-from tracker.footage.files import IMAGE_SUFFIXES, natural_key, read_image
+from tracker.footage.files import IMAGE_SUFFIXES, files_below, read_image
 from tracker.footage.video import SourceWarning
 from tracker.graphs import check_threads, session
 from tracker.network import write_whole
@@ -296,9 +296,8 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
-    inside = [p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     found = []
-    for path in sorted((p for p in inside if p.is_file()), key=natural_key):
+    for path in files_below(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path)
         else:

@@ -404,16 +404,19 @@ def split(images: ImageSet, cfg: DataConfig, seed: int) -> tuple[ImageSet, Image
             share = np.maximum(share, 1)
         if cfg.validation:
             share[1] = max(share[1], share[0] + 1)
+        share = np.minimum(share, count - 1)  # of one, nothing is left for a test
         out = np.zeros(count, np.int64)
         order = rng.permutation(count)
         out[order[: share[0]]], out[order[share[0] : share[1]]] = 2, 1
         return out
 
-    if cfg.hold_out == "images" and images.sources is not None:
-        part = parts(int(images.sources.max()) + 1)[images.sources]
-    elif cfg.hold_out == "images":
-        for own in images.by_class:
-            part[own] = parts(len(own))
+    if cfg.hold_out == "images":  # of each class alike, or small ones could miss a part
+        sources = np.arange(len(part)) if images.sources is None else images.sources
+        part_of = np.full(sources.max() + 1, -1)
+        for own in sorted((np.unique(sources[own]) for own in images.by_class), key=len):
+            free = own[part_of[own] < 0]
+            part_of[free] = parts(len(free))
+        part = part_of[sources]
     elif cfg.hold_out == "classes":
         part = parts(len(images.names))[images.labels]
     else:

@@ -31,6 +31,7 @@ from tracker.benchmark.peers.finished import SUFFIXES, ResultFiles
 from tracker.benchmark.peers.trax import TraxPeer
 from tracker.crop import Image
 from tracker.errors import InputError
+from tracker.footage.files import files_below
 from tracker.geometry import Box
 
 PACKAGE = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def file_fingerprints(spec: str) -> dict[str, str]:
     if kind == "trax":
         files = [Path(word) for word in shlex.split(value) if Path(word).is_file()]
     elif kind.startswith("results"):
-        return {"results": _digest(sorted(p for p in path.rglob("*") if p.suffix in (*SUFFIXES, ".value")))}
+        return {"results": _digest([p for p in files_below(path) if p.suffix in (*SUFFIXES, ".value")])}
     elif path.is_file():
         files = [path]
     elif value and path.is_dir():

@@ -7,10 +7,11 @@ Everything between the two marks in a page is replaced. No footage is copied: re
 """
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
+
+from tracker.footage.output import write_whole
 
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 FILES = ("report.json", "trackers.csv", "sequences.csv", "table.tex")
@@ -52,9 +53,7 @@ def replace(page: Path, text: str) -> None:
     _, other, after = rest.partition(END)
     if not mark or not other:
         raise ValueError(f"{page}: the marks {BEGIN} and {END} are missing")
-    part = page.with_suffix(".part")
-    part.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    os.replace(part, page)
+    write_whole(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -253,16 +253,6 @@ def test_result_files_read_back_to_the_bit(tmp_path, sequence):
         results.load(tmp_path / "b.csv")
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        results.write_text(tmp_path / "a.csv", "text")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_killed_run_resumes_and_changed_data_is_run_again(tmp_path):
     sequences = [make_sequence(tmp_path / "data", name, 8) for name in ("one", "two")]
     out = tmp_path / "out"

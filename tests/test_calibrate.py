@@ -109,7 +109,7 @@ def test_calibration_in_processes_says_the_same_and_goes_on(clips, tmp_path):
     both = calibrate(net, sequences, work, workers=2)
     rows = sorted(work.glob("rows/*/*.npz"))
     assert len(rows) >= 4 and len({file.parent for file in rows}) == 1  # habits by the score that the net has
-    assert not list(work.glob("rows/**/*.partial"))
+    assert not list(work.glob("rows/**/.*.part"))
     before = {file: file.stat().st_mtime_ns for file in rows}
     rows[1].unlink()
     assert calibrate(net, sequences, work) == both

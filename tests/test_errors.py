@@ -16,7 +16,8 @@ from tracker.detections import Crowd, from_corners, from_norfair, from_torchvisi
 from tracker.draw import draw_results
 from tracker.dropins import to_boxmot
 from tracker.errors import InputError
-from tracker.network import load_network, write_whole
+from tracker.footage.output import write_whole
+from tracker.network import load_network
 from train.checkpoint import load_state
 from train.store import Store
 

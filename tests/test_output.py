@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tracker.benchmark.results import write_bytes
 from tracker.cli import explained
 from tracker.footage import output
-from tracker.footage.boxes import write_whole
-from tracker.footage.output import OutputWarning, Unfinished, only_run, swap_folder
+from tracker.footage.output import OutputWarning, Unfinished, only_run, swap_folder, write_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,16 +117,27 @@ def test_what_stood_there_goes_when_the_new_one_is_there(tmp_path, monkeypatch, 
     assert (tmp_path / "file").is_file()
 
 
-@pytest.mark.parametrize(("write", "content"), [(write_bytes, b"x" * 9999), (write_whole, "x" * 9999)])
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, write, content):
+@pytest.mark.parametrize("content", [b"x" * 9999, "x" * 9999])
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, content):
     """The limit on the size of a file fails a write as a full disk does."""
     (tmp_path / "a.csv").write_text("before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (999, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            write(tmp_path / "a.csv", content)
+            write_whole(tmp_path / "a.csv", content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert explained(caught.value) == (2, f"error: {tmp_path / 'a.csv'}: File too large")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_write_that_is_interrupted_leaves_what_stood_there(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.csv").write_text("before")
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.csv", "after")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]

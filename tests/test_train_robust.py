@@ -44,12 +44,12 @@ def test_a_kill_in_the_middle_of_a_checkpoint_costs_what_came_after_the_last_goo
     command = [sys.executable, "-c", KILLED, str(store.folder), str(tmp_path), "2000000"]
     done = subprocess.run(command, cwd=ROOT / "tests", env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGXFSZ and "saved" in done.stdout, done.stderr
-    assert (tmp_path / "last.pt.partial").stat().st_size == 2_000_000
+    assert (tmp_path / ".last.pt.part").stat().st_size == 2_000_000
     run = Run(TrackerTask(tiny("swift"), store), tmp_path)
     assert run.step == 2
     assert load_network(tmp_path / "last.safetensors").config == run.task.cfg.model
     run.train()
-    assert run.step == 4 and not list(tmp_path.glob("*.partial"))
+    assert run.step == 4 and not list(tmp_path.glob(".*.part"))
     whole = Run(TrackerTask(tiny("swift"), store), tmp_path / "whole")  # nobody kills it
     whole.train()
     assert all(torch.equal(value, whole.ema[name]) for name, value in run.ema.items())
@@ -91,7 +91,7 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(store, tmp_p
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name in before} == before
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.part"))
     assert Run(TrackerTask(tiny("swift"), store), tmp_path).step == 1
     run.save()  # there is room again
     assert Run(TrackerTask(tiny("swift"), store), tmp_path).step == 4

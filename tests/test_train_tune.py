@@ -128,7 +128,7 @@ def test_the_log_is_drawn_and_kept_over_a_resume(tmp_path):
     log.draw()
     picture = cv2.imread(str(tmp_path / "curves.png"))
     assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.part"))
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert len(rows) == 30 and rows[-1]["validation"] == "0.5" and rows[3]["loss"] == "0.25"
     assert len(Log(tmp_path, 12).rows()) == 12

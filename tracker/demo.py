@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from tracker.benchmark.judge.metrics import success_auc
 from tracker.crop import Image, resize
 from tracker.draw import draw, draw_results
 from tracker.errors import SourceError
-from tracker.footage.output import check_output, partial_path
+from tracker.footage.output import check_output, write_whole
 from tracker.footage.sequence import Sequence as Footage
 from tracker.footage.video import VideoWriter, frames
 from tracker.geometry import Box, iou
@@ -232,6 +231,4 @@ def _write_sheet(outcomes: list[Outcome], path: Path) -> None:
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (GAP, width - row.shape[1]), (0, 0)), constant_values=24) for row in rows]
     image = np.pad(np.vstack(rows), ((GAP, 0), (0, 0), (0, 0)), constant_values=24)
-    part = partial_path(path)
-    part.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    os.replace(part, path)
+    write_whole(path, cv2.imencode(".png", image)[1].tobytes())

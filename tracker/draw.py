@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tracker.crop import Image, resize
 from tracker.errors import InputError
+from tracker.footage.output import write_whole
 
 Colour = tuple[int, int, int]
 
@@ -156,7 +157,7 @@ class Picture:
 
     def save(self, path: str | Path) -> None:
         """Write it; the suffix names the format."""
-        Path(path).write_bytes(cv2.imencode(Path(path).suffix, self.image)[1].tobytes())
+        write_whole(Path(path), cv2.imencode(Path(path).suffix, self.image)[1].tobytes())
 
     def _repr_png_(self) -> bytes:
         return cv2.imencode(".png", self.image)[1].tobytes()

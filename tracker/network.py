@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from tracker.backbones import AlexNet, FBNet, MobileNetV3
 from tracker.config import SIAMFC, ModelConfig, NetworkName, from_dict, parse_json, to_dict
 from tracker.errors import CheckpointError, ConfigError
+from tracker.footage.output import write_whole
 from tracker.geometry import Grid
 from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
@@ -199,23 +199,6 @@ def save_network(net: nn.Module, file: str | Path, half: bool = True, eight: boo
         for k, v in state.items()
     }
     write_whole(Path(file), save(state, metadata={"config": json.dumps(to_dict(net.config))}))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; what stood there stays until the new one is on the disk. Raises OSError."""
-    if path.exists() and not path.is_file():  # a folder; a device, which would be replaced
-        raise FileExistsError(f"{path} is there already, and no file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_network(file: str | Path) -> SiameseNet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
@@ -17,7 +17,7 @@ from tracker.draw import from_jpeg
 from tracker.errors import ConfigError, InputError, LogError, MissingError, plain
 from tracker.extras import how_to_get
 from tracker.footage.boxes import BOX_SUFFIXES, Row, RowWriter, of_one_target
-from tracker.footage.output import check_output, partial_path
+from tracker.footage.output import check_output, write_whole
 from tracker.footage.video import frames
 from tracker.geometry import iou
 from tracker.graphs import is_network
@@ -173,12 +173,9 @@ def draw_log(log: Log, path: Path) -> None:
     times.stackplot(at, ms.T, labels=("crop", "network", "post"), alpha=0.7)
     times.set(xlabel="frame", ylabel="ms", ylim=(0, None))
     times.legend(loc="upper left")
-    part = partial_path(path)
-    try:
-        figure.savefig(part, dpi=110)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=110)
+    write_whole(path, drawn.getvalue())
 
 
 # --- two logs

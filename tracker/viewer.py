@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from tracker.crop import Image
 from tracker.draw import Picture, Window, draw_heat, draw_lines, draw_results, select_box
 from tracker.footage.boxes import Row
-from tracker.footage.output import partial_path
 from tracker.footage.video import Frame
 from tracker.geometry import Box
 from tracker.target import Target
@@ -145,12 +144,10 @@ class Viewer:
         if path.exists():
             self._say(f"{path} exists already")
             return
-        part = partial_path(path)
         try:
-            Picture(picture).save(part)
-            part.replace(path)
+            Picture(picture).save(path)
         except OSError as error:
-            self._say(f"{path}: {error.strerror}")
+            self._say(f"{path}: {error.strerror or error}")
         else:
             self._say(f"wrote {path}")
 

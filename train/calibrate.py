@@ -35,9 +35,10 @@ from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.errors import DataError
 from tracker.footage.clip import Tally, seen_frames
 from tracker.footage.layouts import detect, read
+from tracker.footage.output import write_whole
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
-from tracker.network import SiameseNet, save_network, write_whole
+from tracker.network import SiameseNet, save_network
 from tracker.target import EVIDENCE, VERIFIED, Found, Track
 from tracker.tracker import Tracker
 from tracker.tracks import TrackPolicy

@@ -15,7 +15,8 @@ from torch import nn
 from tqdm import tqdm
 
 from tracker.errors import CheckpointError
-from tracker.network import save_network, write_whole
+from tracker.footage.output import write_whole
+from tracker.network import save_network
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

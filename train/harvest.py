@@ -27,9 +27,9 @@ from tracker.errors import DataError, InputError
 from tracker.footage.clip import Clip, Tally
 from tracker.footage.files import VIDEO_SUFFIXES, as_table, files_below
 from tracker.footage.layouts import read
+from tracker.footage.output import write_whole
 from tracker.footage.video import frames
 from tracker.geometry import Box, clip_box, iou
-from tracker.network import write_whole
 from train.sheet import KEPT, captioned
 
 Boxes = NDArray[np.float64]  # (N, 4) x, y, w, h, frame px

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tracker.errors import MissingError
 from tracker.extras import how_to_get
 from tracker.footage.files import as_table
-from tracker.network import write_whole
+from tracker.footage.output import write_whole
 
 COLUMNS = ["step", "seconds", "lr", "loss", "score", "box", "swapped", "hit", "refine", "peak_iou", "refined_iou",
            "validation"]  # fmt: skip

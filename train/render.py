@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tracker.errors import DataError
+from tracker.footage.output import write_whole
 from tracker.footage.video import VideoWriter
-from tracker.network import write_whole
 from tracker.scene import Scene
 
 SIZE = (240, 180)  # px

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from tracker.config import from_dict, to_dict
 from tracker.errors import ConfigError, DivergedError
-from tracker.footage.output import only_run
-from tracker.network import save_network, write_whole
+from tracker.footage.output import only_run, write_whole
+from tracker.network import save_network
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.log import Log
 from train.processes import Processes, statistics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tracker.crop import Image
 from tracker.draw import draw
 from tracker.footage.clip import Clip, Seen, Tally, seen_frames
 from tracker.footage.layouts import read
-from tracker.footage.output import partial_path
+from tracker.footage.output import write_whole
 from tracker.geometry import Box
 from tracker.network import build_network
 from train.config import ScoreLoss, TrainConfig
@@ -139,9 +138,4 @@ def write_sheet(path: Path, tiles: list[Image]) -> None:
     for i, tile in enumerate(tiles):
         top, left = GAP + i // columns * (height + GAP), GAP + i % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = tile
-    part = partial_path(path)
-    try:
-        part.write_bytes(cv2.imencode(path.suffix, sheet)[1].tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, cv2.imencode(path.suffix, sheet)[1].tobytes())

@@ -13,7 +13,7 @@ from tracker.config import BoxCrops, BoxTracking, ModelConfig
 from tracker.errors import DataError
 from tracker.footage.files import files_below
 from tracker.footage.layouts import detect
-from tracker.network import write_whole
+from tracker.footage.output import write_whole
 from train.config import BoxLoss, OptimConfig, PairConfig, ScoreLoss, TrainConfig
 from train.store import Store, prepare
 

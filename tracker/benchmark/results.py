@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from tracker.benchmark.protocols import Part
 from tracker.config import parse_json
 from tracker.errors import InputError
-from tracker.footage.output import named
+from tracker.footage.output import write_whole
 
 COLUMNS = ("x", "y", "w", "h", "score", "ms", "crop_ms", "network_ms", "post_ms", "state")
 TRACKED, STARTED, FAILED, SKIPPED, LOST, CUT = 0, 1, 2, 3, 4, 5
@@ -78,29 +77,12 @@ def new_rows(count: int) -> NDArray[np.float64]:
     return rows
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with named(path):
-            temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def save(path: Path, run: Run, about: dict[str, Any]) -> None:
     """Write a run as text: one comment line of JSON, one of column names, a line a frame that reads back to the bit."""
     head = json.dumps({**about, "error": run.error, "note": run.note}, sort_keys=True)
     lines = [",".join(repr(float(v)) for v in row[:-1]) + f",{int(row[-1])}" for row in run.rows]
-    write_text(path, "\n".join([f"# {head}", ",".join(COLUMNS), *lines]) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "\n".join([f"# {head}", ",".join(COLUMNS), *lines]) + "\n")
 
 
 def load(path: Path) -> tuple[Run, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tracker.errors import DataError, InputError
 from tracker.footage.files import as_table, read_json, read_numbers, read_text
-from tracker.footage.output import Appended, Unfinished, named, partial_path
+from tracker.footage.output import Appended, Unfinished
 from tracker.footage.video import Frame
 from tracker.geometry import Box, clip_box
 
@@ -301,17 +300,6 @@ class RowWriter:
         finally:
             self._file.close()
         self._unfinished.keep()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    part = partial_path(path)
-    try:
-        with named(path):
-            part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _frame_lines(rows: Iterable[Row], start: int, stop: int, first_pixel: int) -> str:

@@ -22,9 +22,8 @@ from tracker.footage.boxes import (
     as_yolo,
     by_target,
     image_name,
-    write_whole,
 )
-from tracker.footage.output import swap_folder
+from tracker.footage.output import named, swap_folder
 
 WRITTEN = ("boxes", "otb", "coco", "yolo", "mot", "cvat")
 QUALITY = 95  # of the JPEG frames
@@ -73,12 +72,12 @@ def write_dataset(root: Path, layout: str, labels: Labels, read: Callable[[int],
 
 def _boxes(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
     _footage(folder, labels, read)
-    write_whole(folder / "boxes.csv", as_csv(rows))
+    _write(folder / "boxes.csv", as_csv(rows))
 
 
 def _cvat(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
     _footage(folder, labels, read)
-    write_whole(folder / "annotations.xml", as_cvat(rows, labels.size, labels.length, labels.names, labels.keys))
+    _write(folder / "annotations.xml", as_cvat(rows, labels.size, labels.length, labels.names, labels.keys))
 
 
 def _otb(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
@@ -89,7 +88,7 @@ def _otb(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Im
         first = known[0].frame
         _images(place / "img", range(first, labels.length), read)
         moved = [row._replace(frame=row.frame - first) for row in known]
-        write_whole(place / "groundtruth_rect.txt", as_otb(moved, labels.length - first))
+        _write(place / "groundtruth_rect.txt", as_otb(moved, labels.length - first))
 
 
 def _mot(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
@@ -97,23 +96,28 @@ def _mot(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Im
     place = folder / labels.name
     (place / "gt").mkdir(parents=True)
     _images(place / "img1", range(labels.length), read, first=1)
-    write_whole(place / "gt" / "gt.txt", as_mot(rows, truth=True))
+    _write(place / "gt" / "gt.txt", as_mot(rows, truth=True))
 
 
 def _coco(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
     _images(folder / "images", sorted({row.frame for row in rows}), read)
     (folder / "annotations").mkdir()
-    write_whole(folder / "annotations" / "instances_images.json", as_coco(rows, labels.size, labels.names))
+    _write(folder / "annotations" / "instances_images.json", as_coco(rows, labels.size, labels.names))
 
 
 def _yolo(folder: Path, labels: Labels, rows: list[Row], read: Callable[[int], Image | None]) -> None:
     _images(folder / "images", sorted({row.frame for row in rows}), read)
     (folder / "labels").mkdir()
     for name, text in as_yolo(rows, labels.size, labels.names).items():
-        write_whole((folder if name == "classes.txt" else folder / "labels") / name, text)
+        _write((folder if name == "classes.txt" else folder / "labels") / name, text)
 
 
 _WRITERS = {"boxes": _boxes, "otb": _otb, "coco": _coco, "yolo": _yolo, "mot": _mot, "cvat": _cvat}
+
+
+def _write(file: Path, text: str) -> None:
+    with named(file):
+        file.write_text(text, encoding="utf-8")
 
 
 def _footage(folder: Path, labels: Labels, read: Callable[[int], Image | None]) -> None:

@@ -64,6 +64,23 @@ def named(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all; what stood there stays until the new one is on the disk. Raises OSError."""
+    if path.exists() and not path.is_file():  # a folder; a device, which would be replaced
+        raise FileExistsError(f"{path} is there already, and no file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with named(path), open(part, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def partial_path(path: Path) -> Path:
     """A temporary name in the folder of path, with its suffix; to be moved onto path by os.replace when whole."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")

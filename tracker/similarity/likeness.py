@@ -24,9 +24,9 @@ from tracker.crop import Image
 from tracker.errors import CheckpointError, InputError, SourceError
 from tracker.extras import how_to_get
 from tracker.footage.files import IMAGE_SUFFIXES, files_below, read_image
+from tracker.footage.output import write_whole
 from tracker.footage.video import SourceWarning
 from tracker.graphs import check_threads, session
-from tracker.network import write_whole
 from tracker.similarity.network import FARS, WORDS, SimilarityNet, load_similarity, to_input
 
 CHUNK = 32  # images embedded at once

@@ -10,10 +10,11 @@ from pathlib import Path
 from tracker.crop import Image
 from tracker.errors import DataError, InputError
 from tracker.footage import layouts
-from tracker.footage.boxes import Row, as_csv, write_whole
+from tracker.footage.boxes import Row, as_csv
 from tracker.footage.clip import Tally
 from tracker.footage.dataset import Labels, write_dataset
 from tracker.footage.files import read_json
+from tracker.footage.output import write_whole
 from tracker.footage.video import Frame
 from tracker.geometry import Box, check_box
 from tracker.label import Labeller

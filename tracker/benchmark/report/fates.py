@@ -7,7 +7,7 @@ import numpy as np
 
 from tracker.benchmark.judge.fates import BINS, Knowledge
 from tracker.benchmark.report.pictures import need_matplotlib, plain, render
-from tracker.benchmark.results import write_bytes, write_text
+from tracker.footage.output import write_whole
 
 MEASURES = {  # key: title and form
     "absent_called_lost": ("absent frames called lost", "{:.3f}"),
@@ -58,8 +58,9 @@ def draw_reliability(known: dict[str, Knowledge]) -> dict[str, bytes]:
 
 def write_fates(out: Path, judged: dict[str, dict[str, dict[str, float]]], known: dict[str, Knowledge]) -> None:
     """Write events.json, events.md and reliability.png / .svg into `out`, each whole."""
-    write_text(out / "events.json", json.dumps(judged, indent=1) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "events.json", json.dumps(judged, indent=1) + "\n")
     parts = [table_of_all(judged), *(f"{name}:\n\n{table(groups, 'event')}" for name, groups in judged.items())]
-    write_text(out / "events.md", "\n\n".join(parts) + "\n")
+    write_whole(out / "events.md", "\n\n".join(parts) + "\n")
     for kind, picture in draw_reliability(known).items():
-        write_bytes(out / f"reliability.{kind}", picture)
+        write_whole(out / f"reliability.{kind}", picture)

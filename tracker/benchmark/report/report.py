@@ -29,9 +29,9 @@ from tracker.benchmark.report.tables import (
     trackers_csv,
 )
 from tracker.benchmark.report.verdict import verdict
-from tracker.benchmark.results import write_bytes, write_text
 from tracker.benchmark.run.jobs import load_runs
 from tracker.errors import InputError
+from tracker.footage.output import write_whole
 from tracker.footage.sequence import Sequence
 from tracker.machine import describe_machine
 
@@ -86,25 +86,26 @@ def write_report(
     plots: dict[str, bytes] = {}
     figures = draw_plots(scores, protocol, rule, measured[0], colours)
     figures |= draw_attributes(scores, sequences, protocol, colours)
+    (out / "plots").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         plots[name] = render(figure, "svg")
-        write_bytes(out / "plots" / f"{name}.svg", plots[name])
-        write_bytes(out / "plots" / f"{name}.png", render(figure, "png"))
+        write_whole(out / "plots" / f"{name}.svg", plots[name])
+        write_whole(out / "plots" / f"{name}.png", render(figure, "png"))
     document: dict[str, Any] = {"verdict": lines, "about": about, "machine": machine}
     document["held against"] = other
     document["trackers"] = [score.document() for score in scores]
     document["left out"] = problems or []
     document["fingerprints"] = {sequence.name: sequence.fingerprint() for sequence in sequences}
-    write_text(out / "report.json", json.dumps(_plain(document), indent=1) + "\n")
-    write_text(out / "trackers.csv", trackers_csv(scores, measured, other))
-    write_text(out / "sequences.csv", sequences_csv(scores))
-    write_text(out / "table.tex", latex_table(scores, measured, protocol, rule, other))
+    write_whole(out / "report.json", json.dumps(_plain(document), indent=1) + "\n")
+    write_whole(out / "trackers.csv", trackers_csv(scores, measured, other))
+    write_whole(out / "sequences.csv", sequences_csv(scores))
+    write_whole(out / "table.tex", latex_table(scores, measured, protocol, rule, other))
     facts = {"Run": about, "Machine": machine}
-    write_text(out / "tables.md", markdown(scores, sequences, measured, other, lines, facts))
+    write_whole(out / "tables.md", markdown(scores, sequences, measured, other, lines, facts))
     shown = page(
         scores, sequences, protocol, measured, other, lines, about, machine, plots, pictures, len(losses), colours
     )
-    write_text(out / "report.html", shown)
+    write_whole(out / "report.html", shown)
     return Report(scores, measured, other, lines)
 
 

@@ -19,9 +19,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from tracker.benchmark.protocols import Part, Protocol
-from tracker.benchmark.results import FAILED, SKIPPED, STARTED, Run, Runs, write_bytes, write_text
+from tracker.benchmark.results import FAILED, SKIPPED, STARTED, Run, Runs
 from tracker.errors import InputError
 from tracker.footage.files import Floats, inside, present
+from tracker.footage.output import write_whole
 
 Kind = Literal["got10k", "trackingnet", "lasot", "otb", "vot"]
 ZIPPED = ("got10k", "trackingnet")
@@ -50,11 +51,13 @@ def export(out: Path, kind: Kind, runs: Runs, protocol: Protocol, one_based: boo
         for part, run in parts:
             files |= dict(_files(kind, name, part, run, protocol, one_based))
     for name, text in files.items():
-        write_text(inside(folder, name), text)
+        file = inside(folder, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text)
     if kind not in ZIPPED:
         return folder
     path = folder.with_suffix(".zip")
-    write_bytes(path, _zip(files))
+    write_whole(path, _zip(files))
     return path
 
 

@@ -541,10 +541,38 @@ def test_compare_says_what_is_wrong(shots):
         compare(a, shots / "gone.png", "--weights", weights)
 
 
+def test_a_gallery_is_written_over_a_gallery_only(shots):
+    weights, photo = shots / "net.safetensors", (shots / "a.png").read_bytes()
+    for taken in ("a.png", "net.safetensors"):
+        with pytest.raises(ValueError, match="is there already, and no gallery"):
+            compare(shots / "b.png", "--gallery", shots / "gallery", "--save", shots / taken, "--weights", weights)
+    assert (shots / "a.png").read_bytes() == photo
+    assert load_similarity(weights)
+    for _ in range(2):
+        compare(shots / "a.png", "--gallery", shots / "gallery", "--save", shots / "g.gallery", "--weights", weights)
+
+
+def test_what_is_no_image_or_name_is_refused(shots):
+    pillow = pytest.importorskip("PIL.Image")
+    similarity = Similarity.load(shots / "net.safetensors")
+    with pytest.raises(ValueError, match="a NumPy array with channels B, G, R; got Image"):  # its channels are R, G, B
+        similarity(pillow.new("RGB", (40, 40)), shots / "a.png")
+    gallery = similarity.gallery()
+    with pytest.raises(ValueError, match="a name is text; got int"):  # which could not be saved
+        gallery.add(shots / "a.png", 5)
+    with pytest.raises(ValueError, match="a name is for one image"):
+        gallery.add(shots / "gallery", "mine")
+    assert not len(gallery)
+    with pytest.raises(ValueError, match="give a threshold or far"):
+        Similarity.load("photos", threshold=0.5, far=0.01)
+    with pytest.raises(ValueError, match=r"false accept rate of 0.5, only for \[0.1, 0.01"):
+        Similarity.load("photos", far=0.5)
+
+
 def test_hidden_files_are_passed_over_and_others_named(shots):
     (shots / "gallery" / ".DS_Store").write_bytes(b"x")
     (shots / "gallery" / "Thumbs.db").write_bytes(b"x")
-    with pytest.warns(SourceWarning, match=r"Thumbs\.db is not an image, left out"):
+    with pytest.warns(SourceWarning, match=r"Thumbs\.db is not an image \(\.jpg, .*\), left out"):
         assert [p.name for p in image_files(shots / "gallery")] == ["same.png", "other.png"]
 
 

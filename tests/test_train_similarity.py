@@ -28,7 +28,7 @@ from tracker.similarity.letters import letters as spelled
 from train.checkpoint import asked_to_stop
 from train.run import Run
 from train.similarity import losses
-from train.similarity.__main__ import main
+from train.similarity.__main__ import main, make_parser
 from train.similarity.config import (
     BatchConfig,
     ContrastiveLoss,
@@ -56,6 +56,7 @@ from train.similarity.data import (
     source_of,
     split,
     targets,
+    unlike,
 )
 from train.similarity.data import words as made_up
 from train.similarity.evaluate import (
@@ -496,7 +497,7 @@ def test_class_folders(tmp_path, letters):
     assert list(got.labels) == [0, 0, 1, 1]
     np.testing.assert_array_equal(got.images[1][..., 0], letters.images[2])  # evenly spaced: 0 and 2
     (tmp_path / "set" / "cup" / "list.csv").write_text("x")
-    with pytest.warns(SourceWarning, match=r"list\.csv is not an image, left out"):
+    with pytest.warns(SourceWarning, match=r"list\.csv is not an image .*, left out"):
         folder(tmp_path / "set", 9, 24)
     (tmp_path / "set" / "cup" / "list.csv").rename(tmp_path / "set" / "cup" / "9.png")
     with pytest.warns(SourceWarning, match=r"9\.png: not a readable image .*, left out"):
@@ -1253,15 +1254,39 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint(letters, tmp_path):
             "two-channel network has none",
         ),
         ({"batch": replace(CONFIG.batch, sizes=(24, 32))}, r"batch.sizes must be \[24\]"),
-        ({"batch": replace(CONFIG.batch, per_class=1)}, "must be >= 2"),
-        ({"data": replace(CONFIG.data, validation=0.5, test=0.5)}, "sum below 1"),
-        ({"optim": replace(CONFIG.optim, lr=0.0)}, "lr"),
         ({"optim": replace(CONFIG.optim, frozen_stages=3)}, "are for trunk mobilenet, not conv"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("data", "test", 0.8),  # with 0.2 for validation nothing is left
+        ("data", "test", -0.1),
+        ("data", "per_class", 1),
+        ("batch", "per_class", 1),
+        ("batch", "classes", 1),
+        ("batch", "affine", 1.5),
+        ("batch", "scale", 1.0),  # would shrink images to nothing
+        ("batch", "rotation", -5.0),
+        ("optim", "lr", 0.0),
+        ("optim", "momentum", 1.0),
+        ("optim", "dense_l2", -1e-4),
+        ("optim", "steps", -1),
+        ("validation", "every", 0),
+        ("validation", "trials", 0),
+        ("", "seed", -1),
+    ],
+)
+def test_numbers_of_a_recipe_have_ranges(part, key, value):
+    values = to_dict(CONFIG)
+    (values[part] if part else values)[key] = value
+    with pytest.raises(ConfigError, match=f"^{part}.*{key}.*(is not from|sum below 1)"):
+        from_dict(TrainConfig, values)
 
 
 @pytest.mark.parametrize(
@@ -1449,6 +1474,81 @@ def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):
     runs = ["--weights", str(net), "--runs", str(archives / "runs.zip")]
     assert main(["evaluate", *data, *runs]) == 0
     assert "published runs" in capsys.readouterr().out
+
+
+def test_numbers_of_the_command_are_refused_before_anything_is_read(tmp_path, capsys):
+    words = ["evaluate", "--config", str(tmp_path / "none.yaml"), "--weights", "photos"]
+    for option, number in (("--ways", "-1"), ("--ways", "1"), ("--pairs", "1"), ("--seed", "-1"), ("--trials", "0")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, option, number])
+        assert stopped.value.code == 2
+        assert f"argument {option}: '{number}' is not a whole number" in capsys.readouterr().err
+    assert make_parser(words).parse_args([*words, "--seed", "0"]).seed == 0
+
+
+def test_images_trained_on_are_left_out_of_other_ones(tmp_path, letters, capsys):
+    """With hold_out images, groups are shared, and only the images themselves can tell."""
+    write_images(letters, tmp_path / "set")
+    write_images(glyphs("ACEL", 3, seed=9), tmp_path / "new")
+    recipe = write_yaml(tmp_path / "recipe.yaml", replace(CONFIG, optim=replace(CONFIG.optim, steps=1)))
+    common = ["--config", str(recipe), "--data", str(tmp_path / "set")]
+    assert main(["fit", *common, "--out", str(tmp_path / "run")]) == 0
+    parts = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()[:3]]  # training, validation, test
+    best = ["--weights", str(tmp_path / "run" / "best.safetensors"), "--pairs", "8", "--trials", "2"]
+    set_, new = (["--test", str(tmp_path / name)] for name in ("set", "new"))
+    unknown = "run: trained on other images than --data"
+    for given, said in (
+        ([*common, *best, *set_], [f"left out, as trained on: {sum(parts[:2])} images", f"test: {parts[2]} images"]),
+        ([*common, *best, *new], ["test: 12 images"]),
+        ([*common[:2], *best, *new], [unknown, "test: 12 images"]),
+    ):
+        assert main(["evaluate", *given]) == 0
+        for line, wanted in zip(capsys.readouterr().out.splitlines(), said, strict=False):
+            assert line.startswith(wanted)
+    training, validation, _ = split(read([tmp_path / "set"], CONFIG.data, CONV), CONFIG.data, CONFIG.seed)
+    with pytest.raises(DataError, match="nothing is left"):
+        unlike(training, [training, validation])
+
+
+def test_published_runs_need_no_other_images(tmp_path, archives, capsys):
+    cfg = replace(CONFIG, data=replace(CONFIG.data, reader="omniglot"))
+    save_network(SimilarityNet(CONV), tmp_path / "net.safetensors")
+    words = ["--config", str(write_yaml(tmp_path / "recipe.yaml", cfg)), "--runs", str(archives / "runs.zip")]
+    assert main(["evaluate", *words, "--weights", str(tmp_path / "net.safetensors")]) == 0
+    assert "published runs" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_what_cannot_be_judged_is_not_trained(tmp_path, letters, capsys):
+    write_images(letters, tmp_path / "set")
+    ask = replace(CONFIG, validation=replace(CONFIG.validation, by="one-shot", ways=20))
+    data = ["--data", str(tmp_path / "set"), "--out", str(tmp_path / "run")]
+    assert main(["fit", "--config", str(write_yaml(tmp_path / "ask.yaml", ask)), *data]) == 2
+    assert "validation: 20-way one-shot needs 20 classes" in capsys.readouterr().err
+    words = ["--config", str(write_yaml(tmp_path / "recipe.yaml", CONFIG)), *data, "--embeddings", "2"]
+    assert main(["sweep", *words, "--ways", "20"]) == 2
+    assert "20-way one-shot needs 20 classes" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trunk_drawn_at_random_is_not_frozen(letters, tmp_path):
+    model = SimilarityConfig("siamese", "mobilenet", (), False, (), 33, 3, False, 8, False, "network")
+    cfg = replace(CONFIG, model=model, batch=replace(CONFIG.batch, sizes=(33,)))
+    cfg = replace(cfg, optim=replace(cfg.optim, steps=0, frozen_stages=3))
+    with pytest.raises(ConfigError, match=r"drawn at random; give ImageNet weights \(--trunk"):
+        Run(SimilarityTask(cfg, letters, None), tmp_path / "none")
+    save_network(SimilarityNet(model), tmp_path / "net.safetensors")
+    Run(SimilarityTask(cfg, letters, None, tmp_path / "net.safetensors"), tmp_path / "run")
+
+
+def test_packed_weights_take_the_place_of_weights_only(tmp_path, capsys):
+    save_network(SimilarityNet(CONV), tmp_path / "net.safetensors")
+    (tmp_path / "note.txt").write_text("mine")
+    pack = ["pack", str(tmp_path / "net.safetensors"), "--about", "letters", "--out"]
+    assert main([*pack, str(tmp_path / "note.txt")]) == 2
+    assert "note.txt: truncated or foreign weight file" in capsys.readouterr().err
+    assert (tmp_path / "note.txt").read_text() == "mine"
+    for _ in range(2):
+        assert main([*pack, str(tmp_path / "packed.safetensors")]) == 0
 
 
 def test_image_set_says_its_size(letters):

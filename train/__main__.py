@@ -23,7 +23,7 @@ from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
 from tracker.loading import weight_file
 from tracker.network import SiameseNet, Swift, average, load_network, save_network
-from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train
+from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train, whole
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig
 from train.convert import from_fear, from_nanotrack
@@ -231,10 +231,10 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--every", type=positive, default=2, help="take every n-th frame only")
     p.add_argument("--length", type=positive, default=45, help="frames of a track at most")
     p.add_argument(
-        "--proposals", nargs=4, type=int, default=(2, 2, 2, 2), metavar=("DETECTED", "MOVING", "PARTS", "TEXTURES"),
+        "--proposals", nargs=4, type=whole, default=(2, 2, 2, 2), metavar=("DETECTED", "MOVING", "PARTS", "TEXTURES"),
         help="most boxes of a kind that are tried in each stretch",
     )  # fmt: skip
-    p.add_argument("--seed", type=int, default=0, help="of the boxes that are drawn at random")
+    p.add_argument("--seed", type=whole, default=0, help="of the boxes that are drawn at random")
     p.add_argument("--tiles", type=positive, default=60, help="tracks on the contact sheet")
     p.set_defaults(run=command_harvest)
     p = commands.add_parser("fit", help=command_fit.__doc__)

@@ -21,6 +21,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number."""
+    return 0 if text.isascii() and text.isdigit() and not text.strip("0") else positive(text)
+
+
+def several(text: str) -> int:
+    """A whole number above 1."""
+    if (number := positive(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 1")
+    return number
+
+
 def minutes(text: str) -> float:
     """A length of time above 0."""
     if not 0 < (number := _number(text)) < float("inf"):
@@ -53,7 +65,7 @@ def add_run(parser: argparse.ArgumentParser, minutes_by_default: float | None = 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """The options that stand in place of what a recipe says."""
-    parser.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
+    parser.add_argument("--seed", type=whole, metavar="N", help="of all draws, in place of that of the YAML")
     parser.add_argument("--steps", type=positive, help="in place of optim.steps")
 
 

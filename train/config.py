@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Annotated, Literal
 
-from tracker.config import ModelConfig
+from tracker.config import ModelConfig, Range, check_ranges
 from tracker.errors import ConfigError
 
 
@@ -91,7 +91,7 @@ class RefinerLoss:
 class TrainConfig:
     """A complete run."""
 
-    seed: int
+    seed: Annotated[int, Range(0, 2**32 - 1)]
     model: ModelConfig
     precision: Literal["fp32", "bf16"]  # of the forward and backward pass; the weights are fp32
     search_size: int  # of the training crops; a network without padding may train on smaller ones than it tracks with
@@ -100,6 +100,7 @@ class TrainConfig:
     optim: OptimConfig
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         low = min(self.optim.batch, self.optim.micro_batch, self.optim.steps)
         if low < 1:
             raise ConfigError(f"optim.batch, optim.micro_batch and optim.steps must be at least 1; got {low}")

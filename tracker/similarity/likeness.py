@@ -47,9 +47,9 @@ class Similarity:
     net: any network of the family. threshold: probability from which they do; None: that of the weights. far: the
     threshold at which no more than this share of different pairs passes, one of `FARS`, in place of `threshold`.
     engine: "auto" takes ONNX Runtime where it is installed, else PyTorch. threads: of ONNX Runtime.
-    Images are paths, or (H, W) grey or (H, W, 3) BGR uint8; they are scaled to the network's size. Where the second
-    branch reads words, the second of a pair and what a gallery holds are words.
-    Raises ValueError: no threshold, no such false accept rate, an engine that is not there.
+    Images are paths, or arrays, (H, W) grey or (H, W, 3) BGR uint8; they are scaled to the network's size. Where the
+    second branch reads words, the second of a pair and what a gallery holds are words.
+    Raises ValueError: no threshold, or two; no such false accept rate, an engine that is not there.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class Similarity:
             raise InputError(f"no engine {engine!r}; there is auto, torch, onnxruntime")
         if threshold is not None and not math.isfinite(threshold):
             raise InputError(f"threshold must be a finite number; got {threshold}")
+        if threshold is not None and far is not None:
+            raise InputError("give a threshold or far, which stands for one, not both")
         self.threshold = _threshold(net, far) if threshold is None else threshold
         self._embed = [_runner(net, second, engine, threads) for second in (False, True)[: len(net.branches)]]
 
@@ -121,7 +123,9 @@ class Similarity:
 
     @staticmethod
     def _read(image: str | Path | Image, size: int) -> Image:
-        seen = read_image(image, least=2 * size) if isinstance(image, str | Path) else np.asarray(image)
+        seen = read_image(image, least=2 * size) if isinstance(image, str | Path) else image
+        if not isinstance(seen, np.ndarray):  # those of PIL are RGB
+            raise InputError(f"an image is a path or a NumPy array with channels B, G, R; got {type(image).__name__}")
         if seen.dtype != np.uint8 or seen.ndim not in (2, 3) or 0 in seen.shape or seen.shape[2:] not in ((), (3,)):
             raise InputError(f"an image is (H, W) or (H, W, 3) uint8, got {seen.shape} {seen.dtype}")
         return seen
@@ -154,10 +158,15 @@ class Gallery:
     def add(self, source: str | Path | Image, name: str | None = None) -> None:
         """Add an image, or all that a folder holds; files there that are none are left out, with a warning.
 
-        name: of the image; that of an image in a file is its path. Raises SourceError; ValueError: no name, no image.
+        name: of the image; that of an image in a file is its path. Raises SourceError; ValueError: no name, a name for
+        a folder, no image.
         """
+        if not isinstance(name, str | None):
+            raise InputError(f"a name is text; got {type(name).__name__}")
         words = self.similarity.net.config.side(True).trunk in WORDS
         if isinstance(source, str | Path) and not words and not Path(source).is_file():
+            if name is not None:
+                raise InputError(f"a name is for one image; {source} is not one, and names its images itself")
             names, images = [], []
             for path, features in self._readable(image_files(source)):
                 names.append(str(path))
@@ -249,9 +258,14 @@ class Gallery:
         return sorted(found, key=lambda match: -match.probability)[:k]
 
     def save(self, file: str | Path) -> None:
-        """Write names and features to a file, whole or not at all; `Similarity.gallery` opens it. Raises OSError."""
+        """Write names and features to a file, whole or not at all; `Similarity.gallery` opens it.
+
+        Raises OSError; ValueError: a file is there that is no gallery, or nothing was added.
+        """
         if self._features is None:
             raise InputError("this gallery is empty: there is nothing to save")
+        if Path(file).is_file() and not _is_gallery(file):
+            raise InputError(f"{file} is there already, and no gallery: give another name")
         about = {"weights": weights_print(self.similarity.net), "names": self.names}
         write_whole(Path(file), save({"features": self._features.contiguous()}, metadata={KEY: json.dumps(about)}))
 
@@ -279,6 +293,14 @@ class Gallery:
         return cls(similarity, names, features)
 
 
+def _is_gallery(file: str | Path) -> bool:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return KEY in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def weights_print(net: SimilarityNet) -> str:
     """A hash of the weights; 16 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -296,14 +318,14 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
-    found = []
+    found, kinds = [], ", ".join(IMAGE_SUFFIXES)
     for path in files_below(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path)
         else:
-            warnings.warn(f"{path} is not an image, left out", SourceWarning, stacklevel=2)
+            warnings.warn(f"{path} is not an image ({kinds}), left out", SourceWarning, stacklevel=2)
     if not found:
-        raise InputError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder} holds no image ({kinds})")
     return found
 
 
@@ -315,7 +337,7 @@ def _threshold(net: SimilarityNet, far: float | None) -> float:
         return float(net.similarity(cfg.threshold))
     known = dict(zip(FARS, cfg.far_thresholds or (), strict=False))
     if far not in known:
-        raise InputError(f"these weights know no threshold for a false accept rate of {far:g}, only for {list(known)}")
+        raise InputError(f"these weights know no threshold for a false accept rate of {far}, only for {list(known)}")
     return float(net.similarity(known[far]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,15 +14,25 @@ import torch
 from tracker.cli import Parser, reported
 from tracker.config import load_yaml
 from tracker.errors import InputError
+from tracker.footage.output import write_whole
 from tracker.network import save_network
 from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
-from train.arguments import add_recipe, add_run, changed, positive, train
+from train.arguments import add_recipe, add_run, changed, positive, several, train, whole
 from train.processes import join
 from train.run import Run
 from train.similarity.config import TrainConfig
-from train.similarity.data import ImageSet, fingerprint, never_seen, omniglot_runs, read, split
-from train.similarity.evaluate import Net, PixelDistance, draw_plots, draw_sweep, evaluate, need_matplotlib, table
+from train.similarity.data import ImageSet, fingerprint, never_seen, omniglot_runs, read, split, unlike
+from train.similarity.evaluate import (
+    Net,
+    PixelDistance,
+    classes_to_choose,
+    draw_plots,
+    draw_sweep,
+    evaluate,
+    need_matplotlib,
+    table,
+)
 from train.tasks.similarity import SimilarityTask
 
 WAYS = (2, 5, 10, 20)
@@ -53,8 +62,10 @@ def command_evaluate(args: argparse.Namespace) -> None:
         need_matplotlib()
         args.out.mkdir(parents=True, exist_ok=True)
     cfg = recipe(args.config, args.seed)
-    training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
-    test = other_images(args.test, cfg, training) or test
+    training, validation, test = None, None, None
+    if args.data or not (args.test or args.runs):
+        training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
+    test = other_images(args.test, cfg, training, validation) or test
     if test is None and not args.runs:
         raise InputError(f"nothing to evaluate on: data.test is 0 in {args.config}; give --test or --runs")
     runs = omniglot_runs(args.runs) if args.runs else []
@@ -63,9 +74,10 @@ def command_evaluate(args: argparse.Namespace) -> None:
         name = path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
         nets[name if name not in nets else str(path)] = load_similarity(path)
     if test is not None:
-        own = "" if args.test else fingerprint(training, validation)
-        test = never_seen(test, {name: net.config for name, net in nets.items()}, cfg.data.hold_out, own)
-    print(f"test: {test}")
+        own = fingerprint(training, validation) if training else None
+        configs = {name: net.config for name, net in nets.items()}
+        test = never_seen(test, configs, cfg.data.hold_out, own, is_rest=not args.test)
+        print(f"test: {test}")
     if args.ways is None:  # as many as there are classes to choose from
         args.ways = [n for n in WAYS if test is not None and n <= len(test.names)]
     if not {cfg.model.trunk, cfg.model.side(True).trunk} & {*SEQUENCES}:
@@ -79,17 +91,22 @@ def command_evaluate(args: argparse.Namespace) -> None:
             kept[name] = scores
     print(table(found))
     if args.out:
-        write_json(args.out / "figures.json", found)
+        write_whole(args.out / "figures.json", as_json(found))
         draw_plots(found, kept, args.out)
         print(f"wrote figures.json and plots to {args.out}")
 
 
-def other_images(paths: list[Path] | None, cfg: TrainConfig, training: ImageSet) -> ImageSet | None:
-    """The images at --test without the groups trained on, or None."""
+def other_images(
+    paths: list[Path] | None, cfg: TrainConfig, training: ImageSet | None, validation: ImageSet | None
+) -> ImageSet | None:
+    """The images at --test without the groups (or, where those are shared, the images) of a split, or None."""
     if not paths:
         return None
     test = read(paths, cfg.data, cfg.model)
-    return test if cfg.data.hold_out == "images" else test.without_groups(training.used_groups())
+    seen = [part for part in (training, validation) if part]
+    if cfg.data.hold_out == "images":
+        return unlike(test, seen)
+    return test.without_groups([name for part in seen for name in part.used_groups()])
 
 
 def command_sweep(args: argparse.Namespace) -> None:
@@ -99,9 +116,12 @@ def command_sweep(args: argparse.Namespace) -> None:
     for path in args.config:
         cfg = recipe(path, args.seed, args.steps)
         training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
-        test = other_images(args.test, cfg, training) or test
+        test = other_images(args.test, cfg, training, validation) or test
         if test is None or validation is None:
             raise InputError(f"{path}: a sweep needs data.validation above 0, and data.test or --test")
+        ways = args.ways or [n for n in WAYS if n <= len(test.names)]
+        for n in ways:
+            classes_to_choose(test, n)
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
             folder = args.out / f"{path.stem}-{length}"
@@ -109,27 +129,26 @@ def command_sweep(args: argparse.Namespace) -> None:
             run.train()
             if run.step < cfg.optim.steps:
                 raise KeyboardInterrupt
-            ways = args.ways or [n for n in WAYS if n <= len(test.names)]
             figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, ways, args.trials)
             found.setdefault(path.stem, {})[length] = figures["one_shot"]
     print(table({f"{name} {n}": {"one_shot": v} for name, own in found.items() for n, v in own.items()}))
-    write_json(args.out / "sweep.json", found)
+    write_whole(args.out / "sweep.json", as_json(found))
     print(f"wrote sweep.json and {draw_sweep(found, args.out / 'sweep.png').name} to {args.out}")
 
 
 def command_pack(args: argparse.Namespace) -> None:
     """Write weights in a quarter of the bytes, to be shipped: matrices and kernels in 8 bits a number."""
     net = load_similarity(args.weights)
+    if args.out.is_file():
+        load_similarity(args.out)  # which refuses what is no such file, before it is written over
     net.config = dataclasses.replace(net.config, about=args.about)
     save_network(net, args.out, eight=True)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
 
 
-def write_json(path: Path, values: object) -> None:
-    """Write a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+def as_json(values: object) -> bytes:
+    """The bytes of a JSON file that people can read."""
+    return (json.dumps(values, indent=1) + "\n").encode()
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -140,11 +159,11 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     for name, run in (("fit", command_fit), ("evaluate", command_evaluate), ("sweep", command_sweep)):
         p = added[name] = commands.add_parser(name, help=run.__doc__)
         p.set_defaults(run=run)
-        several = {"nargs": "+"} if name == "sweep" else {}
-        p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **several)
+        recipes = {"nargs": "+"} if name == "sweep" else {}
+        p.add_argument("--config", type=Path, required=True, help="complete YAML, see configs/similarity/", **recipes)
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
         if name == "evaluate":
-            p.add_argument("--seed", type=int, metavar="N", help="of all draws, in place of that of the YAML")
+            p.add_argument("--seed", type=whole, metavar="N", help="of all draws, in place of that of the YAML")
         else:
             add_recipe(p)
         if name == "fit":
@@ -152,9 +171,11 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
         else:
             p.add_argument("--threads", type=positive, default=1, help="CPU threads")
         if name != "fit":
-            p.add_argument("--ways", type=int, nargs="+", help="N of N-way [2 5 10 20, as far as there are classes]")
             p.add_argument(
-                "--test", type=Path, nargs="+", help="other images, without the groups trained on [data.test]"
+                "--ways", type=several, nargs="+", help="N of N-way [2 5 10 20, or to the number of classes]"
+            )
+            p.add_argument(
+                "--test", type=Path, nargs="+", help="other images, without the groups or images trained on [data.test]"
             )
             p.add_argument("--trials", type=positive, default=400, help="one-shot trials for each N [400]")
     p = commands.add_parser("compare", help=compare_command.__doc__)
@@ -177,10 +198,10 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     shots = "K references a class, of as many classes as the most --ways: nearest, mean, attention"
     p.add_argument("--shots", type=positive, nargs="+", default=[], metavar="K", help=shots)
     p.add_argument("--runs", type=Path, help="Omniglot's one_shot_runs.zip")
-    p.add_argument("--pairs", type=int, default=2000, help="test pairs, half of them the same [2000]")
+    p.add_argument("--pairs", type=several, default=2000, help="test pairs, half of them the same [2000]")
     p.add_argument("--out", type=Path, help="folder for figures.json and plots")
     p = added["sweep"]
-    p.add_argument("--embeddings", type=int, nargs="+", required=True, help="lengths of the embedding")
+    p.add_argument("--embeddings", type=positive, nargs="+", required=True, help="lengths of the embedding")
     p.add_argument("--out", type=Path, required=True, help="folder of the runs, sweep.json and sweep.png")
     return parser
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from tracker.config import Count, Range, Share, Strength, check_ranges
 from tracker.errors import ConfigError
 from tracker.similarity import DISTANCES, IMAGENET, SimilarityConfig
+
+Many = Annotated[int, Range(2, 1_000_000)]
+Rate = Annotated[float, Range(1e-12, 1000)]
+Momentum = Annotated[float, Range(0, 0.9999)]
+L2 = Annotated[float, Range(0, 1000)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,18 @@ class DataConfig:
 
     reader: Literal["omniglot", "omniglot-drawers", "mnist", "digits", "words", "folder", "store"]
     hold_out: Literal["images", "classes", "groups"]
-    validation: float
-    test: float
-    per_class: int
+    validation: Share
+    test: Share
+    per_class: Many
     photos: bool
-    margin: float
-    jitter: float
-    backgrounds: int
+    margin: Strength
+    jitter: Share
+    backgrounds: Count
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.validation + self.test >= 1:
+            raise ConfigError("validation and test are shares with a sum below 1, so that something is trained on")
 
 
 @dataclass(frozen=True)
@@ -49,21 +61,24 @@ class BatchConfig:
     the batch, from the frames of its images; they differ from every class and are not compared with each other.
     """
 
-    classes: int
-    per_class: int
-    same_group: float
+    classes: Many
+    per_class: Many
+    same_group: Share
     sizes: tuple[int, ...]
     flip: bool
     turn: bool
-    affine: float
-    rotation: float
-    shear: float
-    scale: float
-    shift: float
-    colour: float
-    blur: float
-    photos: float
-    backgrounds: int
+    affine: Share
+    rotation: Annotated[float, Range(0, 180)]
+    shear: Share
+    scale: Annotated[float, Range(0, 0.99)]
+    shift: Share
+    colour: Strength
+    blur: Share
+    photos: Share
+    backgrounds: Count
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 Mining = Literal["random", "all", "semi-hard", "hard"]
@@ -150,18 +165,21 @@ class OptimConfig:
     """
 
     optimiser: Literal["asgd", "sgd", "adam"]
-    lr: float
-    lr_end: float
-    momentum: float
-    conv_l2: float
-    dense_l2: float
-    clip: float
+    lr: Rate
+    lr_end: Rate
+    momentum: Momentum
+    conv_l2: L2
+    dense_l2: L2
+    clip: Annotated[float, Range(1e-12, 1e12)]
     init: Literal["torch", "he", "koch"]
-    steps: int
+    steps: Annotated[int, Range(0, 1_000_000_000)]
     frozen_stages: int | None = None
     trunk_lr: float | None = None
     layers: LayerwiseConfig | None = None
     micro_batches: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -171,18 +189,21 @@ class ValidationConfig:
     pairs: drawn from the validation images. by: area under the ROC curve, or one-shot accuracy. ways, trials: of it.
     """
 
-    every: int
-    pairs: int
+    every: Annotated[int, Range(1, 1_000_000_000)]
+    pairs: Many
     by: Literal["auc", "one-shot"]
-    ways: int
-    trials: int
+    ways: Many
+    trials: Annotated[int, Range(1, 1_000_000)]
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A complete run. precision: of the forward and backward pass, the weights are fp32; None: fp32."""
 
-    seed: int
+    seed: Seed
     model: SimilarityConfig
     data: DataConfig
     batch: BatchConfig
@@ -192,6 +213,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         model, batch, loss, optim, data = self.model, self.batch, self.loss, self.optim, self.data
         if isinstance(loss, NWayLoss):
             if model.pairing == "two-channel":
@@ -206,20 +228,12 @@ class TrainConfig:
             raise ConfigError(f"loss.mining {loss.mining} compares embeddings; a two-channel network has none")
         if isinstance(loss, ContrastiveLoss | TripletLoss) and min(loss.margin, loss.margin_end or 0) < 0:
             raise ConfigError("loss.margin and margin_end must be >= 0")
-        if batch.classes < 2 or batch.per_class < 2:
-            raise ConfigError("batch.classes and batch.per_class must be >= 2: pairs are formed within a batch")
         if not batch.sizes or (not model.pyramid and batch.sizes != (model.size,)):
             raise ConfigError(f"batch.sizes must be [{model.size}], the model's, unless model.pyramid is given")
         if model.pyramid and min(batch.sizes) < model.smallest:
             raise ConfigError(f"batch.sizes: these layers need at least {model.smallest} px, got {min(batch.sizes)}")
-        if data.validation < 0 or data.test < 0 or data.validation + data.test >= 1 or data.per_class < 2:
-            raise ConfigError("data: validation and test are shares >= 0 with a sum below 1, per_class >= 2")
-        if min(data.margin, data.jitter, data.backgrounds, batch.photos, batch.backgrounds) < 0 or batch.photos > 1:
-            raise ConfigError("data.margin, jitter, backgrounds and batch.backgrounds must be >= 0, photos in [0, 1]")
         if (batch.backgrounds and not data.backgrounds) or (batch.photos and not data.photos):
             raise ConfigError("batch.backgrounds and batch.photos draw from data.backgrounds and data.photos")
-        if min(optim.lr, optim.lr_end, optim.clip) <= 0 or optim.steps < 0:
-            raise ConfigError("optim lr, lr_end and clip must be > 0, steps >= 0")
         if optim.micro_batches is not None and optim.micro_batches < 1:
             raise ConfigError(f"optim.micro_batches must be >= 1, got {optim.micro_batches}")
         stages, trunk_lr = optim.frozen_stages, optim.trunk_lr
@@ -235,5 +249,3 @@ class TrainConfig:
                 raise ConfigError("optim.layers: lr, momentum and l2 must have a number for each layer")
             if min(layers.lr) < 0 or min(layers.l2) < 0 or not 0 <= min(layers.momentum) <= max(layers.momentum) < 1:
                 raise ConfigError("optim.layers: lr and l2 must be >= 0, momentum in [0, 1)")
-        if self.validation.every < 1 or self.validation.pairs < 2 or min(self.validation.ways, batch.rotation + 2) < 2:
-            raise ConfigError("validation: every >= 1, pairs >= 2, ways >= 2; batch.rotation >= 0")

@@ -120,23 +120,47 @@ def fingerprint(training: ImageSet, validation: ImageSet | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def never_seen(test: ImageSet, nets: dict[str, SimilarityConfig], hold_out: str, own_print: str) -> ImageSet:
+def unlike(images: ImageSet, others: Sequence[ImageSet | None]) -> ImageSet:
+    """The images that are in none of the others, pixel by pixel; says how many are left out.
+
+    Raises DataError: nothing is left.
+    """
+    known = {_pixels(image) for part in others if part for image in part.images}
+    new = np.array([_pixels(image) not in known for image in images.images])
+    if not new.any():
+        raise DataError("nothing is left to test on: all these images were trained on")
+    if not new.all():
+        print(f"left out, as trained on: {(~new).sum()} images")
+    return images.keep(new)
+
+
+def _pixels(image: Image) -> bytes:
+    return hashlib.sha256(f"{image.shape} ".encode() + np.ascontiguousarray(image).tobytes()).digest()
+
+
+def never_seen(
+    test: ImageSet, nets: dict[str, SimilarityConfig], hold_out: str, own_print: str | None, is_rest: bool = True
+) -> ImageSet:
     """The part of `test` that none of the networks was fitted on or chosen by; says what is left out.
 
-    nets: their configs, by name. own_print: the fingerprint of the split that `test` is the rest of; a network with
-    the same one has seen nothing of `test`. Raises DataError: nothing is left, or (hold_out images) none can tell.
+    nets: their configs, by name. own_print: the fingerprint of a split that has nothing of `test`, so that a network
+    with the same one has seen nothing of it. is_rest: `test` is the rest of that split.
+    Raises DataError: nothing is left, or none can tell (hold_out images and is_rest).
     """
     seen: set[str] = set()
     for name, net in nets.items():
         if net.data_print is None:
             print(f"{name}: no record of what it was trained on; its figures hold if it was trained by this recipe")
         elif net.data_print != own_print:
-            if hold_out == "images" and own_print:
+            if hold_out == "images" and is_rest:
                 raise DataError(
                     f"{name} was trained on another split than the recipe makes of these images, so it may have seen"
                     " those of the test: give the seed, shares and data it was trained with, or other images by --test"
                 )
-            seen |= set(net.seen or ()) if hold_out != "images" else set()
+            if hold_out == "images":
+                print(f"{name}: trained on other images than --data; its figures hold if none of them is in --test")
+            else:
+                seen |= set(net.seen or ())
     if not (both := sorted(seen & set(test.used_groups()))):
         return test
     rest = test.without_groups(both)
@@ -196,7 +220,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, IsADirectoryError):
-        raise DataError(f"{path} is not a zip file, which this reader takes") from None
+        raise DataError(
+            f"{path} is not a zip file of Omniglot; a folder with a folder for each class is for data.reader folder"
+        ) from None
 
 
 def _decode(archive: zipfile.ZipFile, name: str) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from tracker.benchmark.judge.certainty import interval, mean_of
 from tracker.benchmark.judge.fates import calibration_error
 from tracker.errors import InputError, MissingError
 from tracker.extras import how_to_get
+from tracker.footage.output import write_whole
 from tracker.similarity import FARS, SimilarityConfig, SimilarityNet, to_input
 from train.similarity.data import ImageSet, OneShotRun
 
@@ -203,16 +205,26 @@ def score_pairs(net: Net, images: ImageSet, first: Index, second: Index) -> Scor
     return join_all(net, a, b, i, j)
 
 
-def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.Generator) -> float:
-    """Accuracy of finding the class of a query among `ways` references, one a class (Koch et al. 2015, section 4.3).
+def classes_to_choose(images: ImageSet, ways: int) -> list[Index]:
+    """The classes that a one-shot trial may take, of one group where groups are large enough; one list a group.
 
-    The classes of a trial come from one group where groups are large enough. Raises ValueError for too few classes.
+    Raises ValueError: too few classes.
     """
     often = np.array([len(own) > 1 for own in images.by_class])
     groups = [np.flatnonzero(images.groups == g) for g in np.unique(images.groups)]
     groups = [g for g in groups if len(g) >= ways and often[g].any()] or [np.arange(len(images.names))]
     if len(groups[0]) < ways or not often.any():
         raise InputError(f"{ways}-way one-shot needs {ways} classes, one of them with two images; got {images}")
+    return groups
+
+
+def one_shot(net: Net, images: ImageSet, ways: int, trials: int, rng: np.random.Generator) -> float:
+    """Accuracy of finding the class of a query among `ways` references, one a class (Koch et al. 2015, section 4.3).
+
+    Raises as `classes_to_choose` does.
+    """
+    often = np.array([len(own) > 1 for own in images.by_class])
+    groups = classes_to_choose(images, ways)
     queries, references = np.empty(trials, np.int64), np.empty((trials, ways), np.int64)
     for t in range(trials):
         group = groups[rng.integers(len(groups))]
@@ -357,7 +369,8 @@ def evaluate(
         found |= {"auc": auc(curve), "equal_error_rate": equal_error_rate(curve), "fpr_95": fpr_at_recall(curve)}
         of_class = images.labels[first]
         owners = images.groups[of_class] if len(np.unique(images.groups)) > 1 else of_class
-        found["auc_95"] = list(auc_interval(*kept, owners))
+        if len(np.unique(owners)) > 1:
+            found["auc_95"] = list(auc_interval(*kept, owners))
         if images.beside:
             for name, some in kinds(images, first, second, same).items():
                 if some.any():
@@ -466,9 +479,9 @@ def draw_sweep(found: dict[str, dict[int, dict[str, float]]], path: Path) -> Pat
 
 
 def _save(figure: Any, path: Path) -> Path:
-    partial = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(partial, dpi=120)
-    partial.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120)
+    write_whole(path, picture.getvalue())
     return path
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2
-from tracker.errors import ConfigError
+from tracker.errors import ConfigError, DataError, InputError
 from tracker.similarity import IMAGENET, SimilarityNet
 from train.checkpoint import read_imagenet
 from train.logistic import fit
@@ -29,7 +29,16 @@ from train.similarity.config import (
     TripletLoss,
 )
 from train.similarity.data import ImageSet, fingerprint, seen_groups
-from train.similarity.evaluate import auc, best_threshold, draw_pairs, far_thresholds, one_shot, roc, score_pairs
+from train.similarity.evaluate import (
+    auc,
+    best_threshold,
+    classes_to_choose,
+    draw_pairs,
+    far_thresholds,
+    one_shot,
+    roc,
+    score_pairs,
+)
 from train.similarity.sampling import make_batch, pairs, triplets
 from train.similarity.widen import begin_from
 
@@ -217,10 +226,16 @@ class SimilarityTask:
         self.samples = "images", self.parts * (cfg.batch.classes * cfg.batch.per_class + cfg.batch.backgrounds)
         self.validation = None
         if validation:
+            check_validation(validation, cfg)
             self.validation = Validation(partial(validate, images=validation, cfg=cfg), cfg.validation.every)
 
     def begin(self) -> None:
         """See `Task`."""
+        if self.cfg.optim.frozen_stages and not self.trunk and not self.begin_with:
+            raise ConfigError(
+                "optim.frozen_stages: these stages would stay as they are drawn at random; give ImageNet weights"
+                " (--trunk FILE), or weights to begin with (--from photos)"
+            )
         if self.trunk:
             load_trunks(self.net, self.trunk)
         if self.begin_with:
@@ -241,6 +256,16 @@ class SimilarityTask:
     def loss(self, batch: Batch, number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """See `Task`."""
         return batch_loss(self.net, batch, self.cfg, progress, np.random.default_rng((self.cfg.seed, number, 1))), {}
+
+
+def check_validation(images: ImageSet, cfg: TrainConfig) -> None:
+    """Raise DataError where `validate` could not judge by these images, before a network is trained for it."""
+    try:
+        draw_pairs(images, 2, np.random.default_rng(0))
+        if cfg.validation.by == "one-shot":
+            classes_to_choose(images, cfg.validation.ways)
+    except InputError as error:
+        raise DataError(f"validation: {error}") from None
 
 
 def validate(net: SimilarityNet, images: ImageSet, cfg: TrainConfig) -> float:

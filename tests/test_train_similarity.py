@@ -1434,21 +1434,22 @@ def test_sweep(tmp_path, letters, capsys):
         cv2.imwrite(str(tmp_path / "set" / letters.names[label] / f"{i}.png"), image)
     recipes = [str(write_yaml(tmp_path / f"{name}.yaml", config_of(name))) for name in ("contrastive", "triplet")]
     words = ["sweep", "--config", *recipes, "--data", str(tmp_path / "set"), "--embeddings", "2", "4", "--steps", "6"]
-    words += ["--ways", "2", "5", "--trials", "20", "--out", str(tmp_path / "out")]
+    words += ["--ways", "2", "5", "--trials", "20", "--seeds", "1", "7", "--out", str(tmp_path / "out")]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert [line.split()[:2] for line in out.splitlines() if line.startswith(("contrastive ", "triplet "))] == [
         ["contrastive", "2"], ["contrastive", "4"], ["triplet", "2"], ["triplet", "4"]
     ]  # fmt: skip
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())
-    assert all(0 <= v <= 1 for own in found.values() for ways in own.values() for v in ways.values())
-    assert list(found["triplet"]["4"]) == ["2", "5"]
-    assert load_similarity(tmp_path / "out" / "triplet-4" / "best.safetensors").config.embedding == 4
+    assert list(found["triplet"]["4"]) == ["1", "7"] and list(found["triplet"]["4"]["7"]) == ["2", "5"]
+    (row,) = (line.split()[2:] for line in out.splitlines() if line.split()[:2] == ["triplet", "4"])
+    assert row == [f"{50 * (found['triplet']['4']['1'][n] + found['triplet']['4']['7'][n]):.1f}" for n in ("2", "5")]
+    assert load_similarity(tmp_path / "out" / "triplet-4-seed7" / "best.safetensors").config.embedding == 4
     assert cv2.imread(str(tmp_path / "out" / "sweep.png")).std() > 5
-    before = (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns
+    before = (tmp_path / "out" / "triplet-4-seed1" / "best.safetensors").stat().st_mtime_ns
     assert main(words) == 0  # nothing is trained again
     assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found
-    assert (tmp_path / "out" / "triplet-4" / "best.safetensors").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "triplet-4-seed1" / "best.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_command_says_what_is_wrong(tmp_path, archives, capsys):

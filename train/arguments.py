@@ -66,6 +66,10 @@ def add_run(parser: argparse.ArgumentParser, minutes_by_default: float | None = 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """The options that stand in place of what a recipe says."""
     parser.add_argument("--seed", type=whole, metavar="N", help="of all draws, in place of that of the YAML")
+    add_steps(parser)
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, help="in place of optim.steps")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import cv2
 import torch
@@ -18,7 +20,7 @@ from tracker.footage.output import write_whole
 from tracker.network import save_network
 from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
-from train.arguments import add_recipe, add_run, changed, positive, several, train, whole
+from train.arguments import add_recipe, add_run, add_steps, changed, positive, several, train, whole
 from train.processes import join
 from train.run import Run
 from train.similarity.config import TrainConfig
@@ -110,11 +112,11 @@ def other_images(
 
 
 def command_sweep(args: argparse.Namespace) -> None:
-    """Train recipes with embeddings of several lengths; table and plots of their N-way accuracy."""
+    """Train recipes with embeddings of several lengths; table and plots of N-way accuracy, means over seeds."""
     need_matplotlib()
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for path in args.config:
-        cfg = recipe(path, args.seed, args.steps)
+    found: dict[str, dict[int, dict[int, dict[str, float]]]] = {}  # of recipe, length, seed
+    for path, seed in itertools.product(args.config, args.seeds or [None]):
+        cfg = recipe(path, seed, args.steps)
         training, validation, test = split(read(args.data, cfg.data, cfg.model), cfg.data, cfg.seed)
         test = other_images(args.test, cfg, training, validation) or test
         if test is None or validation is None:
@@ -124,16 +126,22 @@ def command_sweep(args: argparse.Namespace) -> None:
             classes_to_choose(test, n)
         for length in args.embeddings:
             one = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, embedding=length))
-            folder = args.out / f"{path.stem}-{length}"
+            folder = args.out / f"{path.stem}-{length}-seed{cfg.seed}"
             run = Run(SimilarityTask(one, training, validation, test=test), folder)
             run.train()
             if run.step < cfg.optim.steps:
                 raise KeyboardInterrupt
             figures, _ = evaluate(load_similarity(folder / "best.safetensors"), test, 2000, ways, args.trials)
-            found.setdefault(path.stem, {})[length] = figures["one_shot"]
-    print(table({f"{name} {n}": {"one_shot": v} for name, own in found.items() for n, v in own.items()}))
+            found.setdefault(path.stem, {}).setdefault(length, {})[cfg.seed] = figures["one_shot"]
+    means = {name: {length: mean_of_seeds(own) for length, own in by.items()} for name, by in found.items()}
+    print(table({f"{name} {n}": {"one_shot": v} for name, own in means.items() for n, v in own.items()}))
     write_whole(args.out / "sweep.json", as_json(found))
-    print(f"wrote sweep.json and {draw_sweep(found, args.out / 'sweep.png').name} to {args.out}")
+    print(f"wrote sweep.json and {draw_sweep(means, args.out / 'sweep.png').name} to {args.out}")
+
+
+def mean_of_seeds(found: dict[int, dict[str, float]]) -> dict[str, float]:
+    """For each N the mean over the seeds."""
+    return {n: fmean(one[n] for one in found.values()) for n in next(iter(found.values()))}
 
 
 def command_pack(args: argparse.Namespace) -> None:
@@ -164,6 +172,9 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
         p.add_argument("--data", type=Path, nargs="+", default=[], help="what data.reader of the YAML reads")
         if name == "evaluate":
             p.add_argument("--seed", type=whole, metavar="N", help="of all draws, in place of that of the YAML")
+        elif name == "sweep":
+            p.add_argument("--seeds", type=whole, nargs="+", metavar="N", help="each is trained [that of the YAML]")
+            add_steps(p)
         else:
             add_recipe(p)
         if name == "fit":

@@ -140,8 +140,9 @@ def command_sweep(args: argparse.Namespace) -> None:
 
 
 def mean_of_seeds(found: dict[int, dict[str, float]]) -> dict[str, float]:
-    """For each N the mean over the seeds."""
-    return {n: fmean(one[n] for one in found.values()) for n in next(iter(found.values()))}
+    """For each N that every seed has, the mean over the seeds."""
+    first, *others = found.values()
+    return {n: fmean(one[n] for one in found.values()) for n in first if all(n in one for one in others)}
 
 
 def command_pack(args: argparse.Namespace) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from tracker import Tracker
 from tracker.benchmark.judge.fates import calibration_error
+from tracker.checkpoints import load_network, save_network
 from tracker.config import Logistic
 from tracker.errors import DataError
 from tracker.footage.clip import Tally
 from tracker.footage.video import VideoWriter
-from tracker.network import load_network, save_network
 from tracker.scene import Scene
 from tracker.search import Search
 from tracker.target import EVIDENCE, VERIFIED

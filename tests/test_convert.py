@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from tracker.backbones import IMAGENET_MEAN, IMAGENET_STD
+from tracker.checkpoints import load_network
 from tracker.config import NANO, SWIFT
 from tracker.errors import CheckpointError
 from tracker.heads import BoxHead, Template
-from tracker.network import Swift, build_network, load_network
+from tracker.network import Swift, build_network
 from train.__main__ import main
 from train.convert import from_fear, from_nanotrack
 

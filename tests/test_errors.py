@@ -11,13 +11,13 @@ import pytest
 
 from siamtrack.__main__ import main
 from tracker import Result, SiamtrackError, Similarity, Tracker, frames
+from tracker.checkpoints import load_network
 from tracker.cli import BAD_INPUT, INTERNAL, explained, reported
 from tracker.detections import Crowd, from_corners, from_norfair, from_torchvision, from_ultralytics
 from tracker.draw import draw_results
 from tracker.dropins import to_boxmot
 from tracker.errors import InputError
 from tracker.footage.output import write_whole
-from tracker.network import load_network
 from train.checkpoint import load_state
 from train.store import Store
 

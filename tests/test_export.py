@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tracker import Tracker
+from tracker.checkpoints import load_network, save_network
 from tracker.cli import main
 from tracker.config import SWIFT
 from tracker.errors import GraphError
@@ -23,7 +24,7 @@ from tracker.export import MOST_OFF, _compare, export
 from tracker.fastest import WORTH, memory
 from tracker.graphs import GRAPHS, KEY, can_run, digest, open_network
 from tracker.loading import weight_file
-from tracker.network import build_network, load_network, save_network
+from tracker.network import build_network
 from tracker.scene import Scene
 
 ROOT = Path(__file__).parents[1]
@@ -300,7 +301,7 @@ def test_without_an_engine_for_graphs_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else find(name))
     with pytest.raises(ValueError, match=r'graphs want onnxruntime: .* pip install ".*\[fast\]"'):
         Tracker.load(FOLDERS["swift"])
-    monkeypatch.setitem(sys.modules, "tracker.network", None)  # as where PyTorch is missing, too
+    monkeypatch.setitem(sys.modules, "tracker.checkpoints", None)  # as where PyTorch is missing, too
     with pytest.raises(ImportError, match=r'what `siamtrack export` wrote runs, by onnxruntime: .* pip install "'):
         Tracker.load("swift")
 

@@ -10,12 +10,13 @@ from torch import nn
 
 from tracker.backbones import AlexNet, MobileNetV2
 from tracker.backends import make_runner, parts_of
+from tracker.checkpoints import average, load_network, save_network
 from tracker.config import NANO, SIAMFC, SWIFT, BoxCrops
 from tracker.correlation import xcorr, xcorr_all, xcorr_depthwise, xcorr_pixelwise
 from tracker.crop import stack_rgb
 from tracker.errors import CheckpointError
 from tracker.heads import Template
-from tracker.network import average, build_network, load_network, save_network, to_input
+from tracker.network import build_network, to_input
 
 
 @pytest.fixture(params=[SIAMFC, SWIFT, NANO], ids=["siamfc", "swift", "swift-nano"])

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from tracker import Tracker, frames
 from tracker.benchmark.peers.trax import decode, read_region
+from tracker.checkpoints import load_network
 from tracker.config import SIAMFC, SWIFT, ModelConfig, from_dict, parse_json, parse_yaml, to_dict
 from tracker.errors import CheckpointError, ConfigError, DataError, SourceError
 from tracker.footage.containers import counted_share
 from tracker.footage.files import read_boxes
 from tracker.geometry import Box, check_box
-from tracker.network import load_network
 from tracker.similarity import load_similarity
 from train.store import Store, StoreError
 

@@ -14,13 +14,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from tracker.checkpoints import save_network
 from tracker.config import SWIFT, Logistic, from_dict, to_dict
 from tracker.crop import patch
 from tracker.errors import CheckpointError, ConfigError, SourceError
 from tracker.footage.files import read_image
 from tracker.footage.video import SourceWarning
 from tracker.loading import weight_names
-from tracker.network import build_network, save_network
+from tracker.network import build_network
 from tracker.similarity import (
     DISTANCES,
     FARS,

@@ -7,9 +7,9 @@ import pytest
 from test_benchmark_peers import fear
 
 from tracker.benchmark.peers.peers import load_tracker
+from tracker.checkpoints import load_network
 from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.loading import weight_file
-from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.tracker import Tracker
 from train.teacher import Mirrored, PeerMember, Said, Teacher, load_member, load_teacher, soft_targets, vote

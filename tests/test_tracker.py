@@ -1,5 +1,7 @@
 """The tracker with an oracle instead of a network, so that only its own arithmetic is judged, and with real ones."""
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,13 @@ import torch
 
 from tracker import Result, Target, Tracker
 from tracker.backends import pick_device
+from tracker.checkpoints import load_network, save_network
 from tracker.config import NANO, SIAMFC, SWIFT, PyramidTracking
 from tracker.engine import Refined, View
 from tracker.geometry import Box, CropWindow, iou
 from tracker.kernels import stretched
 from tracker.loading import weight_names
-from tracker.network import build_network, load_network, save_network
+from tracker.network import build_network
 from tracker.scene import Scene
 from tracker.tracker import check_frame
 from train.labels import ellipse_labels
@@ -454,3 +457,25 @@ def test_a_budget_of_nothing_is_refused(budget):
 
 def test_half_a_millisecond_is_a_budget():
     assert Tracker(build_network(NANO), device="cpu", budget_ms=0.5).passes == 0  # each target gets one pass
+
+
+COMPILED = """
+from tracker import Tracker, kernels, pyramid
+from tracker.scene import Scene
+
+def versions(room):
+    return {name: len(one.signatures) for name, one in vars(room).items() if hasattr(one, "signatures")}
+
+tracker, scene = Tracker.load("swift", "cpu"), Scene((320, 240), 20, seed=3)
+assert not sum(versions(pyramid).values()), "what another network runs costs no time"
+ready = versions(kernels)
+tracker.init(scene.render(0), scene.box(0))
+shown = [scene.render(1), *6 * [0 * scene.render(2)], *(scene.render(k)[::-1] for k in range(8, 20))]
+states = [tracker.update(frame).state for frame in shown]
+assert "lost" in states and versions(kernels) == ready, versions(kernels)
+"""
+
+
+def test_no_frame_waits_for_a_compiler():
+    """In a process in which no other test has compiled anything."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tracker import Tracker
+from tracker.checkpoints import load_network
 from tracker.config import Logistic, LongTerm
 from tracker.copies import Copies
 from tracker.evidence import log_odds
 from tracker.exclusion import TAKEN
 from tracker.geometry import Box, CropWindow, iou, overlap
 from tracker.graphs import MOST
-from tracker.network import load_network
 from tracker.scene import Scene
 from tracker.search import LEAST, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track

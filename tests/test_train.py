@@ -20,12 +20,12 @@ from footage import ROOT, tiny, write_boxes
 from interrupt import interrupted
 
 from tracker.backbones import FBNet
+from tracker.checkpoints import load_network
 from tracker.config import SIAMFC, SWIFT, to_dict
 from tracker.errors import DataError
 from tracker.geometry import Box, CropWindow, Grid, iou
 from tracker.kernels import decode_peaks
 from tracker.loading import weight_file
-from tracker.network import load_network
 from train import augment
 from train.__main__ import main
 from train.labels import ellipse_labels, radius_labels

@@ -14,9 +14,9 @@ from footage import ROOT, tiny
 from test_train_similarity import CONFIG, glyphs, write_yaml
 from torch import nn
 
+from tracker.checkpoints import load_network
 from tracker.config import to_dict
 from tracker.errors import ConfigError
-from tracker.network import load_network
 from tracker.similarity import load_similarity
 from train.__main__ import main
 from train.processes import Processes, statistics

@@ -13,10 +13,10 @@ import torch
 import yaml
 from footage import ROOT, tiny
 
+from tracker.checkpoints import load_network
 from tracker.config import from_dict, to_dict
 from tracker.errors import CheckpointError, ConfigError
 from tracker.footage.output import only_run
-from tracker.network import load_network
 from train.__main__ import main
 from train.config import TrainConfig
 from train.run import Run

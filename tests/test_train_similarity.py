@@ -18,11 +18,11 @@ from interrupt import interrupted
 
 from tracker.backbones import MobileNetV2
 from tracker.benchmark.judge.fates import calibration_error
+from tracker.checkpoints import save_network
 from tracker.config import from_dict, load_yaml, to_dict
 from tracker.errors import CheckpointError, ConfigError, DataError
 from tracker.footage.video import SourceWarning
 from tracker.geometry import Box, iou
-from tracker.network import save_network
 from tracker.similarity import FARS, SecondBranch, SimilarityConfig, SimilarityNet, load_similarity, to_input
 from tracker.similarity.letters import letters as spelled
 from train.checkpoint import asked_to_stop

@@ -13,10 +13,10 @@ import torch
 from footage import tiny
 
 from tracker import Tracker
+from tracker.checkpoints import load_network, save_network
 from tracker.errors import ConfigError, DataError, InputError
 from tracker.footage.layouts import load_folder
 from tracker.loading import weight_file
-from tracker.network import load_network, save_network
 from train.__main__ import main
 from train.log import Log
 from train.render import render

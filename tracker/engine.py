@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tracker.config import BoxTracking, ModelConfig
 from tracker.crop import Image, crop, mean_colour, stack_rgb
 from tracker.geometry import Box, CropWindow, hann_window
-from tracker.kernels import decode_peaks, stretched, warm_up
+from tracker.kernels import decode_peaks, stretched
 from tracker.runner import Features, Levels, Runner
 
 MIN_SIZE = 2.0  # frame px, smallest width and height that is tracked
@@ -92,7 +92,6 @@ class Engine:
         self.runner, self.config, self.grid = runner, config, runner.grid
         self.clock = Clock()  # of the frame that is worked on
         self._hann = hann_window(self.grid.cells)
-        warm_up()
 
     def appearance(self, frame: Image, box: Box) -> Appearance:
         """What is in `box`, frame px, as something to look for.

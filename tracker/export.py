@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 import tracker as package
 from tracker.backends import Part, exported, folded, parts_of
+from tracker.checkpoints import load_network
 from tracker.config import to_dict
 from tracker.errors import InputError
 from tracker.extras import how_to_get
 from tracker.footage.output import named, only_run, swap_folder
 from tracker.graphs import GRAPHS, KEY, About, digest, open_network
 from tracker.loading import weight_file
-from tracker.network import SiameseNet, Swift, load_network
+from tracker.network import SiameseNet, Swift
 
 MOST_OFF = 1e-3  # of the largest value of an output: what a graph may be off from PyTorch
 LICENCES = {"siamfc": "MIT", "swift": "MIT", "swift-nano": "Apache-2.0"}  # of what each began from, see NOTICE

@@ -37,7 +37,7 @@ def open_weights(
     if opened:
         return path, opened
     try:
-        from tracker.network import load_network
+        from tracker.checkpoints import load_network
     except ImportError as error:
         text = f"{weights}: {error}; without PyTorch only what `siamtrack export` wrote runs"
         if graphs.missing(FIRST):

@@ -25,7 +25,8 @@ from tracker.errors import (
 )
 from tracker.geometry import Box, CropWindow, check_box
 from tracker.loading import open_weights
-from tracker.plain import PeakPolicy, PyramidPolicy
+from tracker.plain import PeakPolicy
+from tracker.pyramid import PyramidPolicy
 from tracker.runner import EngineName
 from tracker.search import LEAST
 from tracker.target import Result, Target, Track

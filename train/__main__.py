@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from tracker.checkpoints import average, load_network, save_network
 from tracker.cli import Parser, reported
 from tracker.config import load_yaml
 from tracker.errors import DataError, InputError
@@ -22,7 +23,7 @@ from tracker.footage.clip import Tally
 from tracker.footage.layouts import LAYOUTS, detect
 from tracker.footage.output import check_output
 from tracker.loading import weight_file
-from tracker.network import SiameseNet, Swift, average, load_network, save_network
+from tracker.network import SiameseNet, Swift
 from train.arguments import add_recipe, add_run, changed, minutes, positive, share, train, whole
 from train.calibrate import calibrate, footage
 from train.config import TrainConfig

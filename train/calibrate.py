@@ -31,6 +31,7 @@ from tracker.benchmark import events
 from tracker.benchmark.judge.fates import auroc, calibration_error
 from tracker.benchmark.judge.metrics import iou
 from tracker.benchmark.run.workers import begin_worker
+from tracker.checkpoints import save_network
 from tracker.config import Confidence, Logistic, LongTerm, to_dict
 from tracker.errors import DataError
 from tracker.footage.clip import Tally, seen_frames
@@ -38,7 +39,7 @@ from tracker.footage.layouts import detect, read
 from tracker.footage.output import write_whole
 from tracker.footage.sequence import Sequence as Footage
 from tracker.geometry import Box
-from tracker.network import SiameseNet, save_network
+from tracker.network import SiameseNet
 from tracker.target import EVIDENCE, VERIFIED, Found, Track
 from tracker.tracker import Tracker
 from tracker.tracks import TrackPolicy

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from tracker.checkpoints import save_network
 from tracker.errors import CheckpointError
 from tracker.footage.output import write_whole
-from tracker.network import save_network
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from tracker.checkpoints import save_network
 from tracker.config import from_dict, to_dict
 from tracker.errors import ConfigError, DivergedError
 from tracker.footage.output import only_run, write_whole
-from tracker.network import save_network
 from train.checkpoint import asked_to_stop, load_state, only_warn, save_state, saved_at_the_end
 from train.log import Log
 from train.processes import Processes, statistics

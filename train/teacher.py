@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from tracker.backends import make_runner
 from tracker.benchmark.peers.answer import Answer
 from tracker.benchmark.peers.peers import Fear, NanoTrack, load_tracker, tracker_name
+from tracker.checkpoints import load_network
 from tracker.config import BoxTracking
 from tracker.crop import Image
 from tracker.engine import Appearance, Engine, keep_inside
 from tracker.errors import InputError
 from tracker.geometry import Box, CropWindow, Grid, check_box, iou
 from tracker.loading import weight_file
-from tracker.network import load_network
 from tracker.plain import PeakPolicy
 from tracker.target import Target, Track
 

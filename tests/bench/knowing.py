@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from tracker import Tracker
+from tracker.checkpoints import load_network
 from tracker.footage.layouts import load
 from tracker.machine import processor
-from tracker.network import load_network
 from tracker.tracks import TrackPolicy
 
 

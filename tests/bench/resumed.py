@@ -22,8 +22,8 @@ import numpy as np
 import yaml
 
 from tracker.benchmark.results import load
+from tracker.checkpoints import load_network
 from tracker.config import load_yaml, to_dict
-from tracker.network import load_network
 from train.checkpoint import load_state
 from train.config import TrainConfig
 from train.render import render

@@ -112,8 +112,8 @@ def floor(tracker: Tracker) -> dict[str, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from tracker.checkpoints import load_network
     from tracker.loading import weight_file
-    from tracker.network import load_network
 
     net = load_network(weight_file("swift"))
     side, size = net.config.exemplar_size, net.config.search_size

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from tracker.backbones import MobileNetV2, WholeMobileNetV2
+from tracker.checkpoints import check_shapes, fill_weights, read_safetensors
 from tracker.config import Logistic, Range, check_ranges
 from tracker.errors import ConfigError, InputError
-from tracker.network import check_shapes, fill_weights, read_safetensors
 from tracker.similarity.letters import ALPHABET, letters
 from tracker.similarity.strokes import strokes
 
@@ -480,7 +480,7 @@ class SimilarityNet(nn.Module):
 
 
 def load_similarity(file: str | Path) -> SimilarityNet:
-    """Read a network that `network.save_network` wrote, in evaluation mode.
+    """Read a network that `checkpoints.save_network` wrote, in evaluation mode.
 
     file: a path, or one of `SHIPPED`. Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of
     network).

@@ -13,11 +13,11 @@ from statistics import fmean
 import cv2
 import torch
 
+from tracker.checkpoints import save_network
 from tracker.cli import Parser, reported
 from tracker.config import load_yaml
 from tracker.errors import InputError
 from tracker.footage.output import write_whole
-from tracker.network import save_network
 from tracker.similarity import SEQUENCES, load_similarity
 from tracker.similarity.command import add_arguments, compare_command
 from train.arguments import add_recipe, add_run, add_steps, changed, positive, several, train, whole

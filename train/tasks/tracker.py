@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tracker.checkpoints import load_network
 from tracker.correlation import xcorr_all
 from tracker.crop import stack_rgb
 from tracker.errors import ConfigError
 from tracker.heads import Maps, Template
-from tracker.network import SiameseNet, Swift, build_network, load_network, to_input
+from tracker.network import SiameseNet, Swift, build_network, to_input
 from train.config import BoxLoss, OptimConfig, RefinerLoss, ScoreLoss, TrainConfig
 from train.labels import ellipse_labels, radius_labels
 from train.losses import balanced_logistic, box_loss, masked_bce

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,29 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, content):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert explained(caught.value) == (2, f"error: {tmp_path / 'a.csv'}: File too large")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+
+
+def test_who_writes_a_file_at_once_with_others_writes_it_whole(tmp_path):
+    kept = tmp_path / "a.bin"
+
+    def write(letter):
+        for length in range(20):
+            write_whole(kept, bytes([letter]) * (200_000 + 1000 * length))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, b"abcd"))  # raises what they raise
+    data = kept.read_bytes()
+    assert len(set(data)) == 1 and len(data) == 219_000
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_file_is_written_through_a_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here.csv").symlink_to("there/kept.csv")
+    for text in ("one", "two"):
+        write_whole(tmp_path / "here.csv", text)
+        assert (tmp_path / "there" / "kept.csv").read_text() == text
+    assert (tmp_path / "here.csv").is_symlink()
 
 
 def test_a_write_that_is_interrupted_leaves_what_stood_there(tmp_path, monkeypatch):

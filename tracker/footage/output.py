@@ -65,20 +65,30 @@ def named(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all; what stood there stays until the new one is on the disk. Raises OSError."""
+    """Write a file whole or not at all; what stood there stays until the new one is on the disk.
+
+    Of several that write it at once, one follows the other. A link is followed, and stays. Raises OSError.
+    """
     if path.exists() and not path.is_file():  # a folder; a device, which would be replaced
         raise FileExistsError(f"{path} is there already, and no file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    part = path.with_name(f".{path.name}.part")
+    end = Path(os.path.realpath(path))
+    part = end.with_name(f".{end.name}.part")
+    number = locked_file(part)
     try:
-        with named(path), open(part, "wb") as file:
+        with named(path), open(number, "wb", closefd=fcntl is None) as file:  # Windows moves no open file
+            file.truncate()
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
+            os.fsync(number)
+        os.replace(part, end)
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    finally:
+        if fcntl:
+            os.close(number)
 
 
 def partial_path(path: Path) -> Path:
@@ -211,15 +221,20 @@ def only_run(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def locked_file(path: Path, busy: str) -> int:
-    """The number of a file that is open and locked for this process. Raises OSError with the text `busy`."""
+def locked_file(path: Path, busy: str | None = None) -> int:
+    """The number of a file that is open and locked for its holder.
+
+    busy: text of the OSError where another one holds it; None: wait for it.
+    """
     while True:
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if fcntl is None:
             return number
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(number, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except OSError:
+            if busy is None:  # a disk without locks
+                return number
             os.close(number)
             raise OSError(busy) from None
         if _is_open_as(path, number):

@@ -5,6 +5,7 @@ python same.py a.jpg b.jpg answer.png mine      by weights of your own, or `draw
 """
 
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,20 +13,23 @@ import numpy as np
 from siamtrack import Similarity
 from tracker.draw import Window, check_display, draw_lines
 from tracker.footage.files import read_image
+from tracker.footage.output import check_output, write_whole
 
 HEIGHT = 320  # px
 
 
 def main(first: str, second: str, out: str | None = None, weights: str = "photos") -> None:
+    if out:
+        check_output(out, (".png",), force=True)
     similarity = Similarity.load(weights)
     images = [read_image(path) for path in (first, second)]
     probability = similarity(*images)
     answer = f"{'same' if probability >= similarity.threshold else 'different'}: {probability:.2f}"
-    beside = [cv2.resize(image, (round(image.shape[1] * HEIGHT / len(image)), HEIGHT)) for image in images]
+    beside = [cv2.resize(image, (max(round(image.shape[1] * HEIGHT / len(image)), 1), HEIGHT)) for image in images]
     shown = draw_lines(np.hstack(beside), [answer])
     print(f"{answer} ({similarity.threshold:.2f} and more is the same)")
     if out:
-        cv2.imwrite(out, shown)
+        write_whole(Path(out), cv2.imencode(".png", shown)[1].tobytes())
     else:
         check_display()
         window = Window()

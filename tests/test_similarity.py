@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from tracker.checkpoints import save_network
+from tracker.checkpoints import load_network, save_network
 from tracker.config import SWIFT, Logistic, from_dict, to_dict
 from tracker.crop import patch
 from tracker.errors import CheckpointError, ConfigError, SourceError
@@ -251,9 +251,12 @@ def test_foreign_weights_are_refused(tmp_path):
         load_similarity(tmp_path / "missing.safetensors")
     file = tmp_path / "net.safetensors"
     save_network(build_network(SWIFT), file)
-    with pytest.raises(CheckpointError, match="network: unknown key"):
+    with pytest.raises(CheckpointError, match=r"another kind of network; Tracker .* of trackers, Similarity"):
         load_similarity(file)
     net = make(CONV)
+    save_network(net, file)
+    with pytest.raises(CheckpointError, match="another kind of network"):
+        load_network(file)
     net.config = replace(CONV, widths=(4, 9))
     save_network(net, file)
     with pytest.raises(CheckpointError, match="not the weights of a siamese conv network"):
@@ -444,6 +447,26 @@ def test_compare_turns_photos_as_their_exif_data_say(shots, capsys):
         compare(shots / "upright.png", shots / name, "--weights", shots / "net.safetensors")
         said[name] = float(capsys.readouterr().out.splitlines()[1].split()[0])
     assert said["turned.jpg"] > 0.98 and said["lying.jpg"] < 0.97
+
+
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "webp", "grey and alpha", "palette", "opaque"])
+def test_transparent_drawings_are_on_white(kind, tmp_path):
+    """Whatever colour lies below: all that is transparent would be one black square."""
+    ink = np.zeros((64, 80), np.uint8)
+    cv2.circle(ink, (30, 30), 20, 255, 5, cv2.LINE_8 if kind == "palette" else cv2.LINE_AA)
+    drawing = np.dstack([*np.zeros((3, 64, 80), np.uint8), np.full_like(ink, 255) if kind == "opaque" else ink])
+    file, wanted = tmp_path / f"a.{'webp' if kind == 'webp' else 'png'}", np.dstack([255 - ink] * 3)
+    if kind in ("grey and alpha", "palette"):
+        pillow = pytest.importorskip("PIL.Image")
+        picture = pillow.fromarray(drawing)
+        (picture.convert("LA") if kind == "grey and alpha" else picture.quantize(200)).save(file)
+    elif kind == "webp":
+        cv2.imwrite(str(file), drawing, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    else:
+        cv2.imwrite(str(file), drawing.astype(np.uint16) * 257 if kind == "16 bits" else drawing)
+    if kind == "8 bits":
+        assert not read_image(file, cv2.IMREAD_UNCHANGED).any()  # masks are numbers, not pictures
+    np.testing.assert_allclose(read_image(file), np.zeros_like(wanted) if kind == "opaque" else wanted, atol=4)
 
 
 def test_shipped_weights_say_what_they_are_good_for(photo, tmp_path, capsys):

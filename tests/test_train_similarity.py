@@ -511,6 +511,17 @@ def test_class_folders(tmp_path, letters):
         folder(tmp_path / "gone", 9, 24)
 
 
+def test_copies_of_an_image_are_named(tmp_path, letters):
+    write_images(letters, tmp_path / "set")
+    original, *_ = sorted((tmp_path / "set" / "A").iterdir())
+    for copy in ("A/copy.png", "C/copy.png"):
+        (tmp_path / "set" / copy).write_bytes(original.read_bytes())
+    with pytest.warns(SourceWarning) as told:
+        folder(tmp_path / "set", 20, 24)
+    assert len(told) == 2
+    assert all("copy.png shows the same as" in str(one.message) for one in told)
+
+
 def test_images_of_one_source_are_on_one_side(tmp_path, letters):
     for i, image in enumerate(letters.images[:48]):  # the same six clips show both things
         kept = tmp_path / ("cup" if i < 24 else "dog") / f"clip {i % 6}"

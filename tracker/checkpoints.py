@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,7 +107,13 @@ def read_safetensors(path: Path, cls: type[T]) -> tuple[T, dict[str, Tensor]]:
         for name in [k for k, v in state.items() if k + SCALE in state and state[k + SCALE].shape == v.shape[:1]]:
             steps = state.pop(name + SCALE).float()
             state[name] = state[name].float() * steps.view(-1, *[1] * (state[name].ndim - 1))
-        return from_dict(cls, parse_json(meta["config"])), state
+        values = parse_json(meta["config"])
+        if isinstance(values, dict) and not {field.name for field in fields(cls)} & set(values):  # type: ignore[arg-type]
+            raise CheckpointError(
+                f"{path}: weights of another kind of network; Tracker and `siamtrack track` take those of trackers,"
+                " Similarity and `siamtrack similarity` those that tell same from different"
+            )
+        return from_dict(cls, values), state
     except (SafetensorError, ConfigError) as error:
         raise CheckpointError(f"{path}: truncated or foreign weight file: {error}") from None
 

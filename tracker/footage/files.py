@@ -44,6 +44,7 @@ def is_image(path: Path) -> bool:
 def read_image(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | None = None) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, turned as its EXIF data say; what else OpenCV makes of it with other `flags`.
 
+    What a PNG, WebP or GIF leaves transparent is white: its colours are any, mostly black as the ink of a drawing is.
     Values of more than 8 bits are spread: see `spread`. least: a JPEG is decoded at a half, a quarter or an eighth of
     its size as long as no side falls below this, px, in a fraction of the time and memory.
     Raises SourceError: missing, or not an image.
@@ -66,7 +67,11 @@ def read_values(path: str | Path, flags: int = cv2.IMREAD_COLOR, least: int | No
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        image = _reduced(data, least) if least is not None and flags & cv2.IMREAD_COLOR else None
+        image, colour = None, flags > 0 and flags & cv2.IMREAD_COLOR  # IMREAD_UNCHANGED has all bits
+        if colour and least is not None:
+            image = _reduced(data, least)
+        if colour and image is None:
+            image = _on_white(data)
         if image is None:
             image = cv2.imdecode(data, flags) if data.size else None
         if image is None and data.size and flags & cv2.IMREAD_ANYDEPTH:  # floats are not made colour
@@ -90,6 +95,24 @@ def _reduced(data: NDArray[np.uint8], least: int) -> NDArray[Any] | None:
         return None
     factor = next((f for f in (8, 4, 2) if min(smallest.shape[:2]) * 8 // f >= least), 1)
     return smallest if factor == 8 else cv2.imdecode(data, REDUCED[factor]) if factor > 1 else None
+
+
+def _on_white(data: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """A picture of which something is transparent, on white; None: nothing of it is."""
+    head = data[:26].tobytes()
+    if head.startswith(b"\x89PNG"):
+        before_pixels = data[:4096].tobytes().partition(b"IDAT")[0]
+        may_be = head[25:26] in (b"\x04", b"\x06") or b"tRNS" in before_pixels  # grey or colour with alpha
+    else:
+        may_be = head.startswith((b"RIFF", b"GIF8"))
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if may_be else None
+    if image is None or image.shape[2:] != (4,):
+        return None
+    most = 65535 if image.dtype == np.uint16 else 255
+    cover = image[..., 3:].astype(np.float32) / most
+    if cover.min() == 1:
+        return None  # decoded again, to be turned as its EXIF data say
+    return np.rint(image[..., :3] * cover + most * (1 - cover)).astype(image.dtype)
 
 
 def value_span(image: NDArray[Any]) -> tuple[float, float]:

@@ -308,8 +308,9 @@ def words(per_class: int, count: int = VOCABULARY) -> ImageSet:
 
 
 def folder(path: Path, per_class: int, size: int) -> ImageSet:
-    """A folder of class folders. Each class is a group of its own; what cannot be read is left out, with a warning.
+    """A folder of class folders. Each class is a group of its own.
 
+    What cannot be read is left out, with a warning. A copy of an image in another source is warned of.
     Where a class folder holds several folders, each is a source, the same one in every class that has it.
     size: what the images will be scaled to, px; large ones are not kept whole. Raises DataError: an image outside of
     the class folders.
@@ -321,15 +322,22 @@ def folder(path: Path, per_class: int, size: int) -> ImageSet:
             raise DataError(f"{file} lies in no class folder; wanted: {path}/CLASS/IMAGE")
         kept[parts[0]].append(file)
     items, sources = [], []
+    known: dict[bytes, tuple[str, Path]] = {}
     for name, own in kept.items():
         several = len({file.parent for file in own}) > 1
         for file in _spread(own, per_class):
             try:
-                items.append((name, name, read_image(file, least=2 * size)))
-                within = file.parent.relative_to(path / name)
-                sources.append(str(within if several and within.parts else file))
+                image = read_image(file, least=2 * size)
             except SourceError as error:
                 warnings.warn(f"{error}, left out", SourceWarning, stacklevel=2)
+                continue
+            within = file.parent.relative_to(path / name)
+            sources.append(str(within if several and within.parts else file))
+            items.append((name, name, image))
+            source, first = known.setdefault(_pixels(image), (sources[-1], file))
+            if source != sources[-1]:
+                copied = f"{file} shows the same as {first}: they may be on two sides of a split"
+                warnings.warn(copied, SourceWarning, stacklevel=2)
     found = collect(items)
     if len(set(sources)) == len(sources):
         return found

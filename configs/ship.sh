@@ -7,10 +7,13 @@
 # written into WORK, which ends up with NAME.safetensors and NAME/; what was stopped goes on. RECIPE is another YAML than
 # that of the shipped weights, MINUTES another length than theirs: 45, 20 and 105, on one thread.
 set -euo pipefail
-if [ $# -lt 4 ]; then
-  sed -n '2,9s/^# //p' "$0" >&2
-  exit 2
-fi
+case "$#:${1:-}" in
+  5:swift | 6:swift-nano | 4:siamfc) ;;
+  *)
+    sed -n '2,9s/^# //p' "$0" >&2
+    exit 2
+    ;;
+esac
 name=$1 footage=$2 validation=$3 work=$4
 shift 4
 recipe=${RECIPE:-$(dirname "$0")/$name.yaml} store=$work/store start=$work/start.safetensors run=$work/run
@@ -36,10 +39,6 @@ case $name in
   siamfc)
     fit 105
     cp "$learnt" "$weights"
-    ;;
-  *)
-    echo "no shipped weights called $name; there are swift, swift-nano, siamfc" >&2
-    exit 2
     ;;
 esac
 [ "$name" = siamfc ] || siamtrack export "$weights" --out "$work/$name" --force # siamfc's are made when it is loaded

@@ -88,3 +88,5 @@ def test_evidence_is_bounded_and_in_the_promised_order(frame):
     new = Reference(colours(frame, BOX), PATCH)
     other = examine(peaks[1:], 0, Refined(Box(20, 30, 80, 90), 1.5, PATCH), frame, BOX, 9.0, 0.3, new)
     assert other.evidence == pytest.approx([2.5, 16, 0.6, 1.5, np.log(3) / 2, 2, 0, 0])
+    huge = examine(peaks[1:], 0, Refined(Box(0, 0, 160, 120), 1.5, PATCH), frame, BOX, 9.0, 0.3, new)
+    assert huge.evidence[EVIDENCE.index("change")] == 1  # eight times the area: no more than e squared counts

@@ -135,6 +135,16 @@ def test_the_drawing_in_the_guide_is_that_of_the_code():
     assert DRAWING["drawing"]() in DRAWING["PAGE"].read_text(), "it is another by now: python docs/draw_imports.py"
 
 
+def test_the_reading_path_stays_short():
+    """What a newcomer reads to follow one frame, as the guide lists it; lower these numbers when it gets shorter."""
+    listed = (ROOT / "docs" / "guide" / "house.md").read_text().split("## The reading path")[1].split("Half an hour")[0]
+    names = re.findall(r"`(\w+)`", listed)
+    texts = [(ROOT / "tracker" / f"{name}.py").read_text() for name in names]
+    assert len(names) == 12 and names[-1] == "tracker"
+    assert sum(len(text.splitlines()) for text in texts) <= 1790
+    assert sum(len(text.split()) for text in texts) <= 10_900
+
+
 def test_imports_are_absolute():
     for name, path in modules():
         assert not re.search(r"^\s*from \.", path.read_text(), re.M), name

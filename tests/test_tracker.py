@@ -284,7 +284,7 @@ def test_a_target_in_frames_of_another_size_keeps_its_speed_and_the_place_in_the
     target = tracker.init(FRAME, (100, 80, 50, 40))
     target.followed = replace(target.followed, velocity=(8.0, 4.0))
     target.frame_size = 300, 200  # frames have had another shape since the kept one, which is 320 x 240
-    target.rescale(150, 100)
+    assert target.fit(150, 100)
     assert target.followed.velocity == (4.0, 2.0) and target.kept.box == (50, 40, 25, 20)
     assert target.kept.frame.shape == (120, 160, 3)
 

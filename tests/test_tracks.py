@@ -17,7 +17,7 @@ from tracker.exclusion import TAKEN
 from tracker.geometry import Box, CropWindow, iou, overlap
 from tracker.graphs import MOST
 from tracker.scene import Scene
-from tracker.search import LEAST, whole_frame
+from tracker.search import LEAST, PEAKS, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track
 
 SIZE = (320, 240)
@@ -267,6 +267,16 @@ def test_of_several_peaks_the_closer_look_decides_and_the_last_box(tracker, monk
         tracker.policy.update(view.frame, [target], [[view]])
         assert target.seen.box == (far, last)[chosen]
         target.put(Track(last))
+
+
+def test_the_strongest_peak_gets_a_closer_look_however_weak_it_is_and_no_other_one(tracker, scene):
+    target, black = tracker.init(scene.render(0), scene.box(0)), np.zeros_like(scene.render(0))
+    (window,) = tracker.policy.windows(black, target)
+    view = tracker.engine.look_once(black, target.appearance, window)
+    logits = tracker.engine.peaks(view, target.box, PEAKS)[:, 4]
+    assert len(logits) > 1 and -8 < logits[0] < tracker.policy.rules.candidate
+    tracker.update(black, target)
+    assert target.seen.logit == pytest.approx(logits[0])
 
 
 def test_what_is_in_doubt_and_candidates_are_verified(tracker, monkeypatch, scene):

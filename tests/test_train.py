@@ -558,9 +558,9 @@ def test_the_script_of_the_shipped_weights_goes_from_footage_to_weights(footage,
     assert done.returncode == 0, done.stderr
     assert load_network(tmp_path / "work" / "siamfc.safetensors").config == tiny("siamfc").model
     assert (tmp_path / "work" / "run" / "curves.png").is_file()
-    for wrong in (["swiftly", str(footage), "v", "work"], []):
+    for wrong in (["swiftly", str(footage), "v", "new"], ["swift", str(footage), "v", "new"], []):
         refused = ship(*wrong)
-        assert refused.returncode == 2 and "siamfc" in refused.stderr
+        assert refused.returncode == 2 and "siamfc" in refused.stderr and not (tmp_path / "new").exists()
 
 
 def test_command_line_errors_are_one_line(tmp_path, capsys):

@@ -83,10 +83,7 @@ class Clock:
 
 
 class Engine:
-    """A network that is ready to look for things.
-
-    runner: see `backends.make_runner`. config: how it is used.
-    """
+    """A network that is ready to look for things. runner: see `backends.make_runner`."""
 
     def __init__(self, runner: Runner, config: ModelConfig) -> None:
         self.runner, self.config, self.grid = runner, config, runner.grid
@@ -96,8 +93,8 @@ class Engine:
     def appearance(self, frame: Image, box: Box) -> Appearance:
         """What is in `box`, frame px, as something to look for.
 
-        Some draw boxes tightly, others with a margin, or without the arms. Here the box is known, so what the network
-        makes of it tells: half of the difference in size is taken for the way of who drew it, half for an error.
+        Some draw boxes tightly, others with a margin. Here the box is known, so what the network makes of it tells:
+        half of the difference in size is taken for the way of who drew it, half for an error.
         """
         found = self.exemplar(frame, box, mean_colour(frame))
         if not isinstance(self.config.tracking, BoxTracking):
@@ -108,7 +105,7 @@ class Engine:
         return found._replace(stretch=np.sqrt(ratio).astype(np.float32))
 
     def exemplar(self, frame: Image, box: Box, fill: tuple[float, float, float]) -> Appearance:
-        """What is in `box`, frame px, as something to look for, with the boxes of the network as they are."""
+        """The same, with the boxes of the network as they are."""
         self.clock.lap("post_ms")
         window = self.config.exemplar_window(box)
         extent = np.array([[box.w / window.w, box.h / window.h]], np.float32)
@@ -119,8 +116,8 @@ class Engine:
     def look(self, frame: Image, asked: Sequence[tuple[Appearance, Sequence[CropWindow]]]) -> Iterator[list[View]]:
         """Look for each appearance in each of its windows; the views of each in the same order.
 
-        A call of the runner looks for as many as it takes at once, when the views of the first of them are asked for;
-        what is done with these before the next are asked for frees their memory.
+        As many as the runner takes at once share a call, which runs when the first of them is asked for; memory of
+        those before may be freed by then.
         """
         most = self.runner.most or max(len(asked), 1)
         for first in range(0, len(asked), most):

@@ -1,7 +1,7 @@
 """What speaks for a box: the evidence of one frame, and the probability that `config.Confidence` makes of it.
 
-What a good logit is differs from target to target, and the networks know the footage that they were trained on better
-than any other. So a box is also judged by the reference of its own target: how far is this frame from what is usual?
+What a good logit is differs from target to target, and networks know their training footage best. So a box is also
+judged by the reference of its own target: how far is this frame from what is usual?
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INSIDE = (_X**2 + _Y**2) <= 0.8 * (_PATCH / 2) ** 2  # the corners of a box sho
 
 
 class Judge:
-    """Says of a box how probable it is that it is right, by what a view shows and by the reference of its target."""
+    """Says how probable it is that a box is right."""
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.confidence, self.rules = engine, confidence, confidence.rules or LongTerm()
@@ -38,16 +38,15 @@ class Judge:
                 raise ConfigError(f"confidence.{name}: {given} weights for {len(wanted)} kinds of evidence")
 
     def reference(self, frame: Image, box: Box, sought: Appearance) -> Reference:
-        """The reference of a target that was seen once, in `box`, frame px."""
+        """Of a target that was seen once, in `box`, frame px."""
         return Reference(colours(frame, box), sought.patch)
 
     def examine(
         self, target: Target, last: Box, asked: Sequence[tuple[View, NDArray[np.float64], int, float]]
     ) -> list[Found]:
-        """Gather the evidence for peaks of views, by one closer look at all.
+        """Gather the evidence for peaks of the views of one look, by one closer look at all.
 
-        last: box that they are compared with, frame px. asked: view, all its peaks, which of them is meant, and how far
-        it is from where it was expected, in target sizes; the views are of one look.
+        last: see `examine`. asked: view, all its peaks, which of them is meant, and its step.
         """
         tracking, reference = self.engine.config.tracking, target.reference
         assert reference and isinstance(tracking, BoxTracking)
@@ -60,10 +59,7 @@ class Judge:
         return found
 
     def verify(self, target: Target, found: Found) -> Found:
-        """Ask the refiner one more question: does it look as the target lately did?
-
-        Where a target changes fast, its first look is no longer a good one to compare with.
-        """
+        """Ask the refiner once more: does it look as the target lately did, which may have changed?"""
         assert target.reference
         (looks,) = self.engine.likenesses([target.reference.patch], found.patch)
         return replace(found, evidence=np.append(found.evidence, bounded(looks, 8.0)))

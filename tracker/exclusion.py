@@ -20,9 +20,9 @@ def assign(
 ) -> list[tuple[Found, float]]:
     """What each target is found to be, and the probability that it is another target's.
 
-    options: what each may be and how good that is, the best first. score: how probable something found is right.
+    options: what each may be and how good that is, the best first. score: the probability that a found box is right.
     The surest target goes first; the others take what is left. Where that is nothing, the best is kept, and contested.
-    Two that were in one place before may be so again: the boxes of both were drawn there.
+    Two that were in one place before may be so again: both boxes were drawn there.
     """
     assigned: dict[int, tuple[Found, float]] = {}
 

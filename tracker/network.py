@@ -17,10 +17,7 @@ from tracker.heads import BoxHead, Maps, NanoHead, Refiner, ScoreHead, Template
 
 
 class SiameseNet(nn.Module, ABC):
-    """`embed` an exemplar once, then `forward` it with every search region.
-
-    config: the crop sizes that it was trained for, and how it is used; see `build_network`.
-    """
+    """`embed` an exemplar once, then `forward` it with every search region. config: crop sizes, and how it is used."""
 
     stride: int  # search px between two cells of the features
     backbone: nn.Module

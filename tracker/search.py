@@ -24,7 +24,7 @@ LEAST = 4  # passes of the network that a lost target costs, if no budget allows
 
 
 class Search:
-    """Says where to look, finds candidates for a lost target, and who stood beside it when it was last sure."""
+    """Finds candidates for a lost target, and who stood beside it when it was last sure."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge, self.engine = judge, judge.engine
@@ -32,8 +32,8 @@ class Search:
     def windows(self, frame: Image, target: Target, passes: int) -> Iterator[CropWindow]:
         """The windows to search for a target in this frame; mutates its `scan`, and the `passes` it has left.
 
-        While it is lost, its last place and windows of the whole frame take turns; half of what can be searched is left
-        to the kept frame as long as there is some of it to search. While candidates wait, none is searched.
+        While it is lost, its last place and windows of the whole frame take turns; half of the passes are left to the
+        kept frame until all of that is searched. While candidates wait, nothing is.
         """
         target.passes = passes - 1
         yield self.engine.config.search_window(target.followed.box, velocity=target.followed.velocity)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from tracker.crop import Image, resize
 from tracker.draw import Picture, show
-from tracker.engine import Appearance
+from tracker.engine import MIN_SIZE, Appearance
 from tracker.geometry import Box
 
 State = Literal["tracking", "uncertain", "lost"]
 EVIDENCE = ("logit", "margin", "agreement", "quality", "change", "step", "unusual logit", "unusual colours")
 VERIFIED = (*EVIDENCE, "usual look")
+LEAP = 4  # how many times larger or smaller a picture may get at once
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,26 @@ class Target:
     served: int = 0
     offered: tuple[int, int] | None = None
 
-    def rescale(self, width: int, height: int) -> None:
-        """Bring its boxes to frames that show the same at another size, px; mutates it."""
-        across, down = width / self.frame_size[0], height / self.frame_size[1]
+    def fit(self, width: int, height: int) -> bool:
+        """Bring it to frames of another size, px; mutates it. False: the frame is too small for it."""
+        before = self.frame_size
+        again, self.offered = self.offered == (width, height), None
+        if (width, height) == before:
+            return True
+        across, down = width / before[0], height / before[1]
+        if abs(across - down) * max(before) < 2:  # one shape, but for sides in whole px: the same picture, scaled
+            if min(self.box.w * across, self.box.h * down) < MIN_SIZE:
+                return False
+            if not again and not 1 / LEAP <= across <= LEAP:  # more likely one bad frame, which may show anything
+                self.offered = width, height
+                return False
+            self._rescale(across, down)
+        elif self.box.w > width or self.box.h > height:
+            return False
         self.frame_size = width, height
+        return True
+
+    def _rescale(self, across: float, down: float) -> None:
         self.box = self.box.scaled(across, down)
         self.followed, *self.distractors = (track.scaled(across, down) for track in (self.followed, *self.distractors))
         self.waiting = tuple(box.scaled(across, down) for box in self.waiting)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 from tracker import graphs
 from tracker.config import BoxTracking, ModelConfig, PyramidTracking
 from tracker.crop import MOST_SIDE, Image
-from tracker.engine import MIN_SIZE, Engine, View, keep_inside
-from tracker.errors import (
-    CheckpointError,
-    ConfigError,
-    InputError,
-    InputTypeError,
-    OrderError,
-)
-from tracker.geometry import Box, CropWindow, check_box
+from tracker.engine import MIN_SIZE, Engine, keep_inside
+from tracker.errors import CheckpointError, ConfigError, InputError, InputTypeError, OrderError
+from tracker.geometry import Box, check_box
 from tracker.loading import open_weights
 from tracker.plain import PeakPolicy
 from tracker.pyramid import PyramidPolicy
@@ -35,43 +29,25 @@ from tracker.tracks import TrackPolicy
 if TYPE_CHECKING:  # PyTorch is imported where it is used, which is not where graphs are
     from tracker.network import SiameseNet
 
-LEAP = 4  # how many times larger or smaller a picture may get at once
 MOST_MS = 1e6  # of a budget for an update
 
+Policy = TrackPolicy | PeakPolicy | PyramidPolicy
+
 __all__ = ["Result", "Target", "Tracker", "check_frame"]
-
-
-class Policy(Protocol):
-    """What a tracker makes of what its engine sees."""
-
-    def begin(self, frame: Image, target: Target) -> None:
-        """Learn what the first frame says of a target; mutates it."""
-
-    def windows(self, frame: Image, target: Target, passes: int) -> list[CropWindow]:
-        """Where to look for a target in this frame, for which it may cost so many passes of the network; mutates it."""
-
-    def update(self, frame: Image, targets: Sequence[Target], seen: Iterable[list[View]]) -> list[Result]:
-        """Decide from the views of each target in its windows where it is; mutates the targets, of which lost ones are
-        the last.
-        """
 
 
 class Tracker:
     """Follows targets, says when one is lost, and finds it again; holds no state but the target of the last `init`.
 
-    States: tracking; uncertain (its box and size stay as they were, what may be it is followed, and the result
-    says where); lost (the whole frame is searched, too; the box of the result is a mere guess, that of the target the
-    last one that was sure). With weights that come without a `config.Confidence` (siamfc; your own before
-    `siamtrack train calibrate`) it follows whatever happens: always tracking, with a score that is no probability.
+    States: tracking; uncertain (the box of the target stays, that of the result follows what may be it); lost (the
+    whole frame is searched, too; the result is a mere guess). Weights without a `config.Confidence` (siamfc; your own
+    before `siamtrack train calibrate`) follow whatever happens: always tracking, with a score that is no probability.
 
-    net: it stays as it is; or as `graphs.open_network` opens it, which fixes engine and threads. device: "auto" (cuda,
-    then mps, then cpu), or any of them. threads: of the CPU; by default one for graphs, and PyTorch, whose threads are
-    those of the whole process, is left as it is. tracking: other constants than those that came with the net. engine:
-    see `backends.make_runner`.
-    budget_ms: the time that an update may take while targets are lost; at first the tracker measures how much it can do
-    in it. What it cannot do goes on in the next frame. None: a lost target costs four passes of the network, about four
-    times as much as one that is tracked. Each target gets one pass whatever the budget is, and a lost one no less than
-    four in its turn.
+    net: it stays as it is; or as `graphs.open_network` opens it, which fixes engine and threads. device, engine,
+    threads: see `backends.make_runner`. tracking: other constants than those that came with the net.
+    budget_ms: of an update while targets are lost; what does not fit goes on in the next frame. None: a lost target
+    costs four passes of the network, about four times as much as one that is tracked. Each target gets one pass
+    whatever the budget is, and a lost one no less than four in its turn.
     Raises ValueError: a device or engine that is not there, constants of the other kind of network, no budget.
     """
 
@@ -119,8 +95,8 @@ class Tracker:
     ) -> Self:
         """A tracker from shipped weights (see `loading.weight_names`), a file, or a folder of `siamtrack export`.
 
-        What is exported (the shipped swift and swift-nano are) runs in ONNX Runtime where that is installed, or in
-        OpenVINO, see `fastest.fastest`, and PyTorch is not imported; it may be missing.
+        What is exported (the shipped swift and swift-nano are) runs without PyTorch, by the faster of ONNX Runtime and
+        OpenVINO, see `fastest.fastest`.
         Raises ValueError: no such name or file, a broken file, a device that is not there. ImportError: PyTorch is
         needed and not installed.
         """
@@ -135,10 +111,9 @@ class Tracker:
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
 
-        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside;
-        one of less than `engine.MIN_SIZE` px is widened to it.
-        Returns the new target: hold it to follow several. Raises ValueError or TypeError: see `check_frame`,
-        `geometry.check_box`.
+        frame: see `check_frame`. box: x, y, w, h, frame px, see `geometry.check_box`; one of less than
+        `engine.MIN_SIZE` px is widened to it. Returns the new target: hold it to follow several.
+        Raises ValueError or TypeError.
         """
         frame = check_frame(frame)
         height, width = frame.shape[:2]
@@ -171,7 +146,8 @@ class Tracker:
             return []
         clock = self.engine.clock
         clock.restart()
-        fits = [k for k, target in enumerate(targets) if _fit(target, frame)]
+        height, width = frame.shape[:2]
+        fits = [k for k, target in enumerate(targets) if target.fit(width, height)]
         fits.sort(key=lambda k: targets[k].state == "lost")  # what others claim is known before they are looked for
         shown = [targets[k] for k in fits]
         shares = zip(shown, self._shares(shown), strict=True)
@@ -219,7 +195,7 @@ class Tracker:
         return shares
 
     def _warm_up(self) -> float:
-        """Run, so that the first frame does not pay for memory and code paths; the milliseconds of an update."""
+        """Run, so that the first frame does not pay for compilers and memory; the milliseconds of an update."""
         frame = np.zeros((64, 64, 3), np.uint8)
         target = self.init(frame, (16, 16, 32, 32))
         self._kind = _kind(target)
@@ -232,30 +208,8 @@ class Tracker:
         return min(times)
 
 
-def _fit(target: Target, frame: Image) -> bool:
-    """Bring a target to the size of a frame, if that has changed; mutates it. False: the frame is too small for it."""
-    height, width = frame.shape[:2]
-    before = target.frame_size
-    again, target.offered = target.offered == (width, height), None
-    if (width, height) == before:
-        return True
-    across, down = width / before[0], height / before[1]
-    if abs(across - down) * max(before) < 2:  # one shape, but for sides in whole px: the same picture, scaled
-        if min(target.box.w * across, target.box.h * down) < MIN_SIZE:
-            return False
-        if not again and not 1 / LEAP <= across <= LEAP:  # more likely one bad frame, which may show anything
-            target.offered = width, height
-            return False
-        target.rescale(width, height)
-        return True
-    if target.box.w > width or target.box.h > height:
-        return False
-    target.frame_size = width, height
-    return True
-
-
 def _kind(target: Target) -> tuple[type, tuple[int, ...]]:
-    """What tells the features of one kind of network, run by one kind of engine, from those of another."""
+    """Type and shape of features: those of a network and its engine."""
     features = target.appearance.features
     return type(features), tuple(features.shape)
 
@@ -271,7 +225,7 @@ def _shown(result: Result, frame: Image) -> Box:
 
 
 def choose_policy(engine: Engine, config: ModelConfig) -> Policy:
-    """The policy for a network: by its kind of map, and whether its score was calibrated."""
+    """By the kind of map of a network, and whether its score was calibrated."""
     if isinstance(config.tracking, PyramidTracking):
         return PyramidPolicy(engine, config.tracking)
     if config.confidence is None:

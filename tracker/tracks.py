@@ -1,10 +1,9 @@
 """The policy of calibrated weights: the states tracking, uncertain and lost, and the way back.
 
-In every frame the evidence for the found box becomes a probability that it is right (`config.Confidence`), the score.
-In doubt, what was found is verified: the refiner compares it with how the target lately looked. While belief is low the
-position is held; when it stays low the target is lost, and from then on the surroundings and then the whole frame are
-searched, a few windows a frame. A candidate from elsewhere must be seen again, and not be refuted, before it is taken
-for the target.
+In every frame the evidence for the found box becomes a probability that it is right, the score; in doubt, what was
+found is verified by how the target lately looked. Belief gathers the log-odds of each frame, and forgets, since targets
+leave and come back. While it is low the box stays; when it stays low the target is lost and searched, a few windows a
+frame. A candidate from elsewhere must be seen again, and not be refuted, before it is taken for the target.
 """
 
 from __future__ import annotations
@@ -25,11 +24,7 @@ from tracker.target import Found, Kept, Result, Target, Track
 
 
 class TrackPolicy:
-    """Follows targets, says when one is lost, and finds it again.
-
-    The belief that the target is being followed gathers the log-odds of each frame, and forgets, since targets leave
-    and come back; with `LongTerm.uncertain` and `LongTerm.lost` it makes the states, see `tracker.Tracker`.
-    """
+    """Follows targets, says when one is lost, and finds it again, by the constants of `config.LongTerm`."""
 
     def __init__(self, engine: Engine, confidence: Confidence) -> None:
         self.engine, self.judge = engine, Judge(engine, confidence)
@@ -37,11 +32,11 @@ class TrackPolicy:
 
     @property
     def rules(self) -> LongTerm:
-        """The constants of belief and search."""
+        """Those of the weights."""
         return self.judge.rules
 
     def begin(self, frame: Image, target: Target) -> None:
-        """What is known of a target from the frame in which its box was given; mutates it."""
+        """Learn what the first frame says of a target; mutates it."""
         target.reference = self.judge.reference(frame, target.box, target.appearance)
         target.kept = Kept(self.copies.for_first(frame), target.box, target.reference.patch)
         target.put(Track(target.box, target.reference.patch, self.rules.strongest))
@@ -104,11 +99,7 @@ class TrackPolicy:
         return log_odds(there) + odds
 
     def _options(self, target: Target, view: View) -> list[tuple[float, Found]]:
-        """What may be the track that is followed, the best first, and how good it is.
-
-        Where several peaks may be the target, it is the one whose closer look is the best, near the last box rather
-        than elsewhere.
-        """
+        """What may be the track that is followed, the best first: by a closer look, and near the last box."""
         last = target.followed.box
         peaks, expected = self.engine.peaks(view, last, PEAKS), view.window.to_crop(last)
         size = math.sqrt(expected.w * expected.h)
@@ -141,12 +132,11 @@ class TrackPolicy:
     # --- finding again
 
     def _recover(self, target: Target, views: list[View], taken: Sequence[Box] = ()) -> Result:
-        """One frame of a lost target: when there is belief enough in a candidate, the way back; mutates the target.
+        """One frame of a lost target; mutates it.
 
-        Frames in which it is searched and frames in which candidates get a closer look take turns. A track is followed
-        with the belief that it has gathered, at first that which was followed when the target was lost. A candidate
-        from elsewhere takes its place when there is more belief in it from the start.
-        taken: boxes of other targets, which it cannot be.
+        Frames in which it is searched and frames in which candidates get a closer look take turns. What was followed
+        when it was lost still is, until there is more belief in a candidate from the start. taken: boxes of other
+        targets, which it cannot be.
         """
         rules, before = self.rules, target.followed
         seen = self.judge.verify(target, self._options(target, views[0])[0][1])

@@ -249,6 +249,8 @@ def test_checkpoint_holds_config_and_weights(name, tmp_path):
 def test_foreign_weights_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weight file"):
         load_similarity(tmp_path / "missing.safetensors")
+    with pytest.raises(IsADirectoryError, match=r"is a folder; give a file of weights in it, as best\.safetensors"):
+        load_similarity(tmp_path)
     file = tmp_path / "net.safetensors"
     save_network(build_network(SWIFT), file)
     with pytest.raises(CheckpointError, match=r"another kind of network; Tracker .* of trackers, Similarity"):

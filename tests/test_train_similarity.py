@@ -82,7 +82,7 @@ from train.similarity.evaluate import (
 from train.similarity.sampling import distort, draw, make_batch, negatives, pairs, triplets
 from train.similarity.widen import begin_from
 from train.store import StoreError, prepare
-from train.tasks.similarity import SimilarityTask, batch_loss, init_he, init_koch, make_optimiser, set_rates
+from train.tasks.similarity import SimilarityTask, batch_loss, init_he, init_koch, make_optimiser, set_rates, validate
 
 ROOT = Path(__file__).parents[1]
 CONV = SimilarityConfig("siamese", "conv", (8, 16), False, (), 24, 1, True, 16, False, "network")
@@ -977,6 +977,18 @@ def test_what_people_see_is_calibrated(name, letters, tmp_path):
     error = calibration_error(run.net.similarity(scores), same)
     run.net.config = replace(run.net.config, calibration=None)
     assert error < 0.12 and error < calibration_error(run.net.similarity(scores), same) / 1.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_network_that_is_more_often_wrong_is_not_turned_round(sign, letters):
+    """By a calibration whose probability falls with the score, what is below the threshold would be the same."""
+    torch.manual_seed(0)
+    net = SimilarityNet(replace(CONV, reader="logistic")).eval()
+    torch.nn.init.constant_(net.reader.weight, -sign * 1.0)
+    validate(net, letters, CONFIG)
+    assert (net.config.calibration is not None) == (sign > 0)
+    low, *_, high = chances = net.similarity(np.linspace(-20, 20, 9))
+    assert (np.diff(chances) >= 0).all() and high > low + 0.5
 
 
 def test_koch_network_learns(tmp_path):

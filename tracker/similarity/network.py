@@ -482,11 +482,13 @@ class SimilarityNet(nn.Module):
 def load_similarity(file: str | Path) -> SimilarityNet:
     """Read a network that `checkpoints.save_network` wrote, in evaluation mode.
 
-    file: a path, or one of `SHIPPED`. Raises FileNotFoundError; CheckpointError (truncated, foreign, another kind of
-    network).
+    file: a path, or one of `SHIPPED`. Raises FileNotFoundError, IsADirectoryError; CheckpointError (truncated, foreign,
+    another kind of network).
     """
     path = Path(str(files("tracker") / "weights" / "similarity" / f"{file}.safetensors"))
     path = path if str(file) in SHIPPED else Path(file)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give a file of weights in it, as best.safetensors of a run")
     if not path.is_file():
         raise FileNotFoundError(f"no weight file {path}, and no shipped weights of that name: {', '.join(SHIPPED)}")
     config, state = read_safetensors(path, SimilarityConfig)

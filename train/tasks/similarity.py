@@ -270,15 +270,17 @@ def check_validation(images: ImageSet, cfg: TrainConfig) -> None:
 
 def validate(net: SimilarityNet, images: ImageSet, cfg: TrainConfig) -> float:
     """The score of the recipe, on the same pairs and trials each time; mutates the network's config: its thresholds and
-    calibration become those of these pairs.
+    calibration become those of these pairs. Without calibration stays a network whose higher scores are no more often
+    right: what people see must rise with the score.
     """
     asked, rng = cfg.validation, np.random.default_rng((cfg.seed, 2))
     first, second, same = draw_pairs(images, asked.pairs, rng)
     scores = score_pairs(net, images, first, second)
+    calibration = fit(scores[:, None], same)
     net.config = dataclasses.replace(
         net.config,
         threshold=best_threshold(scores, same),
-        calibration=fit(scores[:, None], same),
+        calibration=calibration if calibration.weights[0] > 0 else None,
         far_thresholds=far_thresholds(scores, same),
     )
     return auc(roc(scores, same)) if asked.by == "auc" else one_shot(net, images, asked.ways, asked.trials, rng)

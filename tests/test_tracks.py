@@ -17,7 +17,7 @@ from tracker.exclusion import TAKEN
 from tracker.geometry import Box, CropWindow, iou, overlap
 from tracker.graphs import MOST
 from tracker.scene import Scene
-from tracker.search import LEAST, PEAKS, whole_frame
+from tracker.search import LEAST, PEAKS, WIDER, whole_frame
 from tracker.target import EVIDENCE, VERIFIED, Track
 
 SIZE = (320, 240)
@@ -106,6 +106,20 @@ def test_no_window_is_searched_twice_in_one_frame(tracker, scene):
         _, *windows = tracker.policy.windows(scene.render(1), target, passes)
         assert len(set(windows)) == len(windows) > 1
         assert target.passes == passes - 1 - len(windows)
+
+
+def test_the_last_place_and_windows_of_the_whole_frame_take_turns(tracker, scene):
+    frame, target = scene.render(1), tracker.init(scene.render(0), scene.box(0))
+    target.state, target.kept, target.box = "lost", None, Box(90, 60, 20, 20)
+    last, first, count = tracker.config.search_window(target.box), None, 0
+    for _ in range(99):  # two in each frame, until it begins anew
+        _, here, elsewhere = tracker.policy.windows(frame, target, 3)
+        if elsewhere == first:
+            break
+        first, count = first or elsewhere, count + 1
+        assert here == last
+    wide = tracker.config.search_window(target.box, WIDER)
+    assert count == len(whole_frame(wide, *SIZE)) > 4
 
 
 @pytest.mark.parametrize("again", [True, False])

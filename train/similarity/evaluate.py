@@ -464,17 +464,20 @@ def draw_sweep(found: dict[str, dict[int, dict[str, float]]], path: Path) -> Pat
     by_length.set(xlabel="length of the embedding", xscale="log")
     by_length.set_xticks(lengths, lengths)
     by_length.minorticks_off()
-    for (name, own), line in zip(found.items(), ("-", "--", ":", "-.") * len(found), strict=False):
-        style: dict[str, Any] = {"linestyle": line, "marker": "o", "markersize": 3}
-        for k, (length, values) in enumerate(own.items()):
-            points = [int(n) for n in values], list(values.values())
-            by_ways.plot(*points, color=f"C{k}", label=f"{name}, length {length}", **style)
+    lines = dict(zip(found, ("-", "--", ":", "-.") * len(found), strict=False))
+    for name, own in found.items():
+        style: dict[str, Any] = {"linestyle": lines[name], "marker": "o", "markersize": 3}
+        for k, values in enumerate(own.values()):
+            by_ways.plot([int(n) for n in values], list(values.values()), color=f"C{k}", **style)
         for k, n in enumerate(ways):
-            accuracies = [values[n] for values in own.values()]
-            by_length.plot(list(own), accuracies, color=f"C{k}", label=f"{name}, {n}-way", **style)
-    for axes in (by_ways, by_length):
+            by_length.plot(list(own), [values[n] for values in own.values()], color=f"C{k}", **style)
+    for axes, colours in ((by_ways, [f"length {n}" for n in lengths]), (by_length, [f"{n}-way" for n in ways])):
+        for k, label in enumerate(colours):
+            axes.plot([], [], color=f"C{k}", label=label)
+        for name, line in lines.items():
+            axes.plot([], [], color="0.3", linestyle=line, label=name)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, handlelength=4)
+        axes.legend(fontsize=8)
     return _save(figure, path)
 
 

@@ -15,17 +15,15 @@ from tracker.draw import Window, check_display, draw_lines
 from tracker.footage.files import read_image
 from tracker.footage.output import check_output, write_whole
 
-HEIGHT = 320  # px
 
-
-def main(first: str, second: str, out: str | None = None, weights: str = "photos") -> None:
+def main(first: str, second: str, out: str | None = None, weights: str = "photos", height: int = 320) -> None:
     if out:
         check_output(out, (".png",), force=True)
     similarity = Similarity.load(weights)
     images = [read_image(path) for path in (first, second)]
     probability = similarity(*images)
     answer = f"{'same' if probability >= similarity.threshold else 'different'}: {probability:.2f}"
-    beside = [cv2.resize(image, (max(round(image.shape[1] * HEIGHT / len(image)), 1), HEIGHT)) for image in images]
+    beside = [cv2.resize(image, (max(round(image.shape[1] * height / len(image)), 1), height)) for image in images]
     shown = draw_lines(np.hstack(beside), [answer])
     print(f"{answer} ({similarity.threshold:.2f} and more is the same)")
     if out:
@@ -38,6 +36,4 @@ def main(first: str, second: str, out: str | None = None, weights: str = "photos
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 2 else sys.exit(__doc__)

@@ -72,8 +72,9 @@ def test_commands_have_the_options_that_they_are_given(words, monkeypatch, capsy
 
 
 def test_guides_are_short():
-    long = {page.name: n for page in ROOT.glob("docs/guide/*.md") if (n := len(page.read_text().split())) >= 800}
-    assert not long
+    for page in ROOT.glob("docs/guide/*.md"):
+        read = re.sub(r"```mermaid.*?```", "", page.read_text(), flags=re.DOTALL)  # a drawing is looked at
+        assert len(read.split()) < 800, page.name
     assert len((ROOT / "README.md").read_text().split()) < 1000  # for the first two minutes
 
 

@@ -111,9 +111,9 @@ class Tracker:
     def init(self, frame: NDArray[np.uint8], box: Sequence[float]) -> Target:
         """Begin to follow what is in `box`, and make it the target of `update`.
 
-        frame: see `check_frame`. box: x, y, w, h, frame px, see `geometry.check_box`; one of less than
-        `engine.MIN_SIZE` px is widened to it. Returns the new target: hold it to follow several.
-        Raises ValueError or TypeError.
+        frame: (H, W, 3) uint8 BGR (grey and BGRA are converted). box: x, y, w, h, frame px, at least partly inside;
+        one of less than `engine.MIN_SIZE` px is widened to it. Returns the new target: hold it to follow several.
+        Raises ValueError or TypeError, see `check_frame`, `geometry.check_box`.
         """
         frame = check_frame(frame)
         height, width = frame.shape[:2]

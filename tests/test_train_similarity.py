@@ -744,8 +744,11 @@ def test_parts_share_only_what_they_may(letters):
     assert sorted(g for p in parts for g in p.used_groups()) == sorted(letters.group_names)
     again, other = (identities(split(letters, cfg, seed)[1]) for seed in (0, 1))
     assert again == identities(split(letters, cfg, 0)[1]) != other
-    with pytest.raises(DataError, match="validation part"):
+    with pytest.raises(DataError, match=r"validation part .* or hold out images$"):
         split(letters, replace(cfg, hold_out="classes", validation=0.1), 0)
+    few = letters.keep(np.isin(np.arange(len(letters.images)), [i for own in letters.by_class for i in own[:2]]))
+    with pytest.raises(DataError, match=r"training part .* or more images$"):
+        split(few, cfg, 0)
 
 
 def test_readers_say_what_they_want(archives, tmp_path):

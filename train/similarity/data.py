@@ -30,6 +30,7 @@ from train.similarity.words import picture, vocabulary
 from train.store import Store
 
 VOCABULARY = 2000  # words of reader words
+FINER = {"groups": ", or hold out classes", "classes": ", or hold out images", "images": ""}  # splits that leave more
 MOST_BYTES = 2**26  # of an image in a zip file, unpacked
 
 
@@ -464,7 +465,7 @@ def split(images: ImageSet, cfg: DataConfig, seed: int) -> tuple[ImageSet, Image
         if some is not None and (len(some.names) < 2 or max(map(len, some.by_class)) < 2):
             raise DataError(
                 f"the {name} part has {some}: it needs two classes and two images in one of them;"
-                f" give it a larger share, or hold out {'classes' if cfg.hold_out == 'groups' else 'images'}"
+                f" give it a larger share, or more images{FINER[cfg.hold_out]}"
             )
     train, validation, test = made
     assert train is not None

@@ -103,8 +103,11 @@ def _on_white(data: NDArray[np.uint8]) -> NDArray[Any] | None:
     if head.startswith(b"\x89PNG"):
         before_pixels = data[:4096].tobytes().partition(b"IDAT")[0]
         may_be = head[25:26] in (b"\x04", b"\x06") or b"tRNS" in before_pixels  # grey or colour with alpha
+    elif head.startswith(b"RIFF"):  # a WebP says in one bit whether it has alpha, so that others are decoded once
+        place = {b"VP8X": 20, b"VP8L": 24}.get(head[12:16], len(head))
+        may_be = any(byte & 0x10 for byte in head[place : place + 1])
     else:
-        may_be = head.startswith((b"RIFF", b"GIF8"))
+        may_be = head.startswith(b"GIF8")
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if may_be else None
     if image is None or image.shape[2:] != (4,):
         return None
